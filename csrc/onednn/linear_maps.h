@@ -1,0 +1,31 @@
+// Convolutions and matrix products of the host engine, by oneDNN.
+//
+// Every function is one linear map on NHWC activations and KRSC weights. `accumulate` adds to
+// the output instead of overwriting it: a dual product ẏ = w∗ẋ + ẇ∗x is two calls.
+// Primitives are cached per thread, for a stream's executor thread always has the same width.
+#pragma once
+
+namespace gocp {
+
+struct ConvShape {
+  int n, h, w, c;   // input: [n,h,w,c]
+  int k, r, s;      // weights: [k,r,s,c]
+  int stride, pad;  // the same in both directions
+  int out_h() const { return (h + 2 * pad - r) / stride + 1; }
+  int out_w() const { return (w + 2 * pad - s) / stride + 1; }
+  bool is_linear() const { return h == 1 && w == 1 && r == 1 && s == 1 && pad == 0; }
+};
+
+enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat16, float32 sums
+
+// y[n,oh,ow,k] (+)= x ∗ w
+void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
+                  bool accumulate);
+// dx[n,h,w,c] (+)= the adjoint in x applied to dy
+void conv_backward_data(const ConvShape& g, Precision p, const float* dy, const float* w, float* dx,
+                        bool accumulate);
+// dw[k,r,s,c] (+)= the adjoint in w applied to dy
+void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const float* dy,
+                          float* dw, bool accumulate);
+
+}  // namespace gocp

@@ -1,0 +1,89 @@
+package kernel
+
+import (
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/tensor"
+)
+
+// Precision is how the inputs of convolutions and linear layers are rounded before they are
+// multiplied. Sums are float32 in both, and so is everything that is stored.
+type Precision int
+
+// The precisions.
+const (
+	F32  Precision = iota // float32
+	BF16                  // bfloat16 inputs, float32 sums
+)
+
+func (p Precision) String() string {
+	if p == BF16 {
+		return "bf16"
+	}
+	return "f32"
+}
+
+// Conv is the geometry of a convolution: activations [N,H,W,C] and [N,OutH,OutW,K], weights
+// [K,R,S,C], the same Stride and zero Pad in both directions. A linear layer is the case
+// H = W = R = S = 1.
+type Conv struct {
+	N, H, W, C  int
+	K, R, S     int
+	Stride, Pad int
+	Precision   Precision
+}
+
+// OutH returns the height of the output.
+func (g Conv) OutH() int { return (g.H+2*g.Pad-g.R)/g.Stride + 1 }
+
+// OutW returns the width of the output.
+func (g Conv) OutW() int { return (g.W+2*g.Pad-g.S)/g.Stride + 1 }
+
+// In, Out and Weights return the numbers of elements of the three operands.
+func (g Conv) In() int      { return g.N * g.H * g.W * g.C }
+func (g Conv) Out() int     { return g.N * g.OutH() * g.OutW() * g.K }
+func (g Conv) Weights() int { return g.K * g.R * g.S * g.C }
+
+// FLOPs returns the operations of one product, counting a multiply-add as two.
+func (g Conv) FLOPs() int { return 2 * g.Out() * g.R * g.S * g.C }
+
+// ConvForward computes y = x ∗ w and, in dual numbers, ẏ = ẋ ∗ w + x ∗ ẇ. Absent tangents
+// cost nothing; with y.P absent only ẏ is computed.
+func ConvForward(s *device.Stream, g Conv, x, w, y tensor.Tensor) {
+	launchConv(s, "conv_forward", g, x, g.In(), w, g.Weights(), y, g.Out())
+}
+
+// ConvBackwardData computes dx, the adjoint of ConvForward in x applied to dy.
+func ConvBackwardData(s *device.Stream, g Conv, dy, w, dx tensor.Tensor) {
+	launchConv(s, "conv_backward_data", g, dy, g.Out(), w, g.Weights(), dx, g.In())
+}
+
+// ConvBackwardWeight computes dw, the adjoint of ConvForward in w applied to dy, summed over
+// the batch.
+func ConvBackwardWeight(s *device.Stream, g Conv, x, dy, dw tensor.Tensor) {
+	launchConv(s, "conv_backward_weight", g, x, g.In(), dy, g.Out(), dw, g.Weights())
+}
+
+func launchConv(s *device.Stream, name string, g Conv, a tensor.Tensor, na int, b tensor.Tensor, nb int, out tensor.Tensor, nout int) {
+	if s.Err() != nil {
+		return
+	}
+	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
+		s.Fail(fmt.Errorf("kernel %s: geometry %+v has no output", name, g))
+		return
+	}
+	if a.Len() != na || b.Len() != nb || out.Len() != nout {
+		s.Fail(fmt.Errorf("kernel %s: operands %v, %v → %v have %d, %d → %d elements; geometry %+v wants %d, %d → %d",
+			name, a.Shape, b.Shape, out.Shape, a.Len(), b.Len(), out.Len(), g, na, nb, nout))
+		return
+	}
+	if g.N == 0 {
+		return
+	}
+	s.Launch(name, 1, 1,
+		device.P(a.P), device.P(a.T), device.P(b.P), device.P(b.T), device.P(out.P), device.P(out.T),
+		device.I32(g.N), device.I32(g.H), device.I32(g.W), device.I32(g.C),
+		device.I32(g.K), device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad),
+		device.I32(int(g.Precision)))
+}
