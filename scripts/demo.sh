@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The main job of `make run`: an audit with the demo's settings, in runs/demo. A folder that was
+# interrupted is finished; a finished one is kept and the next free name is taken.
+#
+#	scripts/demo.sh [flags of gocp audit…]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+out=${DEMO_OUT:-runs/demo}
+resume=()
+if [ -e "$out/result.json" ]; then
+	n=2
+	while [ -e "$out-$n/result.json" ]; do n=$((n + 1)); done
+	echo "$out is finished (report: $out/report.html); this run goes to $out-$n. To start over: rm -r $out*"
+	out=$out-$n
+fi
+if [ -d "$out" ]; then
+	echo "$out was interrupted; finishing it."
+	resume=(--resume)
+fi
+exec bin/gocp audit --out "$out" "${resume[@]}" "$@"
