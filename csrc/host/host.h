@@ -14,19 +14,19 @@
 //    std:: templates: the linker would keep one copy for all instruction sets.
 //
 // 2. Whole-grid functions of csrc/onednn/*.cc (oneDNN parallelises itself). They are collected in
-//    one table, which csrc/onednn defines and which may not exist (the reference is weak):
+//    one table, which a file there defines (CMake sets GOCP_HAVE_ONEDNN when there is one):
 //
 //        extern "C" const gocp::HostKernel gocp_onednn_kernels[] = {
-//            {"conv_forward_f32", 14, flags, nullptr, conv_forward_f32},
+//            {"conv_forward_f32", 14, kinds, nullptr, conv_forward_f32},
 //        };
 //        extern "C" const int gocp_onednn_count = 1;
 //
-//    where `flags` has one gocp::ParamKind for each parameter and the function is
+//    where `kinds` has one gocp::ParamKind for each parameter and the function is
 //
-//        void conv_forward_f32(gocp::Grid grid, void **params, int width);
+//        void conv_forward_f32(gocp::Grid grid, void** params, int width);
 //
-//    params[i] points to the i-th parameter's 8-byte slot: `*(float **)params[0]`,
-//    `*(int *)params[1]`, `*(float *)params[2]`. It runs on the stream's own thread, which lives as
+//    params[i] points to the i-th parameter's 8-byte slot: `*(float**)params[0]`,
+//    `*(int*)params[1]`, `*(float*)params[2]`. It runs on the stream's own thread, which lives as
 //    long as the stream (thread_local caches survive between launches) and whose OpenMP default
 //    is `width` threads already. It throws std::exception to report failure: the launch, and
 //    everything later on that stream, then fails with its text. It must have finished when it
@@ -39,25 +39,26 @@ namespace gocp {
 
 constexpr int kMaxParams = 48;
 
-enum ParamKind : uint8_t { kScalar = 0, kPointer = 1 };
+// What a parameter is. gocp/device compares a launch's arguments with it; checked mode looks up
+// every kPointer among the live allocations.
+enum ParamKind : uint8_t { kInt32 = 'i', kInt64 = 'l', kFloat32 = 'f', kPointer = 'p' };
 
 struct Grid {
   unsigned blocks;  // one-dimensional
 };
 
 struct HostKernel {
-  const char *name;
+  const char* name;
   int nparams;
-  const ParamKind *kinds;  // nparams of them; checked mode looks up every kPointer
+  const ParamKind* kinds;  // nparams of them
   // Exactly one of the two is set. run does the blocks [first, last).
-  void (*run)(Grid grid, void **params, int first, int last);
-  void (*whole)(Grid grid, void **params, int width);
+  void (*run)(Grid grid, void** params, int first, int last);
+  void (*whole)(Grid grid, void** params, int width);
 };
 
 }  // namespace gocp
 
 extern "C" {
-// Weak: an engine built without csrc/onednn has none.
-extern const gocp::HostKernel gocp_onednn_kernels[] __attribute__((weak));
-extern const int gocp_onednn_count __attribute__((weak));
+extern const gocp::HostKernel gocp_onednn_kernels[];
+extern const int gocp_onednn_count;
 }
