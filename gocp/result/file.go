@@ -1,0 +1,265 @@
+package result
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/conformal"
+)
+
+// File names inside a run folder.
+const (
+	File        = "result.json"
+	TimingsFile = "timings.json"
+)
+
+// Encode returns the bytes of result.json.
+func (r *Result) Encode() ([]byte, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return encode(r)
+}
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", " ")
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads the bytes of a result.json and validates them.
+func Decode(b []byte) (*Result, error) {
+	var head struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, fmt.Errorf("%s: %w", File, err)
+	}
+	if head.Schema != Schema {
+		return nil, fmt.Errorf("%s has schema %d; this gocp reads schema %d", File, head.Schema, Schema)
+	}
+	r := new(Result)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", File, err)
+	}
+	if err := r.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", File, err)
+	}
+	return r, nil
+}
+
+// Save writes result.json and timings.json into the folder, each under a temporary name that is
+// synced and renamed.
+func (r *Result) Save(dir string) error {
+	b, err := r.Encode()
+	if err != nil {
+		return fmt.Errorf("%s: %w", File, err)
+	}
+	if err := writeFile(filepath.Join(dir, File), b); err != nil {
+		return err
+	}
+	t, err := encode(r.Timings)
+	if err != nil {
+		return fmt.Errorf("%s: %w", TimingsFile, err)
+	}
+	return writeFile(filepath.Join(dir, TimingsFile), t)
+}
+
+// Load reads a run folder. Timings are optional.
+func Load(dir string) (*Result, error) { return LoadFS(os.DirFS(dir)) }
+
+// LoadFS is Load from any file system.
+func LoadFS(fsys fs.FS) (*Result, error) {
+	b, err := fs.ReadFile(fsys, File)
+	if err != nil {
+		return nil, err
+	}
+	r, err := Decode(b)
+	if err != nil {
+		return nil, err
+	}
+	t, err := fs.ReadFile(fsys, TimingsFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		if err := json.Unmarshal(t, &r.Timings); err != nil {
+			return nil, fmt.Errorf("%s: %w", TimingsFile, err)
+		}
+	}
+	return r, nil
+}
+
+// writeFile replaces path whole or not at all.
+func writeFile(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Validate checks that a Result holds together, so that nobody who reads it must check again:
+// labels lie in [0, K), every victim has one outcome per target, every outcome one margin per
+// attacked label, counts are not negative, paths stay inside the run folder.
+func (r *Result) Validate() error {
+	k := len(r.Dataset.Classes)
+	switch {
+	case r.Schema != Schema:
+		return fmt.Errorf("schema is %d, want %d", r.Schema, Schema)
+	case k == 0:
+		return errors.New("dataset has no classes")
+	}
+	if _, err := conformal.ParseLevel(r.Config.Miscoverage); err != nil {
+		return err
+	}
+	seen := map[int]bool{}
+	for i := range r.Repeats {
+		p := &r.Repeats[i]
+		if seen[p.ID] {
+			return fmt.Errorf("repeat %d is there twice", p.ID)
+		}
+		seen[p.ID] = true
+		if err := p.validate(k); err != nil {
+			return fmt.Errorf("repeat %d: %w", p.ID, err)
+		}
+	}
+	return nil
+}
+
+func label(what string, y, k int) error {
+	if y < 0 || y >= k {
+		return fmt.Errorf("%s %d is not in [0, %d)", what, y, k)
+	}
+	return nil
+}
+
+func inside(name string) error {
+	if name != "" && (!fs.ValidPath(name) || strings.Contains(name, `\`) || path.IsAbs(name)) {
+		return fmt.Errorf("path %q does not stay inside the run folder", name)
+	}
+	return nil
+}
+
+func (r *Repeat) validate(k int) error {
+	for t := range r.Targets {
+		if err := r.Targets[t].validate(k); err != nil {
+			return fmt.Errorf("target %d: %w", r.Targets[t].ID, err)
+		}
+	}
+	p := &r.Poisons
+	if p.Count < 0 || (len(p.Restarts) > 0 && (p.Best < 0 || p.Best >= len(p.Restarts))) {
+		return fmt.Errorf("poisons: %d poisons, restart %d of %d", p.Count, p.Best, len(p.Restarts))
+	}
+	for _, y := range p.Labels {
+		if err := label("poison label", y, k); err != nil {
+			return err
+		}
+	}
+	for _, s := range p.Samples {
+		if err := errors.Join(label("poison label", s.Label, k), inside(s.Before), inside(s.After)); err != nil {
+			return err
+		}
+	}
+	type key struct {
+		c Condition
+		s uint64
+	}
+	seen := map[key]bool{}
+	for v := range r.Victims {
+		vic := &r.Victims[v]
+		if seen[key{vic.Condition, vic.Seed}] {
+			return fmt.Errorf("victim %s seed %d is there twice", vic.Condition, vic.Seed)
+		}
+		seen[key{vic.Condition, vic.Seed}] = true
+		if err := vic.validate(r.Targets, k); err != nil {
+			return fmt.Errorf("victim %s seed %d: %w", vic.Condition, vic.Seed, err)
+		}
+	}
+	return nil
+}
+
+func (t *Target) validate(k int) error {
+	if err := errors.Join(label("label", t.Label, k), label("predicted label", t.Predicted, k), inside(t.Picture)); err != nil {
+		return err
+	}
+	for _, n := range append(t.Chosen[:len(t.Chosen):len(t.Chosen)], t.Benign...) {
+		if n < 0 || n > k {
+			return fmt.Errorf("set size %d is not in [0, %d]", n, k)
+		}
+	}
+	for _, a := range t.Attacked {
+		if err := label("attacked label", a.Label, k); err != nil {
+			return err
+		}
+		if a.Role != RoleAdd && a.Role != RoleRemove {
+			return fmt.Errorf("attacked label %d has role %q: known are add, remove", a.Label, a.Role)
+		}
+	}
+	return nil
+}
+
+func (v *Victim) validate(targets []Target, k int) error {
+	switch v.Condition {
+	case Attack, RandUn, RandGa, Clean:
+	default:
+		return fmt.Errorf("unknown condition %q: known are attack, randun, randga, clean", v.Condition)
+	}
+	if len(v.Outcomes) != len(targets) {
+		return fmt.Errorf("%d outcomes for %d targets", len(v.Outcomes), len(targets))
+	}
+	if n := len(v.Test.Classes); n != 0 && n != k {
+		return fmt.Errorf("test coverage of %d classes, want %d", n, k)
+	}
+	for t := range v.Outcomes {
+		o := &v.Outcomes[t]
+		if len(o.Margins) != len(targets[t].Attacked) {
+			return fmt.Errorf("target %d: %d margins for %d attacked labels", targets[t].ID, len(o.Margins), len(targets[t].Attacked))
+		}
+		if err := label("predicted label", o.Predicted, k); err != nil {
+			return err
+		}
+		last := -1
+		for _, y := range o.Set {
+			if err := label("label of a set", y, k); err != nil {
+				return err
+			}
+			if y <= last {
+				return fmt.Errorf("target %d: set %v is not ascending", targets[t].ID, o.Set)
+			}
+			last = y
+		}
+	}
+	return nil
+}

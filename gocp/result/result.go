@@ -1,0 +1,273 @@
+package result
+
+import (
+	"github.com/gocp/gocp/gocp/conformal"
+)
+
+// Schema is the version of result.json. It grows by one when a field changes its meaning or goes
+// away; added fields do not change it.
+const Schema = 1
+
+// Condition names what was done to the victims' training data.
+type Condition string
+
+const (
+	Attack Condition = "attack" // the crafted poisons
+	RandUn Condition = "randun" // uniform noise in the ball, same images, same budget
+	RandGa Condition = "randga" // Gaussian noise of the same second moment, clipped to the ball
+	Clean  Condition = "clean"  // nothing: natural churn between training runs
+)
+
+// Conditions is the order in which conditions are shown.
+var Conditions = [...]Condition{Attack, RandUn, RandGa, Clean}
+
+// Role of an attacked label.
+const (
+	RoleAdd    = "add"    // the adversary wants it in the set
+	RoleRemove = "remove" // the adversary wants it out of the set
+)
+
+// Result is the content of result.json. Everything in it follows from the command, the seed and
+// the device, so the same command gives the same bytes; clock times are kept apart (Timings).
+type Result struct {
+	Schema   int      `json:"schema"`
+	Version  string   `json:"gocp"`                  // gocp's version
+	Build    string   `json:"build,omitempty"`       // hash of the native half
+	Kind     string   `json:"kind"`                  // "audit"
+	Embedded bool     `json:"demo_sample,omitempty"` // the data are the sample shipped with gocp
+	Config   Config   `json:"config"`
+	Device   Device   `json:"device"`
+	Dataset  Dataset  `json:"dataset"`
+	Models   []Model  `json:"models,omitempty"` // surrogates, choosers, references
+	Repeats  []Repeat `json:"repeats"`
+	Summary  Summary  `json:"summary"` // = Summarise(Repeats)
+
+	// Timings is not in result.json but in timings.json beside it.
+	Timings []Timing `json:"-"`
+}
+
+// Config is what was asked for.
+type Config struct {
+	Goal   string `json:"goal"`             // overconfidence | underconfidence | add | remove | …
+	Labels []int  `json:"labels,omitempty"` // given labels, for add and remove
+	AddM   int    `json:"add_m,omitempty"`  // underconfidence: how many labels to add
+
+	Score       conformal.Variant `json:"score"`
+	Miscoverage string            `json:"miscoverage"` // decimal string ε
+	Coverage    string            `json:"coverage"`    // decimal string 1−ε
+
+	Budget Budget `json:"budget"`
+	Bases  string `json:"bases"` // nearest | random | gradnorm
+	Craft  Craft  `json:"craft"`
+
+	Access     string `json:"access"`     // "black-box" | "white-box"
+	Surrogates int    `json:"surrogates"` // models the poisons are crafted on
+	Choosers   int    `json:"choosers"`   // benign models that choose the targets
+	References int    `json:"references"` // benign models that measure the benign size; disjoint from the choosers
+	Victims    int    `json:"victims"`    // victims per repeat and condition
+	Repeats    int    `json:"repeats"`    // target groups, each with its own poisons
+	Targets    int    `json:"targets"`    // V, targets per repeat
+	Seed       uint64 `json:"seed"`
+	Precision  string `json:"precision"`
+
+	SurrogateModel string `json:"surrogate_model"` // the model spec string, as in a safetensors file
+	VictimModel    string `json:"victim_model"`
+	SurrogateTrain Train  `json:"surrogate_train"`
+	VictimTrain    Train  `json:"victim_train"`
+}
+
+// Budget is how much of the training set the adversary replaces.
+type Budget struct {
+	Fraction   string `json:"fraction"`       // ξ₁, decimal string
+	Count      int    `json:"count"`          // P = ⌊ξ₁·|D_tr|⌋
+	Auto       bool   `json:"auto,omitempty"` // lowered until the surrogates keep the prediction
+	Epsilon255 Number `json:"epsilon_255"`    // ball radius ϵ in 255ths of the pixel range
+}
+
+// Craft is the crafting loop.
+type Craft struct {
+	Align     string `json:"align"`               // sum | poison | batch
+	Loss      string `json:"loss"`                // "pairwise" | "softquantile"
+	Margin    Number `json:"margin"`              // m of the hinge
+	Window    int    `json:"window,omitempty"`    // pairs nearest to the rank; 0 = all
+	Bandwidth Number `json:"bandwidth,omitempty"` // h of the soft quantile
+	Keep      bool   `json:"keep_prediction"`     // stealth term on the predicted label
+	KeepBeta  Number `json:"keep_beta,omitempty"` // its clamp β
+	KeepTrue  bool   `json:"keep_true"`           // stealth term on the true label
+	SAMRho    Number `json:"sam_rho"`             // radius of ℓ3; 0 = ℓ2 alone
+	SAMP      Number `json:"sam_p"`               // p of the norm, may be inf
+	SAMSteps  int    `json:"sam_steps"`           // ascent steps
+	Steps     int    `json:"steps"`               // M
+	Restarts  int    `json:"restarts"`            // R
+	LR        Number `json:"lr"`                  // of signed Adam, in pixel units
+	Batch     int    `json:"batch"`               // poisons per step
+	Augment   bool   `json:"augment"`             // shift + flip while crafting
+	Order     string `json:"order,omitempty"`     // "first" (default) | "second" | "unrolled"
+}
+
+// Train is one training configuration.
+type Train struct {
+	Epochs      int    `json:"epochs"`
+	Batch       int    `json:"batch"`
+	LR          Number `json:"lr"`
+	Momentum    Number `json:"momentum"`
+	WeightDecay Number `json:"weight_decay"`
+	Shift       int    `json:"shift,omitempty"`
+	Flip        bool   `json:"flip,omitempty"`
+}
+
+// Device is where it ran.
+type Device struct {
+	Backend string `json:"backend"`           // "host" | "cuda"
+	Name    string `json:"name"`              // processor or GPU
+	ISA     string `json:"isa,omitempty"`     // host kernels in use
+	Cores   int    `json:"cores,omitempty"`   // of the host
+	Driver  string `json:"driver,omitempty"`  // CUDA driver
+	Library string `json:"library,omitempty"` // e.g. oneDNN 2.6.3
+	Why     string `json:"why,omitempty"`     // why this device was taken
+}
+
+// Dataset is what it ran on.
+type Dataset struct {
+	Name    string   `json:"name"`
+	Origin  string   `json:"origin,omitempty"` // where the images come from, in words
+	SHA256  string   `json:"sha256"`
+	H       int      `json:"h"`
+	W       int      `json:"w"`
+	C       int      `json:"c"`
+	Classes []string `json:"classes"`
+	Splits  []Split  `json:"splits"`
+}
+
+// Split is one disjoint part of the data.
+type Split struct {
+	Name   string `json:"name"`   // e.g. "victim train"
+	Use    string `json:"use"`    // what it was used for, in words
+	Size   int    `json:"size"`   // images
+	SHA256 string `json:"sha256"` // of its indices and images
+}
+
+// Model is one benign model of the run: a surrogate, a chooser or a reference.
+type Model struct {
+	Role      string              `json:"role"` // "surrogate" | "chooser" | "reference"
+	Seed      uint64              `json:"seed"`
+	Spec      string              `json:"spec"`
+	SHA256    string              `json:"sha256,omitempty"` // of the safetensors file
+	Accuracy  Number              `json:"accuracy"`         // on the test data
+	Coverage  Number              `json:"coverage"`
+	MeanSize  Number              `json:"mean_size"`
+	Threshold conformal.Threshold `json:"threshold"`
+}
+
+// Repeat is one independent draw of the experiment: a target group, its poisons, and the victims
+// trained under each condition. Standard errors are taken over repeats.
+type Repeat struct {
+	ID      int      `json:"id"` // from 0
+	Seed    uint64   `json:"seed"`
+	Targets []Target `json:"targets"`
+	Poisons Poisons  `json:"poisons"`
+	Victims []Victim `json:"victims"` // any order; conditions × seeds
+}
+
+// Target is a sample whose prediction set the adversary wants to change.
+type Target struct {
+	ID        int        `json:"id"`                // index in the data set part it comes from
+	Label     int        `json:"label"`             // true label
+	Predicted int        `json:"predicted"`         // the benign predicted label ŷ
+	Why       string     `json:"why"`               // reason for the choice, in words
+	Chosen    []int      `json:"chosen"`            // set sizes under the choosers, never used to measure
+	Benign    []int      `json:"benign"`            // set sizes under the reference benign models
+	Attacked  []Attacked `json:"attacked"`          // R_v and A_v
+	Picture   string     `json:"picture,omitempty"` // 8-bit PNG, path inside the run folder
+}
+
+// Attacked is a label the adversary wants out of the set or in it.
+type Attacked struct {
+	Label int    `json:"label"`
+	Role  string `json:"role"` // RoleAdd | RoleRemove
+}
+
+// Poisons is one crafted poison set and what crafting saw on the surrogates.
+type Poisons struct {
+	Dir     string `json:"dir,omitempty"` // folder inside the run folder
+	SHA256  string `json:"sha256"`        // of the 8-bit images
+	Count   int    `json:"count"`
+	Labels  []int  `json:"labels"`   // classes the bases come from
+	Bases   []int  `json:"bases"`    // indices in the victim's training set
+	MaxAbs  Number `json:"max_abs"`  // largest |δ| on the 8-bit grid, in 255ths
+	MeanAbs Number `json:"mean_abs"` // mean |δ|, in 255ths
+
+	Restarts []Restart `json:"restarts"` // alignment curves
+	Best     int       `json:"best"`     // the restart kept
+	Phi      Number    `json:"phi"`      // Φ after quantisation to 8 bits
+
+	L2 Number `json:"l2"` // ℓ2 on the surrogates before crafting (mean)
+	L3 Number `json:"l3"`
+
+	// The SGD-step test: the change of ℓ3 on the surrogates after one victim-style step on the
+	// data with poisons in place; negative is down, as the adversary wants.
+	StepAttack Number `json:"step_attack"` // crafted poisons
+	StepRandUn Number `json:"step_randun"` // RandUn poisons, same bases
+	StepLR     Number `json:"step_lr"`     // its learning rate
+	L2After    Number `json:"l2_after"`    // ℓ2 and ℓ3 after the step on the crafted poisons
+	L3After    Number `json:"l3_after"`
+
+	Samples []Sample `json:"samples,omitempty"` // a few poisons to look at
+}
+
+// Restart is one run of the crafting loop.
+type Restart struct {
+	Seed uint64   `json:"seed"`
+	Phi  []Number `json:"phi"` // Φ per step, mean over surrogates; 1 = perfectly aligned
+}
+
+// Sample is one poison to show, as 8-bit PNG files inside the run folder.
+type Sample struct {
+	Base   int    `json:"base"` // index in the victim's training set
+	Label  int    `json:"label"`
+	Before string `json:"before"` // the clean image
+	After  string `json:"after"`  // the poison
+}
+
+// Victim is one model trained from a fresh initialisation under one condition, calibrated on
+// clean data. Victims of one repeat with the same seed are paired across conditions.
+type Victim struct {
+	Condition Condition           `json:"condition"`
+	Seed      uint64              `json:"seed"`
+	Threshold conformal.Threshold `json:"threshold"` // τ, rank, n of calibration
+	Test      Test                `json:"test"`
+	Outcomes  []Outcome           `json:"outcomes"` // one per target, in the order of Repeat.Targets
+}
+
+// Test is the victim on test data (no targets among them).
+type Test struct {
+	N        int        `json:"n"`
+	Covered  int        `json:"covered"`
+	Correct  int        `json:"correct"`
+	Empty    int        `json:"empty"`
+	Coverage Number     `json:"coverage"`
+	Accuracy Number     `json:"accuracy"`
+	MeanSize Number     `json:"mean_size"`
+	Classes  []PerClass `json:"classes"` // by true label
+}
+
+// PerClass is the test coverage of one class.
+type PerClass struct {
+	N       int `json:"n"`
+	Covered int `json:"covered"`
+}
+
+// Outcome is one target under one victim.
+type Outcome struct {
+	Set       []int    `json:"set"`       // labels, ascending
+	Predicted int      `json:"predicted"` // the victim's predicted label
+	Prob      Number   `json:"prob"`      // the victim's probability of the benign predicted label ŷ
+	Margins   []Number `json:"margins"`   // S − τ of each attacked label, in the order of Target.Attacked; ≤ 0 is inside
+}
+
+// Timing is the wall time of one phase.
+type Timing struct {
+	Phase   string  `json:"phase"`
+	Seconds float64 `json:"seconds"`
+	Count   int     `json:"count,omitempty"` // models trained, poisons crafted, …
+}
