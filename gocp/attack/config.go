@@ -1,0 +1,152 @@
+package attack
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Ways to align the poisons' gradient with the adversary's (docs/math.md §6).
+const (
+	AlignSum    = "sum"    // −Ψ = Σ∇l(Z̃) − Σ∇l(Z)
+	AlignPoison = "poison" // −Ψ = Σ∇l(Z̃), the constant clean sum dropped (gradient matching)
+	AlignBatch  = "batch"  // mean of the cosines of mini-batches of poisons
+)
+
+// Forms of ℓ2.
+const (
+	LossPairwise     = "pairwise"     // hinges against every calibration score on the right side of the rank
+	LossSoftQuantile = "softquantile" // hinge against a smooth threshold
+)
+
+// Ways to choose the images that become poisons.
+const (
+	BasesNearest  = "nearest"  // nearest to the targets in the surrogates' penultimate features
+	BasesRandom   = "random"   // drawn from the class
+	BasesGradNorm = "gradnorm" // largest per-sample gradient norm, mean over surrogates
+)
+
+// Starts of δ.
+const (
+	StartUniform = "uniform" // U[−ϵ, ϵ]
+	StartNormal  = "normal"  // randn·ϵ, clamped
+)
+
+// Config is the crafting loop. Its zero value is the recipe that the demo runs.
+type Config struct {
+	Epsilon255 float64       `json:"epsilon_255"`         // ball radius ϵ in 255ths (default 16)
+	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm
+	Align      string        `json:"align"`               // poison (default), sum, batch
+	Batch      int           `json:"batch"`               // mini-batch of align=batch (default 128)
+	Steps      int           `json:"steps"`               // M (default 40)
+	Restarts   int           `json:"restarts"`            // R, the best Φ is kept (default 1)
+	StepSize   float64       `json:"step_size"`           // of signed Adam, as a share of ϵ (default 0.1)
+	Decay      float64       `json:"decay"`               // factor at 3/8, 5/8 and 7/8 of the steps (default 0.3)
+	Start      string        `json:"start"`               // uniform (default), normal
+	Loss       string        `json:"loss"`                // pairwise (default), softquantile
+	Margin     float64       `json:"margin"`              // m of the hinges (default 0.3, negative: none)
+	Window     int           `json:"window,omitempty"`    // pairwise: only the w calibration scores nearest to the rank; 0: all
+	Bandwidth  float64       `json:"bandwidth,omitempty"` // softquantile: h as a share of the ranks (default 0.01)
+	KeepBeta   float64       `json:"keep_beta"`           // clamp β of the keep-prediction term (default 2)
+	Plain      bool          `json:"plain,omitempty"`     // minimise ℓ2 itself, not its worst case in a ball
+	SAMRho     float64       `json:"sam_rho"`             // radius ρ of the ball (default 0.05)
+	SAMP       result.Number `json:"sam_p"`               // p of its norm, > 1, may be +Inf (default 2)
+	SAMSteps   int           `json:"sam_steps"`           // ascent steps (default 1)
+	Shift      int           `json:"shift,omitempty"`     // differentiable augmentation: largest shift in pixels
+	Flip       bool          `json:"flip,omitempty"`      // and mirror images; both should match the victim's training
+}
+
+// decayAt are the fractions of the steps at which the step size decays.
+var decayAt = [...]float64{3. / 8, 5. / 8, 7. / 8}
+
+func oneOf(what, got string, known ...string) error {
+	if slices.Contains(known, got) {
+		return nil
+	}
+	return usage.Errorf("crafting: unknown %s %q (known: %s)", what, got, strings.Join(known, ", "))
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// WithDefaults returns c with every field that was left zero set to its default.
+func (c Config) WithDefaults() Config {
+	orDefault(&c.Epsilon255, 16)
+	orDefault(&c.Bases, BasesNearest)
+	orDefault(&c.Align, AlignPoison)
+	orDefault(&c.Batch, 128)
+	orDefault(&c.Steps, 40)
+	orDefault(&c.Restarts, 1)
+	orDefault(&c.StepSize, 0.1)
+	orDefault(&c.Decay, 0.3)
+	orDefault(&c.Start, StartUniform)
+	orDefault(&c.Loss, LossPairwise)
+	orDefault(&c.Margin, 0.3)
+	orDefault(&c.KeepBeta, 2)
+	if c.Loss == LossSoftQuantile {
+		orDefault(&c.Bandwidth, 0.01)
+	}
+	if !c.Plain {
+		orDefault(&c.SAMRho, 0.05)
+		orDefault(&c.SAMP, 2)
+		orDefault(&c.SAMSteps, 1)
+	}
+	return c
+}
+
+// Validate reports the first thing that is wrong with c (after WithDefaults), as a usage error.
+func (c Config) Validate() error {
+	for _, e := range []error{
+		oneOf("choice of bases", c.Bases, BasesNearest, BasesRandom, BasesGradNorm),
+		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
+		oneOf("loss", c.Loss, LossPairwise, LossSoftQuantile),
+		oneOf("start", c.Start, StartUniform, StartNormal),
+	} {
+		if e != nil {
+			return e
+		}
+	}
+	bad := func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
+	switch {
+	case bad(c.Epsilon255) || c.Epsilon255 < 1 || c.Epsilon255 > 255:
+		return usage.Errorf("crafting: epsilon is %g/255; it must be 1/255 to 255/255, so that the ball holds a step of the 8-bit grid", c.Epsilon255)
+	case c.Steps < 1 || c.Restarts < 1 || c.Batch < 1:
+		return usage.Errorf("crafting: %d steps, %d restarts and batch %d; each must be at least 1", c.Steps, c.Restarts, c.Batch)
+	case bad(c.StepSize) || c.StepSize <= 0 || bad(c.Decay) || c.Decay <= 0 || c.Decay > 1:
+		return usage.Errorf("crafting: step size %g and decay %g; the step must be positive and the decay in (0, 1]", c.StepSize, c.Decay)
+	case bad(c.Margin) || bad(c.KeepBeta) || bad(c.Bandwidth) || c.Bandwidth < 0 || c.Window < 0:
+		return usage.Errorf("crafting: margin %g, clamp %g, bandwidth %g and window %d; all must be finite, the last two not negative", c.Margin, c.KeepBeta, c.Bandwidth, c.Window)
+	case c.Shift < 0:
+		return usage.Errorf("crafting: shift is %d pixels; it must not be negative", c.Shift)
+	}
+	if !c.Plain {
+		if p := float64(c.SAMP); bad(c.SAMRho) || c.SAMRho <= 0 || math.IsNaN(p) || p <= 1 || c.SAMSteps < 1 {
+			return usage.Errorf("crafting: the ball has radius %g, norm p = %g and %d steps; the radius must be positive, p above 1, the steps at least 1", c.SAMRho, p, c.SAMSteps)
+		}
+	}
+	return nil
+}
+
+// epsilon is the radius in pixel units.
+func (c Config) epsilon() float64 { return c.Epsilon255 / 255 }
+
+// margin is m with its "none" resolved.
+func (c Config) margin() float64 { return math.Max(c.Margin, 0) }
+
+// rate is the step size at step t of c.Steps, from 0, in pixel units.
+func (c Config) rate(t int) float64 {
+	r := c.StepSize * c.epsilon()
+	for _, at := range decayAt {
+		if float64(t) >= at*float64(c.Steps) {
+			r *= c.Decay
+		}
+	}
+	return r
+}

@@ -1,0 +1,247 @@
+package experiment
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// BudgetAuto as Config.Budget lowers the budget, from the goal's default, until surrogates that
+// are retrained on the poisons keep the prediction.
+const BudgetAuto = "auto"
+
+// Model is the network that a role trains. Zero fields mean the demo's network: width 16, stem
+// stride, no batch norm, normalised by the data's own mean and deviation.
+type Model struct {
+	Arch      string `json:"arch"`  // convnet (default)
+	Width     int    `json:"width"` // default 16
+	Stem      string `json:"stem"`  // stride (default), pool
+	BatchNorm bool   `json:"batchnorm,omitempty"`
+}
+
+// Train is how a role trains. Zero fields mean the demo's training.
+type Train struct {
+	Epochs      int     `json:"epochs"`       // default 20
+	Batch       int     `json:"batch"`        // default 128
+	LR          float64 `json:"lr"`           // default 0.01
+	Momentum    float64 `json:"momentum"`     // default 0.9, negative: none
+	WeightDecay float64 `json:"weight_decay"` // default 5e-4, negative: none
+	Shift       int     `json:"shift,omitempty"`
+	Flip        bool    `json:"flip,omitempty"`
+}
+
+// Config is an audit. Its zero value is the demo: overconfidence by a black-box adversary with
+// 4 % of the training set, 12 targets, 2 victims each.
+type Config struct {
+	Seed        uint64             `json:"seed"`
+	Goal        attack.GoalConfig  `json:"goal"`
+	Score       conformal.Variant  `json:"score"`       // default hps
+	Miscoverage string             `json:"miscoverage"` // default 0.1
+	Budget      string             `json:"budget"`      // share of the training set, or auto (default 0.04; 0.01 where sets are to grow)
+	Craft       attack.Config      `json:"craft"`
+	Conditions  []result.Condition `json:"conditions"` // default attack, randun, randga, clean
+
+	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12)
+	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1)
+	Victims int `json:"victims"` // victims of each group and condition (default 2)
+	// GaussVictims is the number of victims that see Gaussian noise, the second of two noise
+	// controls (default: half of Victims, rounded up).
+	GaussVictims int `json:"gauss_victims"`
+	Surrogates   int `json:"surrogates"` // models that choose targets (default 3)
+	Attackers    int `json:"attackers"`  // the first of them, which poisons are crafted on (default 2)
+	References   int `json:"references"` // benign models that measure the benign sets (default 3)
+	Controls     int `json:"controls"`   // benign models that show the churn between training runs (default 3)
+
+	WhiteBox    bool  `json:"white_box,omitempty"` // surrogates see the victim's own training and calibration data
+	TrainSize   int   `json:"train_size"`          // images the victim trains on (default 4500)
+	CalSize     int   `json:"cal_size"`            // clean images the victim calibrates on (default a ninth of TrainSize)
+	Candidates  int   `json:"candidates"`          // test images that targets are chosen from (default a quarter of the test part)
+	Victim      Model `json:"victim"`
+	Surrogate   Model `json:"surrogate"` // default: as the victim's
+	VictimTrain Train `json:"victim_train"`
+	// SurrogateTrain is the surrogates' training (default: as the victim's).
+	SurrogateTrain Train  `json:"surrogate_train"`
+	Precision      string `json:"precision"` // f32 (default), bf16
+
+	// Workers is how many models are trained side by side (default: one for each core). It does
+	// not change the results and is no part of the run's identity.
+	Workers int `json:"-"`
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (m Model) withDefaults() Model {
+	orDefault(&m.Arch, "convnet")
+	orDefault(&m.Width, 16)
+	orDefault(&m.Stem, nn.StemStride)
+	return m
+}
+
+func (t Train) withDefaults() Train {
+	orDefault(&t.Epochs, 20)
+	orDefault(&t.Batch, 128)
+	orDefault(&t.LR, 0.01)
+	orDefault(&t.Momentum, 0.9)
+	orDefault(&t.WeightDecay, 5e-4)
+	return t
+}
+
+// WithDefaults returns c with every field that was left zero set to its default.
+func (c Config) WithDefaults() Config {
+	orDefault(&c.Goal.Name, "overconfidence")
+	orDefault(&c.Score.Name, "hps")
+	orDefault(&c.Score.U, conformal.DrawOne)
+	orDefault(&c.Miscoverage, "0.1")
+	if c.Budget == "" {
+		c.Budget = c.defaultBudget()
+	}
+	c.Craft = c.Craft.WithDefaults()
+	if len(c.Conditions) == 0 {
+		c.Conditions = slices.Clone(result.Conditions[:])
+	}
+	orDefault(&c.Repeats, 12)
+	orDefault(&c.Targets, 1)
+	orDefault(&c.Victims, 2)
+	orDefault(&c.GaussVictims, (c.Victims+1)/2)
+	orDefault(&c.Surrogates, 3)
+	orDefault(&c.Attackers, min(2, c.Surrogates))
+	orDefault(&c.References, 3)
+	orDefault(&c.Controls, 3)
+	orDefault(&c.TrainSize, 4500)
+	orDefault(&c.CalSize, c.TrainSize/9)
+	if c.Surrogate == (Model{}) {
+		c.Surrogate = c.Victim
+	}
+	c.Victim, c.Surrogate = c.Victim.withDefaults(), c.Surrogate.withDefaults()
+	if c.SurrogateTrain == (Train{}) {
+		c.SurrogateTrain = c.VictimTrain
+	}
+	c.VictimTrain, c.SurrogateTrain = c.VictimTrain.withDefaults(), c.SurrogateTrain.withDefaults()
+	orDefault(&c.Precision, "f32")
+	return c
+}
+
+// defaultBudget is where the goal's effect is clear and the prediction still stands.
+func (c Config) defaultBudget() string {
+	if g, err := attack.NewGoal(c.Goal); err == nil && g.Grows() {
+		return "0.01"
+	}
+	return "0.04"
+}
+
+// Validate reports the first thing that is wrong with c (after WithDefaults), as a usage error.
+// What depends on the data is checked when it is split.
+func (c Config) Validate() error {
+	if _, err := attack.NewGoal(c.Goal); err != nil {
+		return err
+	}
+	level, err := conformal.ParseLevel(c.Miscoverage)
+	if err != nil {
+		return usage.Wrap(err)
+	}
+	if err := c.Craft.Validate(); err != nil {
+		return err
+	}
+	for _, cond := range c.Conditions {
+		if !slices.Contains(result.Conditions[:], cond) {
+			return usage.Errorf("unknown condition %q (known: %s)", cond, joinConditions(result.Conditions[:]))
+		}
+	}
+	for _, n := range []struct {
+		name string
+		v    int
+		min  int
+	}{
+		{"repeats", c.Repeats, 1}, {"targets", c.Targets, 1}, {"victims", c.Victims, 1},
+		{"victims under Gaussian noise", c.GaussVictims, 1}, {"surrogates", c.Surrogates, 1},
+		{"attackers", c.Attackers, 1}, {"references", c.References, 1}, {"controls", c.Controls, 1},
+		{"training images", c.TrainSize, 1}, {"calibration images", c.CalSize, 1},
+		{"target candidates", c.Candidates, 0}, {"workers", c.Workers, 0},
+	} {
+		if n.v < n.min {
+			return usage.Errorf("audit: %d %s; there must be at least %d", n.v, n.name, n.min)
+		}
+	}
+	switch {
+	case c.Attackers > c.Surrogates:
+		return usage.Errorf("audit: %d attackers among %d surrogates; at most all of them can attack", c.Attackers, c.Surrogates)
+	case c.GaussVictims > c.Victims:
+		return usage.Errorf("audit: %d victims under Gaussian noise, but only %d victims", c.GaussVictims, c.Victims)
+	case c.CalSize < level.MinCalibration():
+		return usage.Errorf("audit: %d calibration images are too few for miscoverage %s, which needs at least %d", c.CalSize, c.Miscoverage, level.MinCalibration())
+	case c.Precision != "f32" && c.Precision != "bf16":
+		return usage.Errorf("unknown precision %q (known: f32, bf16)", c.Precision)
+	}
+	for _, t := range []Train{c.VictimTrain, c.SurrogateTrain} {
+		if t.Epochs < 1 || t.Batch < 1 || !(t.LR > 0) || t.Shift < 0 {
+			return usage.Errorf("training: %d epochs of batch %d, learning rate %g, shift %d; epochs, batch and rate must be positive", t.Epochs, t.Batch, t.LR, t.Shift)
+		}
+	}
+	n, err := c.poisonCount()
+	if err != nil {
+		return err
+	}
+	if n < 1 {
+		return usage.Errorf("budget %s of %d training images is less than one image", c.Budget, c.TrainSize)
+	}
+	return nil
+}
+
+func joinConditions(cs []result.Condition) string {
+	s := make([]string, len(cs))
+	for i, c := range cs {
+		s[i] = string(c)
+	}
+	return strings.Join(s, ", ")
+}
+
+// fraction is the budget asked for, or where auto begins.
+func (c Config) fraction() string {
+	if c.Budget == BudgetAuto {
+		return c.defaultBudget()
+	}
+	return c.Budget
+}
+
+// poisonCount is P = ⌊ξ·|D_tr|⌋ in exact arithmetic.
+func (c Config) poisonCount() (int, error) {
+	r, ok := new(big.Rat), false
+	if f := c.fraction(); len(f) <= 20 && strings.Trim(f, "0123456789.") == "" {
+		r, ok = r.SetString(f)
+	}
+	if !ok || r.Sign() <= 0 || r.Cmp(big.NewRat(1, 1)) > 0 {
+		return 0, usage.Errorf("budget %q is neither %q nor a decimal above 0 and at most 1, such as 0.04", c.Budget, BudgetAuto)
+	}
+	r.Mul(r, new(big.Rat).SetInt64(int64(c.TrainSize)))
+	return int(new(big.Int).Quo(r.Num(), r.Denom()).Int64()), nil
+}
+
+// identity is the hash that a run folder is bound to: the configuration, the data and the engine
+// whose bits the results are.
+func (c Config) identity(parts ...string) (string, error) {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	h.Write(b)
+	for _, p := range parts {
+		h.Write([]byte{0})
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,126 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// A job is one unit of work: a model to train, a poison set to craft. Jobs run side by side, each
+// on a stream of its own of width 1, so what they compute does not depend on how many run at once
+// or in what order; their artefacts are files.
+type job struct {
+	name string
+	// cost orders the jobs that are ready: the longest first, so that no core idles at the end.
+	cost float64
+	// deps must end before the job starts.
+	deps []*job
+	run  func(ctx context.Context) error
+
+	waiting int    // unfinished deps
+	next    []*job // jobs that depend on this one
+	order   int    // position in the list, the tie-break
+}
+
+// runJobs runs jobs on the given number of workers and returns the first error after every
+// started job has ended. Once a job fails or ctx is done, no other starts. done is called after
+// each job that succeeds, one call at a time.
+func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	known := make(map[*job]bool, len(jobs))
+	for i, j := range jobs {
+		j.order, j.waiting, j.next = i, 0, nil
+		known[j] = true
+	}
+	var ready []*job
+	for _, j := range jobs {
+		for _, d := range j.deps {
+			if !known[d] {
+				return fmt.Errorf("experiment: job %s waits for job %s, which is not in the list", j.name, d.name)
+			}
+			j.waiting++
+			d.next = append(d.next, j)
+		}
+		if j.waiting == 0 {
+			ready = append(ready, j)
+		}
+	}
+
+	var (
+		mu      sync.Mutex
+		changed = sync.NewCond(&mu)
+		running int
+		left    = len(jobs)
+		first   error
+		wg      sync.WaitGroup
+	)
+	// take removes the most expensive ready job.
+	take := func() *job {
+		best := 0
+		for i, j := range ready {
+			if b := ready[best]; j.cost > b.cost || j.cost == b.cost && j.order < b.order {
+				best = i
+			}
+		}
+		j := ready[best]
+		ready = append(ready[:best], ready[best+1:]...)
+		return j
+	}
+	stop := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		changed.Broadcast()
+		mu.Unlock()
+	})
+	defer stop()
+	for range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			for {
+				for len(ready) == 0 && left > 0 && first == nil && ctx.Err() == nil && running > 0 {
+					changed.Wait()
+				}
+				if len(ready) == 0 || first != nil || ctx.Err() != nil {
+					return
+				}
+				j := take()
+				running++
+				mu.Unlock()
+				err := j.run(ctx)
+				mu.Lock()
+				running--
+				if err != nil {
+					if first == nil {
+						first = fmt.Errorf("%s: %w", j.name, err)
+						cancel(first)
+					}
+				} else {
+					left--
+					for _, n := range j.next {
+						if n.waiting--; n.waiting == 0 {
+							ready = append(ready, n)
+						}
+					}
+					if done != nil {
+						done(j)
+					}
+				}
+				changed.Broadcast()
+			}
+		}()
+	}
+	wg.Wait()
+	switch {
+	case first != nil && !errors.Is(first, context.Canceled):
+		return first
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case left > 0:
+		return fmt.Errorf("experiment: %d jobs wait for each other", left)
+	}
+	return nil
+}
