@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+var devices = []string{"auto", "cpu", "cuda"}
+
+func deviceFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:  "device",
+		Value: "auto",
+		Usage: "where to compute: " + strings.Join(devices, ", "),
+	}
+}
+
+// useDevice makes the process one that computes where --device says. gorgonia.org/cu chooses
+// before main runs, by GOCP_DEVICE, so a different choice replaces the process by itself with the
+// variable set.
+func useDevice(c *cli.Context) error {
+	if !c.IsSet("device") {
+		return nil
+	}
+	want := c.String("device")
+	if !slices.Contains(devices, want) {
+		return unknown("device", want, devices)
+	}
+	if os.Getenv("GOCP_DEVICE") == want {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("--device: finding this program: %w", err)
+	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOCP_DEVICE=") })
+	if err := syscall.Exec(self, os.Args, append(env, "GOCP_DEVICE="+want)); err != nil {
+		return fmt.Errorf("--device: starting %s again: %w", self, err)
+	}
+	return nil
+}
