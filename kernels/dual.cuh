@@ -1,0 +1,111 @@
+// Dual numbers a + κb, κ² = 0, and the views through which kernels see tensors in float or dual.
+//
+// A dual tensor is two planes of floats, primal p and tangent t. Reading through in<dual>: an
+// absent (null) plane is zero. Writing through out<dual>: an absent plane is not stored, so a
+// kernel given only the tangent plane replays a pass whose primals are already known.
+//
+// A body is a template over T in {float, dual}. Comparisons look at the primal alone.
+#pragma once
+#include "math.cuh"
+
+struct dual {
+  float a, b;
+  dual() = default;
+  FN constexpr dual(float primal) : a(primal), b(0) {}
+  FN constexpr dual(float primal, float tangent) : a(primal), b(tangent) {}
+};
+
+FN dual operator-(dual x) { return {-x.a, -x.b}; }
+FN dual operator+(dual x, dual y) { return {x.a + y.a, x.b + y.b}; }
+FN dual operator+(dual x, float y) { return {x.a + y, x.b}; }
+FN dual operator+(float x, dual y) { return {x + y.a, y.b}; }
+FN dual operator-(dual x, dual y) { return {x.a - y.a, x.b - y.b}; }
+FN dual operator-(dual x, float y) { return {x.a - y, x.b}; }
+FN dual operator-(float x, dual y) { return {x - y.a, -y.b}; }
+FN dual operator*(dual x, dual y) { return {x.a * y.a, x.a * y.b + x.b * y.a}; }
+FN dual operator*(dual x, float y) { return {x.a * y, x.b * y}; }
+FN dual operator*(float x, dual y) { return {x * y.a, x * y.b}; }
+FN dual operator/(dual x, dual y) {
+  float q = x.a / y.a;
+  return {q, (x.b - q * y.b) / y.a};
+}
+FN dual operator/(dual x, float y) { return {x.a / y, x.b / y}; }
+FN dual operator/(float x, dual y) {
+  float q = x / y.a;
+  return {q, -q * y.b / y.a};
+}
+FN dual& operator+=(dual& x, dual y) { return x = x + y; }
+FN dual& operator-=(dual& x, dual y) { return x = x - y; }
+FN dual& operator*=(dual& x, dual y) { return x = x * y; }
+
+FN bool operator<(dual x, dual y) { return x.a < y.a; }
+FN bool operator>(dual x, dual y) { return x.a > y.a; }
+FN bool operator<=(dual x, dual y) { return x.a <= y.a; }
+FN bool operator>=(dual x, dual y) { return x.a >= y.a; }
+
+FN float primal(float x) { return x; }
+FN float primal(dual x) { return x.a; }
+
+namespace math {
+FN dual select(bool c, dual x, dual y) { return {c ? x.a : y.a, c ? x.b : y.b}; }
+FN dual abs(dual x) { return {abs(x.a), x.a < 0 ? -x.b : x.b}; }
+FN dual max(dual x, dual y) { return select(x.a < y.a, y, x); }
+FN dual min(dual x, dual y) { return select(y.a < x.a, y, x); }
+FN dual sqrt(dual x) {
+  float r = sqrt(x.a);
+  return {r, 0.5f * x.b / r};
+}
+FN dual rsqrt(dual x) {
+  float r = rsqrt(x.a);
+  return {r, -0.5f * r * r * r * x.b};
+}
+FN dual exp(dual x) {
+  float e = exp(x.a);
+  return {e, e * x.b};
+}
+FN dual log(dual x) { return {log(x.a), x.b / x.a}; }
+FN dual pow(dual x, float p) { return {pow(x.a, p), p == 0 ? 0.0f : p * pow(x.a, p - 1.0f) * x.b}; }
+}  // namespace math
+
+template <class T>
+struct in;
+
+template <>
+struct in<float> {
+  const float* p;
+  FN explicit operator bool() const { return p; }
+  FN in operator+(int64_t i) const { return {p + i}; }
+  FN float operator[](int64_t i) const { return p[i]; }
+};
+
+template <>
+struct in<dual> {
+  const float* p;
+  const float* t;
+  FN explicit operator bool() const { return p || t; }
+  FN in operator+(int64_t i) const { return {p ? p + i : p, t ? t + i : t}; }
+  FN dual operator[](int64_t i) const { return {p ? p[i] : 0.0f, t ? t[i] : 0.0f}; }
+};
+
+template <class T>
+struct out;
+
+template <>
+struct out<float> {
+  float* p;
+  FN explicit operator bool() const { return p; }
+  FN out operator+(int64_t i) const { return {p + i}; }
+  FN void set(int64_t i, float x) const { p[i] = x; }
+};
+
+template <>
+struct out<dual> {
+  float* p;
+  float* t;
+  FN explicit operator bool() const { return p || t; }
+  FN out operator+(int64_t i) const { return {p ? p + i : p, t ? t + i : t}; }
+  FN void set(int64_t i, dual x) const {
+    if (p) p[i] = x.a;
+    if (t) t[i] = x.b;
+  }
+};
