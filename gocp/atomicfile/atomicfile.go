@@ -29,10 +29,16 @@ func Write(path string, f func(w io.Writer) error) (err error) {
 	if err != nil {
 		return explain(path, err)
 	}
+	inside := true // an error of f's own may be about another file
 	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
+		if err == nil {
+			return
+		}
+		tmp.Close()
+		os.Remove(tmp.Name())
+		if inside && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%s: not written: %w", path, err)
+		} else {
 			err = explain(path, err)
 		}
 	}()
@@ -40,6 +46,7 @@ func Write(path string, f func(w io.Writer) error) (err error) {
 	if err := f(w); err != nil {
 		return err
 	}
+	inside = false
 	if err := w.Flush(); err != nil {
 		return err
 	}
