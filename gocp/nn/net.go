@@ -1,0 +1,139 @@
+package nn
+
+import (
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/tensor"
+)
+
+// Mode says where batch norm takes its statistics from.
+type Mode int
+
+// The modes.
+const (
+	Eval  Mode = iota // running statistics: samples do not influence each other
+	Train             // statistics of the batch
+)
+
+// Options of a Net.
+type Options struct {
+	Precision kernel.Precision
+	Dual      bool // make room for tangents: needed before a pass in dual numbers
+}
+
+// A Net holds the activations of one network on one stream, for batches of up to a given
+// size. Passes write into it; nothing is allocated during a pass, so passes can be recorded.
+type Net struct {
+	spec  Spec
+	s     *device.Stream
+	batch int
+	opt   Options
+
+	params  map[string]Param
+	buffers map[string]Param
+
+	inScale, inShift tensor.Tensor // the normalisation layer: 1/std, −mean/std
+	xn               tensor.Tensor // normalised input
+	layers           []*layer
+	logits           tensor.Tensor
+	loss, dlogits    tensor.Tensor
+	dxn              tensor.Tensor
+	work             *kernel.Workspace
+
+	pass Pass // the last forward pass, which Backward follows
+	n    int  // its batch size
+}
+
+// A layer is a linear map followed by a per-channel affine map, ReLU and pooling:
+// h = pool(relu(scale·(in ∗ w) + shift)).
+type layer struct {
+	weight, bias string // parameters; bias is empty under batch norm
+	bn           string // batch norm's prefix, or empty
+	conv         kernel.Conv
+	act          kernel.Act
+
+	z, h, dz, dh   tensor.Tensor
+	idx            device.Ptr // which input of its window each output came from
+	mean, variance tensor.Tensor
+	scale, shift   tensor.Tensor // batch norm's; without it the bias itself is the shift
+	dscale, dshift tensor.Tensor
+	p, q           tensor.Tensor // batch norm's correction of dz in training mode
+	dgamma         tensor.Tensor
+}
+
+// NewNet allocates a network for batches of up to batch samples on s. Everything is freed
+// with the stream. Errors are the stream's.
+func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
+	n := &Net{spec: spec, s: s, batch: batch, opt: o, params: map[string]Param{}, buffers: map[string]Param{}}
+	for _, p := range spec.Params() {
+		n.params[p.Name] = p
+	}
+	for _, p := range spec.Buffers() {
+		n.buffers[p.Name] = p
+	}
+	scale, shift := make([]float32, spec.C), make([]float32, spec.C)
+	for i := range scale {
+		scale[i] = float32(1 / spec.Std[i])
+		shift[i] = float32(-spec.Mean[i] / spec.Std[i])
+	}
+	n.inScale, n.inShift = tensor.New(s, spec.C), tensor.New(s, spec.C)
+	device.Upload(s, n.inScale.P, scale)
+	device.Upload(s, n.inShift.P, shift)
+	n.xn = n.alloc(batch, spec.H, spec.W, spec.C)
+	n.dxn = n.alloc(batch, spec.H, spec.W, spec.C)
+
+	for i, b := range spec.blocks() {
+		l := &layer{
+			weight: b.name + ".weight",
+			conv: kernel.Conv{H: b.inH, W: b.inW, C: b.inC, K: b.outC, R: b.kernel, S: b.kernel,
+				Stride: b.stride, Pad: b.pad, Precision: o.Precision},
+			act: kernel.Act{H: b.outH, W: b.outW, C: b.outC, ReLU: true, Pool: b.pool},
+		}
+		if spec.BatchNorm {
+			l.bn = fmt.Sprintf("bn%d", i+1)
+		} else {
+			l.bias = b.name + ".bias"
+		}
+		n.add(l)
+	}
+	h, w, c := spec.features()
+	n.add(&layer{weight: "fc1.weight", bias: "fc1.bias", conv: n.linear(h*w*c, 4*spec.Width), act: kernel.Act{H: 1, W: 1, C: 4 * spec.Width, ReLU: true, Pool: 1}})
+	n.add(&layer{weight: "fc2.weight", bias: "fc2.bias", conv: n.linear(4*spec.Width, spec.Classes), act: kernel.Act{H: 1, W: 1, C: spec.Classes, Pool: 1}})
+	n.logits = n.layers[len(n.layers)-1].h
+	n.loss = n.alloc(batch)
+	n.dlogits = n.alloc(batch, spec.Classes)
+	n.work = kernel.NewWorkspace(s, n.workspaceBytes())
+	return n
+}
+
+func (n *Net) linear(in, out int) kernel.Conv {
+	return kernel.Conv{H: 1, W: 1, C: in, K: out, R: 1, S: 1, Stride: 1, Precision: n.opt.Precision}
+}
+
+func (n *Net) alloc(shape ...int) tensor.Tensor {
+	if n.opt.Dual {
+		return tensor.NewDual(n.s, shape...)
+	}
+	return tensor.New(n.s, shape...)
+}
+
+func (n *Net) add(l *layer) {
+	a := l.act
+	l.z = n.alloc(n.batch, a.H, a.W, a.C)
+	l.dz = l.z
+	l.h = n.alloc(n.batch, a.H/a.Pool, a.W/a.Pool, a.C)
+	l.dh = n.alloc(n.batch, a.H/a.Pool, a.W/a.Pool, a.C)
+	if a.ReLU || a.Pool > 1 {
+		l.idx = n.s.Alloc(l.h.Len())
+		l.dz = n.alloc(n.batch, a.H, a.W, a.C)
+	}
+	l.dscale, l.dshift = n.alloc(a.C), n.alloc(a.C)
+	if l.bn != "" {
+		l.mean, l.variance = n.alloc(a.C), n.alloc(a.C)
+		l.scale, l.shift = n.alloc(a.C), n.alloc(a.C)
+		l.p, l.q, l.dgamma = n.alloc(a.C), n.alloc(a.C), n.alloc(a.C)
+	}
+	n.layers = append(n.layers, l)
+}

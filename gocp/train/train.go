@@ -1,0 +1,305 @@
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Config of a training run. The zero value is the victims' recipe of Li et al. (2024),
+// section 4, at the length of our demonstration: 20 epochs, batch 128, learning rate 0.01,
+// momentum 0.9, weight decay 5e-4, no augmentation.
+type Config struct {
+	Epochs      int              `json:"epochs"`       // 0: 20
+	Batch       int              `json:"batch"`        // 0: 128
+	LR          float64          `json:"lr"`           // 0: 0.01
+	Momentum    *float64         `json:"momentum"`     // nil: 0.9
+	WeightDecay *float64         `json:"weight_decay"` // nil: 5e-4
+	Decay       []Decay          `json:"decay"`        // learning-rate drops, by epoch
+	Shift       int              `json:"shift"`        // random shifts of up to so many pixels
+	Flip        bool             `json:"flip"`         // random horizontal flips
+	Seed        uint64           `json:"seed"`         // order and augmentation; initialisation is the model's own
+	Precision   kernel.Precision `json:"precision"`
+}
+
+// Decay multiplies the learning rate by Factor from epoch Epoch (counted from 0) on.
+type Decay struct {
+	Epoch  int     `json:"epoch"`
+	Factor float64 `json:"factor"`
+}
+
+// WithDefaults returns c with the defaults filled in.
+func (c Config) WithDefaults() Config {
+	if c.Epochs == 0 {
+		c.Epochs = 20
+	}
+	if c.Batch == 0 {
+		c.Batch = 128
+	}
+	if c.LR == 0 {
+		c.LR = 0.01
+	}
+	if c.Momentum == nil {
+		m := 0.9
+		c.Momentum = &m
+	}
+	if c.WeightDecay == nil {
+		wd := 5e-4
+		c.WeightDecay = &wd
+	}
+	return c
+}
+
+// Validate reports the first value that training cannot work with, as a usage error.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	bad := func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) || v < 0 }
+	switch {
+	case c.Epochs < 1:
+		return usage.Errorf("train: %d epochs; at least 1 is needed", c.Epochs)
+	case c.Batch < 1:
+		return usage.Errorf("train: a batch of %d; at least 1 is needed", c.Batch)
+	case bad(c.LR):
+		return usage.Errorf("train: learning rate %v; it must be positive and finite", c.LR)
+	case bad(*c.Momentum) || *c.Momentum >= 1:
+		return usage.Errorf("train: momentum %v; it must be in [0,1)", *c.Momentum)
+	case bad(*c.WeightDecay):
+		return usage.Errorf("train: weight decay %v; it must be 0 or more and finite", *c.WeightDecay)
+	case c.Shift < 0:
+		return usage.Errorf("train: shift %d; it must be 0 or more", c.Shift)
+	}
+	return nil
+}
+
+// lr returns the learning rate of an epoch.
+func (c Config) lr(epoch int) float64 {
+	lr := c.LR
+	for _, d := range c.Decay {
+		if epoch >= d.Epoch {
+			lr *= d.Factor
+		}
+	}
+	return lr
+}
+
+// A Set is labelled images.
+type Set struct {
+	Images []uint8 // [n,H,W,C]
+	Labels []int32 // [n]
+}
+
+func (set Set) check(spec nn.Spec) error {
+	size := spec.H * spec.W * spec.C
+	if len(set.Labels) == 0 {
+		return usage.Errorf("train: the training set is empty")
+	}
+	if len(set.Images) != len(set.Labels)*size {
+		return usage.Errorf("train: %d bytes of images for %d labels; the network's input is %d bytes an image (%dx%dx%d)",
+			len(set.Images), len(set.Labels), size, spec.H, spec.W, spec.C)
+	}
+	for i, y := range set.Labels {
+		if y < 0 || int(y) >= spec.Classes {
+			return usage.Errorf("train: label %d of sample %d is outside 0..%d", y, i, spec.Classes-1)
+		}
+	}
+	return nil
+}
+
+// State is training between two epochs: what Run needs to go on to the same result.
+type State struct {
+	Epoch    int       // epochs done
+	Momentum []float32 // SGD's momentum buffer
+}
+
+// Options of a run that do not change its result.
+type Options struct {
+	Progress   func(epoch int, loss float64) // after each epoch, with its mean training loss
+	Checkpoint func(*nn.Model, State) error  // after each epoch, with copies it may keep
+	Resume     *State                        // start from here instead of epoch 0; the model must be the checkpoint's
+}
+
+// Run trains m in place on set. On an error m is left as it was.
+func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := set.check(m.Spec); err != nil {
+		return err
+	}
+	t := newTrainer(s, m, set, cfg)
+	state := State{Momentum: make([]float32, len(m.Theta))}
+	if o.Resume != nil {
+		state = *o.Resume
+		if len(state.Momentum) != len(m.Theta) {
+			return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(state.Momentum), len(m.Theta))
+		}
+	}
+	device.Upload(s, t.momentum, state.Momentum)
+	trained := m.Clone()
+	for epoch := state.Epoch; epoch < cfg.Epochs; epoch++ {
+		if err := s.Context().Err(); err != nil {
+			return err
+		}
+		loss, err := t.epoch(epoch)
+		if err != nil {
+			return fmt.Errorf("train: epoch %d: %w", epoch+1, err)
+		}
+		if math.IsNaN(loss) || math.IsInf(loss, 0) {
+			return fmt.Errorf("train: the loss is %v after epoch %d; a smaller learning rate than %g may help", loss, epoch+1, cfg.lr(epoch))
+		}
+		if o.Progress != nil {
+			o.Progress(epoch+1, loss)
+		}
+		if o.Checkpoint != nil {
+			if err := t.download(trained); err != nil {
+				return err
+			}
+			st := State{Epoch: epoch + 1, Momentum: make([]float32, len(m.Theta))}
+			if err := device.Download(s, st.Momentum, t.momentum); err != nil {
+				return err
+			}
+			if err := o.Checkpoint(trained.Clone(), st); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.download(trained); err != nil {
+		return err
+	}
+	m.Theta, m.Running = trained.Theta, trained.Running
+	return nil
+}
+
+// A trainer holds a run's memory on the device.
+type trainer struct {
+	s    *device.Stream
+	cfg  Config
+	spec nn.Spec
+	n    int // samples
+
+	net                *nn.Net
+	images, labels     device.Ptr // the whole set
+	order              device.Ptr // int32[n], this epoch's permutation
+	index, batchLabels device.Ptr // int32[batch]
+	aug                device.Ptr // int32[batch,3], or absent
+	step               device.Ptr // uint64: counts steps for the augmentation's draws
+	lr                 device.Ptr // float32
+	theta, grad        tensor.Tensor
+	momentum, running  device.Ptr
+	x                  tensor.Tensor
+	losses             device.Ptr // float32[n], of this epoch, in visiting order
+
+	full *device.Graph // one recorded step of a full batch
+}
+
+func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
+	n := len(set.Labels)
+	batch := min(cfg.Batch, n)
+	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
+		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision}),
+		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), order: s.Alloc(4 * n),
+		index: s.Alloc(4 * batch), batchLabels: s.Alloc(4 * batch),
+		step: s.Alloc(8), lr: s.Alloc(4), losses: s.Alloc(4 * n),
+		theta: tensor.New(s, len(m.Theta)), grad: tensor.New(s, len(m.Theta)), momentum: s.Alloc(4 * len(m.Theta)),
+		x: tensor.New(s, batch, m.H, m.W, m.C),
+	}
+	if cfg.Shift > 0 || cfg.Flip {
+		t.aug = s.Alloc(4 * 3 * batch)
+	}
+	device.Upload(s, t.images, set.Images)
+	device.Upload(s, t.labels, set.Labels)
+	device.Upload(s, t.theta.P, m.Theta)
+	if len(m.Running) > 0 {
+		t.running = s.Alloc(4 * len(m.Running))
+		device.Upload(s, t.running, m.Running)
+	}
+	return t
+}
+
+// epoch visits every sample once and returns the mean loss.
+func (t *trainer) epoch(epoch int) (float64, error) {
+	s, batch := t.s, min(t.cfg.Batch, t.n)
+	perm := rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(t.n)
+	order := make([]int32, t.n)
+	for i, p := range perm {
+		order[i] = int32(p)
+	}
+	device.Upload(s, t.order, order)
+	device.Upload(s, t.lr, []float32{float32(t.cfg.lr(epoch))})
+	steps := (t.n + batch - 1) / batch
+	for k := 0; k < steps; k++ {
+		if s.Context().Err() != nil {
+			return 0, s.Context().Err()
+		}
+		size := min(batch, t.n-k*batch)
+		if m := t.spec; m.BatchNorm && size < 2 {
+			break // one sample has no variance; PyTorch's loaders drop such a batch too
+		}
+		s.Copy(t.index, t.order.Add(4*k*batch), 4*size)
+		if t.aug != 0 {
+			device.Upload(s, t.step, []uint64{uint64(epoch*steps + k)})
+		}
+		t.run(size, batch)
+		s.Copy(t.losses.Add(4*k*batch), t.net.LossBuffer(), 4*size)
+	}
+	losses := make([]float32, t.n)
+	if err := device.Download(s, losses, t.losses); err != nil {
+		return 0, err
+	}
+	var sum float64
+	for _, l := range losses {
+		sum += float64(l)
+	}
+	return sum / float64(t.n), nil
+}
+
+// run does one step, from a recording if the batch is full.
+func (t *trainer) run(size, batch int) {
+	if size < batch {
+		t.record(size)
+		return
+	}
+	if t.full == nil {
+		g, err := t.s.Capture(func() { t.record(batch) })
+		if err != nil {
+			t.s.Fail(fmt.Errorf("train: record a step: %w", err))
+			return
+		}
+		t.full = g
+	}
+	t.full.Launch()
+}
+
+// record issues the launches of one step on the batch in index.
+func (t *trainer) record(size int) {
+	s, spec := t.s, t.spec
+	if t.aug != 0 {
+		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
+	}
+	x := t.x.Head(size)
+	kernel.Gather(s, t.images, t.index, t.aug, size, spec.H, spec.W, spec.C, x)
+	kernel.GatherInt32(s, t.labels, t.index, size, t.batchLabels)
+	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: t.theta, Running: t.running, X: x})
+	_, dlogits := t.net.Loss(t.batchLabels)
+	t.net.Backward(dlogits, t.grad, tensor.Tensor{})
+	t.net.UpdateRunning(t.running)
+	kernel.SGD(s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/float64(size), t.theta.Len())
+}
+
+// download copies the parameters into m.
+func (t *trainer) download(m *nn.Model) error {
+	if err := device.Download(t.s, m.Theta, t.theta.P); err != nil {
+		return err
+	}
+	if len(m.Running) == 0 {
+		return nil
+	}
+	return device.Download(t.s, m.Running, t.running)
+}
