@@ -1,0 +1,208 @@
+"""PyTorch's side of `make bench-peers`: the four passes, each in every form worth trying.
+
+A *form* is one way to write the pass (double backward or jvp of grad, NCHW or channels_last,
+one thread or all, eager or compiled). best() times all forms of a pass and returns the fastest,
+so that gocp is held against PyTorch at its best, not against one way to write it.
+"""
+
+import contextlib
+import itertools
+import statistics
+import time
+
+import torch
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn import functional as F
+
+from convnet_torch import ConvNet
+
+CASES = {
+    "28x28x1-w32": dict(width=32, shape=(1, 28, 28), stem="pool"),
+    "32x32x3-w64": dict(width=64, shape=(3, 32, 32), stem="pool"),
+    "32x32x3-w16-stride": dict(width=16, shape=(3, 32, 32), stem="stride"),
+}
+PASSES = ("craft", "hvp", "train", "norms")
+BATCH = 128
+
+
+class Problem:
+    """A model, a batch and a direction, in one memory format."""
+
+    def __init__(self, case, channels_last, autocast):
+        torch.manual_seed(1)
+        spec = CASES[case]
+        self.net = ConvNet(classes=10, **spec)
+        self.x = torch.rand(BATCH, *spec["shape"])
+        self.y = torch.randint(0, 10, (BATCH,))
+        if channels_last:
+            self.net = self.net.to(memory_format=torch.channels_last)
+            self.x = self.x.contiguous(memory_format=torch.channels_last)
+        self.autocast = autocast
+        self.params = dict(self.net.named_parameters())
+        self.v = {k: torch.randn_like(p) for k, p in self.params.items()}
+
+    def amp(self):
+        return torch.autocast("cpu", dtype=torch.bfloat16) if self.autocast else contextlib.nullcontext()
+
+    def loss(self, params, x, y):
+        with self.amp():
+            return F.cross_entropy(functional_call(self.net, params, (x,)).float(), y, reduction="sum")
+
+
+def cosine_direction(g, u):
+    """d cos(u, g) / dg, per parameter: the v of the mixed derivative."""
+    dot = sum((a * b).sum() for a, b in zip(g, u))
+    nu = sum(a.square().sum() for a in u).sqrt()
+    ng = sum(a.square().sum() for a in g).sqrt()
+    return [b / (nu * ng) - a * (dot / (nu * ng**3)) for a, b in zip(g, u)]
+
+
+def sign_adam(state, gradient, radius=16 / 255, lr=0.1 * 16 / 255):
+    s = gradient.sign()
+    state["t"] += 1
+    state["m"].mul_(0.9).add_(s, alpha=0.1)
+    state["s"].mul_(0.999).addcmul_(s, s, value=0.001)
+    step = (state["m"] / (1 - 0.9 ** state["t"])) / ((state["s"] / (1 - 0.999 ** state["t"])).sqrt() + 1e-8)
+    d = (state["delta"] - lr * step).clamp_(-radius, radius)
+    state["delta"] = (state["base"] + d).clamp_(0, 1) - state["base"]
+
+
+def craft(p, how):
+    """One first-order crafting step: gradient sum, cosine, mixed derivative, signed Adam."""
+    state = dict(base=p.x, delta=torch.zeros_like(p.x), m=torch.zeros_like(p.x), s=torch.zeros_like(p.x), t=0)
+    names, values = list(p.params), list(p.params.values())
+    u = [p.v[k] for k in names]
+    frozen = {k: t.detach() for k, t in p.params.items()}
+
+    def double_backward():
+        x = (state["base"] + state["delta"]).requires_grad_()
+        g = torch.autograd.grad(p.loss(p.params, x, p.y), values, create_graph=True)
+        dot = sum((a * b).sum() for a, b in zip(g, u))
+        cos = dot / (sum(a.square().sum() for a in g).sqrt() * sum(a.square().sum() for a in u).sqrt())
+        sign_adam(state, torch.autograd.grad(cos, x)[0])
+
+    def jvp_of_grad():
+        x = state["base"] + state["delta"]
+        g = grad(p.loss)(frozen, x, p.y)
+        v = dict(zip(names, cosine_direction([g[k] for k in names], u)))
+        inner = lambda q: grad(p.loss, argnums=1)(q, x, p.y)
+        sign_adam(state, jvp(inner, (frozen,), (v,))[1])
+
+    return {"double backward": double_backward, "jvp of grad": jvp_of_grad}[how]
+
+
+def hvp(p, how):
+    values = list(p.params.values())
+    frozen = {k: t.detach() for k, t in p.params.items()}
+
+    def double_backward():
+        g = torch.autograd.grad(p.loss(p.params, p.x, p.y), values, create_graph=True)
+        torch.autograd.grad(g, values, grad_outputs=list(p.v.values()))
+
+    def jvp_of_grad():
+        jvp(lambda q: grad(p.loss)(q, p.x, p.y), (frozen,), (p.v,))
+
+    return {"double backward": double_backward, "jvp of grad": jvp_of_grad}[how]
+
+
+def train(p, how):
+    fused = how.startswith("fused")
+    opt = torch.optim.SGD(p.net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=fused, foreach=not fused)
+    net = torch.compile(p.net) if how.endswith("compiled") else p.net
+
+    def step():
+        with p.amp():
+            loss = F.cross_entropy(net(p.x).float(), p.y)
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        opt.step()
+
+    return step
+
+
+def norms(p, how):
+    frozen = {k: t.detach() for k, t in p.params.items()}
+    chunk = {"vmap(grad)": None, "vmap(grad), chunks of 16": 16}.get(how, 0)
+
+    def one(params, x, y):
+        return p.loss(params, x[None], y[None])
+
+    def functional():
+        g = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=chunk)(frozen, p.x, p.y)
+        return sum(t.flatten(1).square().sum(1) for t in g.values())
+
+    def loop():
+        out = []
+        for i in range(BATCH):
+            g = torch.autograd.grad(p.loss(p.params, p.x[i : i + 1], p.y[i : i + 1]), list(p.params.values()))
+            out.append(sum(t.square().sum() for t in g))
+        return torch.stack(out)
+
+    return loop if how == "loop" else functional
+
+
+HOWS = {
+    "craft": (craft, ("double backward", "jvp of grad")),
+    "hvp": (hvp, ("double backward", "jvp of grad")),
+    "train": (train, ("fused", "foreach")),
+    "norms": (norms, ("vmap(grad)", "vmap(grad), chunks of 16")),
+}
+
+
+def measure(step, seconds, least=3):
+    """Times of single calls, in milliseconds, for at least `seconds` and `least` calls."""
+    out, start = [], time.perf_counter()
+    while len(out) < least or time.perf_counter() - start < seconds:
+        t = time.perf_counter()
+        step()
+        out.append((time.perf_counter() - t) * 1e3)
+    return out
+
+
+def forms(what, threads, compiled):
+    hows = HOWS[what][1]
+    if what == "train" and compiled:
+        hows += ("fused, compiled",)
+    return list(itertools.product(hows, (False, True), threads))
+
+
+def build(what, case, form, autocast=False):
+    """A closure that runs the pass once in this form; call torch.set_num_threads(form[2]) first."""
+    how, channels_last, _ = form
+    return HOWS[what][0](Problem(case, channels_last, autocast), how)
+
+
+def label(form):
+    how, channels_last, threads = form
+    return f"{how}, {'channels_last' if channels_last else 'NCHW'}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def best(what, case, threads, seconds=1.0, autocast=False, compiled=False, say=lambda text: None):
+    """(form, step, {label: median ms}) of the fastest form."""
+    table, winner = {}, None
+    for form in forms(what, threads, compiled):
+        torch.set_num_threads(form[2])
+        try:
+            step = build(what, case, form, autocast)
+            step()
+        except (RuntimeError, NotImplementedError) as err:  # a form PyTorch does not support
+            say(f"  {label(form)}: {str(err).splitlines()[0][:100]}")
+            continue
+        ms = statistics.median(measure(step, seconds, 1 if winner and seconds < 5 else 2))
+        say(f"  {label(form)}: {ms:.1f} ms")
+        table[label(form)] = ms
+        if winner is None or ms < winner[2]:
+            winner = (form, step, ms)
+    return winner[0], winner[1], table
+
+
+if __name__ == "__main__":  # PyTorch alone
+    import sys
+
+    cpus = torch.get_num_threads()
+    threads = sorted({1, cpus})
+    for case in CASES:
+        for what in PASSES:
+            for autocast in (False, True):
+                print(f"{case} {what} {'bf16 autocast' if autocast else 'f32'}", flush=True)
+                best(what, case, threads, autocast=autocast, compiled="--compile" in sys.argv, say=lambda t: print(t, flush=True))

@@ -1,0 +1,242 @@
+"""Golden vectors from PyTorch in float64, for `gocp compute` and gocp/nn.
+
+    python bench/vectors_torch.py            writes gocp/nn/testdata/*.safetensors
+    python bench/vectors_torch.py --check    recomputes the answers from the committed models and inputs
+
+For every case three kinds of file:
+    CASE.model.safetensors   the model, float32, as gocp reads it
+    CASE.in.safetensors      x, y, directions v.*, u, targets: what `gocp compute` reads
+    CASE.MODE.safetensors    the answers of MODE (eval or train), float64 (persample.* float32, for size)
+The answers are computed in float64 from the float32 model and inputs. Every ReLU, every max pool
+and every two logits of a sample keep a distance from their kink (MARGIN of the layer's root mean
+square), found by descent on the inputs and parameters: then float32 and bfloat16 runs take the
+same branches as float64, and a relative error bound means something.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from convnet_torch import ConvNet
+
+CASES = {  # name: (seed, spec); odd and unequal sides on purpose
+    "pool": (11, dict(width=4, classes=10, shape=(3, 16, 16))),
+    "pool-bn": (12, dict(width=4, classes=7, shape=(3, 9, 9), batchnorm=True)),
+    "stride": (13, dict(width=4, classes=10, shape=(1, 17, 15), stem="stride")),
+    "stride-bn": (14, dict(width=4, classes=5, shape=(3, 12, 12), stem="stride", batchnorm=True)),
+}
+BATCH, TARGETS = 5, 3
+MARGIN = 0.02
+VERSION = "2"
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def margins(net, x):
+    """Distances to the nearest kink, each relative to its layer's root mean square."""
+    out = []
+
+    def probe(kind, z):
+        rms = z.detach().square().mean().sqrt()
+        if kind == "relu":
+            out.append((z.abs() / rms).flatten())
+        else:
+            top = F.unfold(z.flatten(0, 1)[:, None], 2, stride=2).topk(2, dim=1).values
+            # A window that is all zero has no gradient at all, whichever tie wins.
+            out.append(((top[:, 0] - top[:, 1]) / rms)[top[:, 0] > 0])
+
+    z = net(x, probe).sort(1).values
+    out.append(((z[:, 1:] - z[:, :-1]) / z.detach().square().mean().sqrt()).flatten())  # ranks in APS and RAPS
+    return torch.cat(out)
+
+
+def modes(spec):
+    return ("eval", "train") if spec.get("batchnorm") else ("eval",)
+
+
+def set_mode(net, mode):
+    """train() without moving the running statistics: a pass must not change the model."""
+    net.train(mode == "train")
+    for m in net.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.momentum = 0.0
+
+
+def problem(seed, spec):
+    """(float32 net, inputs): random, then moved off the kinks."""
+    gen = seeded(seed)
+    channels = spec["shape"][0]
+    net = ConvNet(**spec, mean=(0.47, 0.48, 0.45)[:channels], std=(0.25, 0.26, 0.24)[:channels])
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            noise = torch.randn(p.shape, generator=gen)
+            if name.startswith("bn"):
+                p.copy_((1 if name.endswith("weight") else 0) + 0.3 * noise)
+            elif p.ndim > 1:
+                p.copy_(noise * (2 / p[0].numel()) ** 0.5 * (2 if name == "fc2.weight" else 1))
+            else:
+                p.copy_(0.1 * noise)
+    x = torch.rand(BATCH + TARGETS, *spec["shape"], generator=gen)
+    if spec.get("batchnorm"):
+        net.train()
+        for m in net.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                m.momentum = 1.0
+        net(x[:BATCH])
+        with torch.no_grad():
+            for i in (1, 2, 3):
+                bn = getattr(net, f"bn{i}")
+                c = bn.running_mean.shape
+                bn.running_mean += 0.2 * bn.running_var.sqrt() * torch.randn(c, generator=gen)
+                bn.running_var *= 0.5 + torch.rand(c, generator=gen)
+    net.double()
+    x = x.double().requires_grad_()
+    opt = torch.optim.Adam([{"params": [x], "lr": 2e-3}, {"params": net.parameters(), "lr": 1e-3}])
+    for step in range(4000):
+        penalty = 0
+        for mode in modes(spec):
+            set_mode(net, mode)
+            near = F.relu(1.5 * MARGIN - margins(net, x[:BATCH]))
+            penalty = penalty + near.sum()
+        set_mode(net, "eval")
+        near = F.relu(1.5 * MARGIN - margins(net, x[BATCH:]))  # targets: evaluation only
+        penalty = penalty + near.sum()
+        if penalty == 0:
+            break
+        opt.zero_grad()
+        penalty.backward()
+        opt.step()
+        with torch.no_grad():
+            x.clamp_(0, 1)
+    net.float()
+    x = x.detach().float()
+    for p in net.parameters():
+        p.requires_grad_(False)
+    inputs = {"x": x[:BATCH].clone(), "target.x": x[BATCH:].clone()}
+    inputs["y"] = torch.randint(0, spec["classes"], (BATCH,), generator=gen)
+    inputs["u"] = torch.rand(BATCH, generator=gen)
+    for name, p in net.named_parameters():
+        inputs[f"v.{name}"] = torch.randn(p.shape, generator=gen)
+    return net, inputs
+
+
+# Non-conformity scores of every label, and the two forms of l2 (spec/method.md 2 and 5).
+
+
+def score(kind, logits, u, lam=0.1, kreg=2):
+    p = logits.softmax(1)
+    if kind == "hps":
+        return 1 - p
+    above = p[:, None, :] > p[:, :, None]
+    s = (p[:, None, :] * above).sum(2) + u[:, None] * p
+    if kind == "raps":
+        rank = 1 + above.sum(2)
+        s = s + lam * F.relu(rank - kreg)
+    return s
+
+
+def answers(net32, inputs, spec, mode):
+    net = ConvNet(**spec, mean=net32.mean, std=net32.std)
+    net.load_state_dict(net32.state_dict())
+    net.double()
+    set_mode(net, mode)
+    names = [k for k, _ in net.named_parameters()]
+    values = [p for _, p in net.named_parameters()]
+    v = [inputs[f"v.{k}"].double() for k in names]
+    x, y = inputs["x"].double().requires_grad_(), inputs["y"]
+    out = {}
+
+    logits = net(x)
+    loss = F.cross_entropy(logits, y, reduction="none")
+    out["logits"], out["loss"] = logits, loss
+    grads = torch.autograd.grad(loss.sum(), values + [x], create_graph=True)
+    for k, g in zip(names, grads):
+        out[f"grad.{k}"] = g
+    out["input_grad"] = grads[-1]
+    inner = sum((a * b).sum() for a, b in zip(grads, v))
+    second = torch.autograd.grad(inner, values + [x], retain_graph=True)
+    for k, g in zip(names, second):
+        out[f"hvp.{k}"] = g
+    out["mixed"] = second[-1]
+    each = [torch.autograd.grad(loss[i], values, retain_graph=True) for i in range(BATCH)]
+    out["directional"] = torch.stack([sum((a * b).sum() for a, b in zip(g, v)) for g in each])
+    if mode == "eval":  # in training mode samples share statistics: no gradient belongs to one sample
+        for j, k in enumerate(names):
+            out[f"persample.{k}"] = torch.stack([g[j] for g in each]).float()
+        out["persample_sqnorm"] = torch.stack([sum(a.square().sum() for a in g) for g in each])
+    for kind in ("hps", "aps", "raps"):
+        out[f"scores.{kind}"] = score(kind, logits, inputs["u"].double())
+    rho, p = 0.05, 3.0
+    q = p / (p - 1)
+    total = sum(g.abs().pow(q).sum() for g in grads[:-1])
+    for k, g in zip(names, grads):
+        out[f"sam.{k}"] = rho * g.sign() * g.abs().pow(q - 1) / total ** (1 / p)
+    return {k: t.detach().contiguous() for k, t in out.items()}
+
+
+def about(name):
+    return {
+        "generator": "bench/vectors_torch.py",
+        "generator_version": VERSION,
+        "case": name,
+        "seed": str(CASES[name][0]),
+        "torch": torch.__version__.split("+")[0],
+        "numpy": np.__version__,
+    }
+
+
+def generate(name, out):
+    seed, spec = CASES[name]
+    net, inputs = problem(seed, spec)
+    save_file(net.tensors(), out / f"{name}.model.safetensors", {**net.metadata(), **about(name)})
+    save_file(inputs, out / f"{name}.in.safetensors", about(name))
+    for mode in modes(spec):
+        set_mode(net, mode)
+        worst = margins(net, inputs["x"]).min().item()
+        if worst < MARGIN:
+            sys.exit(f"{name} {mode}: a kink at {worst:.2g} of the root mean square, {MARGIN} is wanted: another seed")
+        meta = {**about(name), "mode": mode, "margin": f"{worst:.4f}"}
+        save_file(answers(net, inputs, spec, mode), out / f"{name}.{mode}.safetensors", meta)
+        print(f"{name} {mode}: smallest margin {worst:.4f}")
+
+
+def check(name, out):
+    spec = CASES[name][1]
+    with safe_open(out / f"{name}.model.safetensors", "pt") as f:
+        mean, std = ([float(v) for v in f.metadata()[k].split(",")] for k in ("mean", "std"))
+        net = ConvNet(**spec, mean=mean, std=std)
+    net.load_state_dict(load_file(out / f"{name}.model.safetensors"), strict=False)
+    inputs = load_file(out / f"{name}.in.safetensors")
+    for mode in modes(spec):
+        old, new = load_file(out / f"{name}.{mode}.safetensors"), answers(net, inputs, spec, mode)
+        if set(old) != set(new):
+            sys.exit(f"{name} {mode}: other tensors than the generator writes")
+        for k, t in new.items():
+            err = (old[k].double() - t.double()).norm() / max(t.double().norm(), 1e-300)
+            if not err <= 1e-7:
+                sys.exit(f"{name} {mode}: {k} differs by {err:.2g}")
+        print(f"{name} {mode}: as committed")
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--out", type=pathlib.Path, default=here.parent / "gocp/nn/testdata")
+    ap.add_argument("--check", action="store_true", help="write nothing; compare with the committed answers")
+    args = ap.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in CASES:
+        (check if args.check else generate)(name, args.out)
+
+
+if __name__ == "__main__":
+    main()
