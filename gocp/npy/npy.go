@@ -1,0 +1,296 @@
+package npy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+const magic = "\x93NUMPY"
+
+// maxHeader bounds the header: NumPy itself refuses more than 10,000 bytes
+// unless told otherwise.
+const maxHeader = 10_000
+
+// maxRank is NumPy's limit on the number of axes.
+const maxRank = 64
+
+// Parse reads one .npy file from memory. The array may share b.
+func Parse(b []byte) (*Array, error) {
+	if len(b) < 10 || string(b[:6]) != magic {
+		return nil, usage.Errorf("it does not begin as an .npy file does")
+	}
+	var length, at int
+	switch major := b[6]; major {
+	case 1:
+		length, at = int(binary.LittleEndian.Uint16(b[8:])), 10
+	case 2, 3:
+		if len(b) < 12 {
+			return nil, usage.Errorf("it ends in the header; it is cut off")
+		}
+		n := binary.LittleEndian.Uint32(b[8:])
+		if n > maxHeader {
+			return nil, usage.Errorf("its header of %d bytes is above the limit of %d", n, maxHeader)
+		}
+		length, at = int(n), 12
+	default:
+		return nil, usage.Errorf("its format version %d.%d is not 1, 2 or 3", b[6], b[7])
+	}
+	if length > maxHeader {
+		return nil, usage.Errorf("its header of %d bytes is above the limit of %d", length, maxHeader)
+	}
+	if length > len(b)-at {
+		return nil, usage.Errorf("it ends in the header; it is cut off")
+	}
+	h, err := parseHeader(string(b[at : at+length]))
+	if err != nil {
+		return nil, usage.Errorf("header: %w", err)
+	}
+	return h.array(b[at+length:])
+}
+
+// header is the Python dictionary at the start of a file.
+type header struct {
+	descr   string
+	fortran bool
+	shape   []int
+}
+
+// array checks the body against the header and brings it into our order.
+func (h header) array(body []byte) (*Array, error) {
+	order, kind := h.descr[0], h.descr[1:]
+	if !strings.ContainsRune("<>|=", rune(order)) {
+		order, kind = '=', h.descr
+	}
+	size := itemSize(kind)
+	switch {
+	case strings.Contains(h.descr, "O"):
+		return nil, usage.Errorf("it holds pickled Python objects, which are not read; save it with a plain type")
+	case size == 0:
+		return nil, usage.Errorf("the type %q is not supported, only bool, integers, float16 to float64 and Unicode strings", h.descr)
+	}
+	n := 1
+	for _, s := range h.shape {
+		if s > 0 && n > math.MaxInt/size/s {
+			return nil, usage.Errorf("the shape %v overflows", h.shape)
+		}
+		n *= s
+	}
+	if n*size != len(body) {
+		return nil, usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; the file is cut off or damaged", h.shape, kind, n*size, len(body))
+	}
+	if kind == "b1" {
+		for _, v := range body {
+			if v > 1 {
+				return nil, usage.Errorf("a bool is %d, neither 0 nor 1", v)
+			}
+		}
+	}
+	word := size // bytes that a change of byte order reverses
+	if kind[0] == 'U' {
+		word = 4
+	}
+	if order == '>' && word > 1 {
+		body = slices.Clone(body)
+		for i := 0; i < len(body); i += word {
+			slices.Reverse(body[i : i+word])
+		}
+	}
+	if h.fortran && len(h.shape) > 1 {
+		body = toC(body, h.shape, size)
+	}
+	return &Array{kind, h.shape, body}, nil
+}
+
+// toC reorders elements stored with the first axis fastest.
+func toC(src []byte, shape []int, size int) []byte {
+	dst := make([]byte, len(src))
+	strides := make([]int, len(shape)) // of src, in elements
+	s := 1
+	for i, n := range shape {
+		strides[i] = s
+		s *= n
+	}
+	index := make([]int, len(shape))
+	from := 0
+	for to := 0; to < len(dst); to += size {
+		copy(dst[to:to+size], src[from*size:])
+		for i := len(shape) - 1; i >= 0; i-- {
+			index[i]++
+			from += strides[i]
+			if index[i] < shape[i] {
+				break
+			}
+			from -= strides[i] * shape[i]
+			index[i] = 0
+		}
+	}
+	return dst
+}
+
+// parseHeader reads {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }.
+func parseHeader(s string) (h header, err error) {
+	p := &scanner{s: s}
+	p.expect("{")
+	seen := map[string]bool{}
+	for p.err == nil && !p.accept("}") {
+		key := p.quoted()
+		p.expect(":")
+		if seen[key] {
+			p.fail("the key %q occurs twice", key)
+		}
+		seen[key] = true
+		switch key {
+		case "descr":
+			h.descr = p.quoted()
+		case "fortran_order":
+			if h.fortran = p.accept("True"); !h.fortran {
+				p.expect("False")
+			}
+		case "shape":
+			h.shape = p.tuple()
+		default:
+			p.fail("unknown key %q", key)
+		}
+		if !p.accept(",") {
+			p.expect("}")
+			break
+		}
+	}
+	if p.space(); p.err == nil && p.s != "" {
+		p.fail("something follows the closing }")
+	}
+	if p.err == nil && (len(seen) != 3 || len(h.descr) < 2) {
+		p.fail("descr, fortran_order or shape is missing")
+	}
+	return h, p.err
+}
+
+// scanner consumes a Python literal; after the first error it stands still.
+type scanner struct {
+	s   string
+	err error
+}
+
+func (p *scanner) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (p *scanner) space() { p.s = strings.TrimLeft(p.s, " \t\r\n") }
+
+func (p *scanner) accept(token string) bool {
+	p.space()
+	rest, ok := strings.CutPrefix(p.s, token)
+	if ok {
+		p.s = rest
+	}
+	return ok
+}
+
+func (p *scanner) expect(token string) {
+	if p.err == nil && !p.accept(token) {
+		p.fail("%q expected at %.20q", token, p.s)
+	}
+}
+
+func (p *scanner) quoted() string {
+	p.space()
+	if p.err == nil && p.s != "" && (p.s[0] == '\'' || p.s[0] == '"') {
+		if end := strings.IndexByte(p.s[1:], p.s[0]); end >= 0 {
+			text := p.s[1 : 1+end]
+			p.s = p.s[2+end:]
+			if !strings.ContainsRune(text, '\\') {
+				return text
+			}
+		}
+	}
+	if strings.HasPrefix(p.s, "[") {
+		p.fail("it is a structured array; save each field by itself")
+	}
+	p.fail("a string expected at %.20q", p.s)
+	return ""
+}
+
+func (p *scanner) tuple() []int {
+	shape := []int{}
+	p.expect("(")
+	for p.err == nil && !p.accept(")") {
+		p.space()
+		digits := 0
+		for digits < len(p.s) && p.s[digits] >= '0' && p.s[digits] <= '9' {
+			digits++
+		}
+		n, err := strconv.ParseInt(p.s[:digits], 10, 0)
+		if err != nil {
+			p.fail("a size expected at %.20q", p.s)
+			break
+		}
+		p.s = strings.TrimPrefix(p.s[digits:], "L") // Python 2 wrote 3L
+		if len(shape) == maxRank {
+			p.fail("more than %d axes", maxRank)
+			break
+		}
+		shape = append(shape, int(n))
+		if !p.accept(",") {
+			p.expect(")")
+			break
+		}
+	}
+	return shape
+}
+
+// Write writes a as an .npy file of version 1.
+func Write(w io.Writer, a *Array) error {
+	size := itemSize(a.Type)
+	if size == 0 {
+		return fmt.Errorf("npy: type %q is not supported", a.Type)
+	}
+	if len(a.Shape) > maxRank {
+		return fmt.Errorf("npy: shape %v has more than %d axes", a.Shape, maxRank)
+	}
+	n := 1
+	for _, s := range a.Shape {
+		if s < 0 || s > 0 && n > math.MaxInt/size/s {
+			return fmt.Errorf("npy: shape %v is negative or overflows", a.Shape)
+		}
+		n *= s
+	}
+	if n*size != len(a.Data) {
+		return fmt.Errorf("npy: shape %v of type %s does not fill its %d bytes", a.Shape, a.Type, len(a.Data))
+	}
+	order := "<"
+	if size == 1 {
+		order = "|"
+	}
+	var shape strings.Builder
+	for i, s := range a.Shape {
+		if i > 0 {
+			shape.WriteString(", ")
+		}
+		shape.WriteString(strconv.Itoa(s))
+	}
+	if len(a.Shape) == 1 {
+		shape.WriteByte(',')
+	}
+	h := fmt.Sprintf("{'descr': '%s%s', 'fortran_order': False, 'shape': (%s), }", order, a.Type, shape.String())
+	h += strings.Repeat(" ", 63-(10+len(h))%64) + "\n" // data begin at a multiple of 64
+	if len(h) > maxHeader {
+		return errors.New("npy: the header is too long")
+	}
+	b := append([]byte(magic), 1, 0)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(h)))
+	if _, err := w.Write(append(b, h...)); err != nil {
+		return err
+	}
+	_, err := w.Write(a.Data)
+	return err
+}

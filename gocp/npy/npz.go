@@ -1,0 +1,148 @@
+package npy
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Named is one array of an archive.
+type Named struct {
+	Name string
+	*Array
+}
+
+// Archive is the content of an .npz file, in the order of the file.
+type Archive []Named
+
+// Get returns the array of that name, or nil.
+func (z Archive) Get(name string) *Array {
+	for _, n := range z {
+		if n.Name == name {
+			return n.Array
+		}
+	}
+	return nil
+}
+
+// Load reads the .npy file at path.
+func Load(path string) (*Array, error) {
+	b, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	a, err := Parse(b)
+	if err != nil {
+		return nil, usage.Errorf("%s: not a valid .npy file: %w", path, err)
+	}
+	return a, nil
+}
+
+// LoadZip reads the .npz file at path.
+func LoadZip(path string) (Archive, error) {
+	b, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	z, err := ParseZip(b)
+	if err != nil {
+		return nil, usage.Errorf("%s: not a valid .npz file: %w", path, err)
+	}
+	return z, nil
+}
+
+func read(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, usage.Errorf("%s: no such file: %w", path, os.ErrNotExist)
+	}
+	if err != nil {
+		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	return b, nil
+}
+
+// maxRatio is the most that deflate can expand (1032:1), rounded up.
+const maxRatio = 1040
+
+// ParseZip reads a whole .npz file from memory.
+func ParseZip(b []byte) (Archive, error) {
+	r, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, usage.Errorf("it is no complete zip archive: %w", err)
+	}
+	// Entries of a hostile archive may share their bytes, so it is the sum
+	// that is bounded.
+	left := uint64(len(b)) * maxRatio
+	seen := map[string]bool{}
+	var z Archive
+	for _, f := range r.File {
+		name, ok := strings.CutSuffix(f.Name, ".npy")
+		switch {
+		case !ok:
+			return nil, usage.Errorf("entry %q is no .npy file", f.Name)
+		case seen[name]:
+			return nil, usage.Errorf("the name %q occurs twice", name)
+		case f.Method != zip.Store && f.Method != zip.Deflate:
+			return nil, usage.Errorf("array %q: compression method %d is not supported", name, f.Method)
+		case f.UncompressedSize64 > left || f.UncompressedSize64 > maxRatio*uint64(len(b)):
+			return nil, usage.Errorf("array %q: %d bytes cannot come from a file of %d", name, f.UncompressedSize64, len(b))
+		}
+		seen[name] = true
+		left -= f.UncompressedSize64
+		content, err := extract(f)
+		if err != nil {
+			return nil, usage.Errorf("array %q: damaged: %w", name, err)
+		}
+		a, err := Parse(content)
+		if err != nil {
+			return nil, usage.Errorf("array %q: %w", name, err)
+		}
+		z = append(z, Named{name, a})
+	}
+	return z, nil
+}
+
+// extract grows its buffer as bytes arrive: the size in the directory is only a
+// claim. It reads to the end, where zip checks size and checksum.
+func extract(f *zip.File) ([]byte, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var b bytes.Buffer
+	_, err = io.Copy(&b, io.LimitReader(r, int64(f.UncompressedSize64)+1))
+	return b.Bytes(), err
+}
+
+// Save writes the archive at path, whole or not at all.
+func (z Archive) Save(path string) error { return atomicfile.Write(path, z.Encode) }
+
+// Encode writes the archive to w, uncompressed and without times, so that the
+// same arrays give the same bytes.
+func (z Archive) Encode(w io.Writer) error {
+	out := zip.NewWriter(w)
+	seen := map[string]bool{}
+	for _, n := range z {
+		if seen[n.Name] {
+			return fmt.Errorf("npy: the name %q occurs twice", n.Name)
+		}
+		seen[n.Name] = true
+		f, err := out.CreateHeader(&zip.FileHeader{Name: n.Name + ".npy", Method: zip.Store})
+		if err != nil {
+			return err
+		}
+		if err := Write(f, n.Array); err != nil {
+			return fmt.Errorf("array %q: %w", n.Name, err)
+		}
+	}
+	return out.Close()
+}
