@@ -41,7 +41,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 		g, a := l.at(n.n)
 		w := n.param(p.Theta, l.weight)
 		z := n.stored(l.z, h.T != 0 || w.T != 0)
-		kernel.ConvForward(s, g, h.Reshape(g.N, g.H, g.W, g.C), w, n.output(z))
+		kernel.ConvForward(s, g, h.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
 		scale, shift := n.affine(l, z)
 		h = n.stored(l.h, n.pass.dual())
 		kernel.ActForward(s, a, z, scale, shift, n.output(h), l.idx)
@@ -84,7 +84,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 		h := n.input(i)
 		dz := n.backwardAct(l, a, dh, dtheta, wantTheta)
 		if wantTheta {
-			kernel.ConvBackwardWeight(s, g, h.Reshape(g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
+			kernel.ConvBackwardWeight(s, g, h.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
 		}
 		if i == 0 && !wantX {
 			return
@@ -94,7 +94,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 			target = n.layers[i-1].dh
 		}
 		dh = n.stored(target, dual)
-		kernel.ConvBackwardData(s, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Reshape(g.N, g.H, g.W, g.C))
+		kernel.ConvBackwardData(s, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Slice(0, g.N, g.H, g.W, g.C))
 	}
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
 	if replay {
@@ -190,7 +190,7 @@ func (n *Net) UpdateRunning(running device.Ptr) {
 // Features returns the penultimate activations [n, 4·width] of the last forward pass.
 func (n *Net) Features() tensor.Tensor {
 	l := n.layers[len(n.layers)-2]
-	return n.stored(l.h, n.pass.dual()).Reshape(n.n, l.act.C)
+	return n.stored(l.h, n.pass.dual()).Slice(0, n.n, l.act.C)
 }
 
 // input returns the input of layer i in the last forward pass.
@@ -210,7 +210,7 @@ func (l *layer) at(b int) (kernel.Conv, kernel.Act) {
 
 // stored returns the first n samples of a batch's buffer, with its tangent if asked.
 func (n *Net) stored(t tensor.Tensor, tangent bool) tensor.Tensor {
-	return channels(t.Head(n.n), tangent)
+	return channels(t.Slice(0, append([]int{n.n}, t.Shape[1:]...)...), tangent)
 }
 
 // channels returns a per-channel buffer, with its tangent if asked.
@@ -224,7 +224,7 @@ func channels(t tensor.Tensor, tangent bool) tensor.Tensor {
 // output is t as a destination: without its primal in a replay, which has it already.
 func (n *Net) output(t tensor.Tensor) tensor.Tensor {
 	if n.pass.Replay {
-		t.P = 0
+		return t.TangentOnly()
 	}
 	return t
 }
@@ -232,14 +232,7 @@ func (n *Net) output(t tensor.Tensor) tensor.Tensor {
 // param returns the named slice of a flat vector over the parameters, in the device's shape.
 func (n *Net) param(flat tensor.Tensor, name string) tensor.Tensor {
 	p := n.params[name]
-	t := tensor.Tensor{Shape: []int{p.Len}}
-	if flat.P != 0 {
-		t.P = flat.P.Add(4 * p.Off)
-	}
-	if flat.T != 0 {
-		t.T = flat.T.Add(4 * p.Off)
-	}
-	return t
+	return flat.Slice(p.Off, p.Len)
 }
 
 func (n *Net) check(p Pass) error {

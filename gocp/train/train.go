@@ -283,7 +283,7 @@ func (t *trainer) record(size int) {
 	if t.aug != 0 {
 		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
 	}
-	x := t.x.Head(size)
+	x := t.x.Slice(0, size, spec.H, spec.W, spec.C)
 	kernel.Gather(s, t.images, t.index, t.aug, size, spec.H, spec.W, spec.C, x)
 	kernel.GatherInt32(s, t.labels, t.index, size, t.batchLabels)
 	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: t.theta, Running: t.running, X: x})
