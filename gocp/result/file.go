@@ -2,6 +2,7 @@ package result
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,7 +189,7 @@ func (r *Repeat) validate(k int) error {
 		}
 	}
 	for _, s := range p.Samples {
-		if err := errors.Join(label("poison label", s.Label, k), inside(s.Before), inside(s.After)); err != nil {
+		if err := cmp.Or(label("poison label", s.Label, k), inside(s.Before), inside(s.After)); err != nil {
 			return err
 		}
 	}
@@ -211,7 +212,7 @@ func (r *Repeat) validate(k int) error {
 }
 
 func (t *Target) validate(k int) error {
-	if err := errors.Join(label("label", t.Label, k), label("predicted label", t.Predicted, k), inside(t.Picture)); err != nil {
+	if err := cmp.Or(label("label", t.Label, k), label("predicted label", t.Predicted, k), inside(t.Picture)); err != nil {
 		return err
 	}
 	for _, n := range append(t.Chosen[:len(t.Chosen):len(t.Chosen)], t.Benign...) {
