@@ -9,9 +9,9 @@
 //
 //    so the host half of block.cuh reads block::id() from host_block.id and block::count() from
 //    host_block.count, and defines KERNEL as `static void`. A kernel is found by its line
-//    `KERNEL name(` (nothing before it on the line), takes pointers, int, int64_t and float, at most
-//    kMaxParams of them, and runs once for each block of a one-dimensional grid. Kernels use no
-//    std:: templates: the linker would keep one copy for all instruction sets.
+//    `KERNEL name(` (nothing before it on the line), takes pointers, int, int64_t and float, at
+//    most kMaxParams of them, and runs once for each block of a one-dimensional grid. Kernels use
+//    no std:: templates: the linker would keep one copy for all instruction sets.
 //
 // 2. Whole-grid functions of csrc/onednn/*.cc (oneDNN parallelises itself). They are collected in
 //    one table, which a file there defines (CMake sets GOCP_HAVE_ONEDNN when there is one):
@@ -41,7 +41,13 @@ constexpr int kMaxParams = 48;
 
 // What a parameter is. gocp/device compares a launch's arguments with it; checked mode looks up
 // every kPointer among the live allocations.
-enum ParamKind : uint8_t { kInt32 = 'i', kInt64 = 'l', kFloat32 = 'f', kPointer = 'p' };
+enum ParamKind : uint8_t {
+  kInt32 = 'i',
+  kInt64 = 'l',
+  kFloat32 = 'f',
+  kPointer = 'p',
+  kScalar = 's',  // any of the first three
+};
 
 struct Grid {
   unsigned blocks;  // one-dimensional

@@ -1,0 +1,294 @@
+// The front of the driver interface: every cuXxx goes through one table, which cuInit fills once,
+// from libcuda.so.1 or with the host engine. gorgonia.org/cu calls cuInit before main and exits if
+// it fails, so the choice is made here, by the environment:
+//
+//   GOCP_DEVICE=auto   the driver, if it initialises, shows a device, and this build has code for
+//                      it; else the host engine (the default)
+//   GOCP_DEVICE=cuda   the driver, or an error
+//   GOCP_DEVICE=cpu    the host engine
+//   GOCP_LIBCUDA=FILE  the driver's library, instead of libcuda.so.1
+//   GOCP_IMAGE=FILE    GPU code to load, instead of what this build carries
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <mutex>
+#include <string>
+
+#include "../host/engine.h"
+#include "table.h"
+
+// A recorded command list: exactly one of the two is set.
+struct gocp_graph {
+  gocp::Graph* host;
+  CUgraphExec exec;
+};
+
+namespace {
+
+// Takes any function's parameters, and only answers.
+template <CUresult code, class... A>
+CUresult answer(A...) {
+  return code;
+}
+
+// Before cuInit.
+gocp_table table = {
+    answer<CUDA_ERROR_NOT_INITIALIZED>,
+#define GOCP_FN(name, params, args) answer<CUDA_ERROR_NOT_INITIALIZED>,
+#include "functions.inc"
+#undef GOCP_FN
+};
+
+// What a back end does not have.
+const gocp_table unsupported = {
+    answer<CUDA_ERROR_NOT_SUPPORTED>,
+#define GOCP_FN(name, params, args) answer<CUDA_ERROR_NOT_SUPPORTED>,
+#include "functions.inc"
+#undef GOCP_FN
+};
+
+// Driver functions that gorgonia.org/cu does not bind. Constants by their values in cuda.h 11-13.
+struct Extra {
+  CUresult (*func_set_attribute)(CUfunction, int, int);
+  CUresult (*module_get_function)(CUfunction*, CUmodule, const char*);
+  CUresult (*stream_begin_capture)(CUstream, int);
+  CUresult (*stream_end_capture)(CUstream, CUgraph*);
+  CUresult (*graph_instantiate)(CUgraphExec*, CUgraph, unsigned long long);
+  CUresult (*graph_launch)(CUgraphExec, CUstream);
+  CUresult (*mem_host_alloc)(void**, size_t, unsigned);
+  CUresult (*get_error_name)(CUresult, const char**);
+};
+constexpr int kCaptureRelaxed = 2;
+constexpr int kFuncMaxDynamicShared = 8;
+constexpr auto kFuncShared = CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+constexpr auto kDeviceSharedOptin = static_cast<CUdevice_attribute>(97);
+Extra extra;
+
+enum class Backend { kNone, kHost, kCuda };
+Backend backend = Backend::kNone;
+std::string why = "cuInit was not called";
+CUresult init_result = CUDA_ERROR_NOT_INITIALIZED;
+
+// cu v0.9.6 has no cuFuncSetAttribute: every function may use all the shared memory there is.
+CUresult get_function_with_shared_memory(CUfunction* f, CUmodule m, const char* name) {
+  const CUresult r = extra.module_get_function(f, m, name);
+  CUdevice device;
+  int optin = 0, used = 0;
+  if (r == CUDA_SUCCESS && extra.func_set_attribute != nullptr &&
+      table.cuCtxGetDevice(&device) == CUDA_SUCCESS &&
+      table.cuDeviceGetAttribute(&optin, kDeviceSharedOptin, device) == CUDA_SUCCESS &&
+      table.cuFuncGetAttribute(&used, kFuncShared, *f) == CUDA_SUCCESS &&
+      optin - used > 48 * 1024) {
+    extra.func_set_attribute(*f, kFuncMaxDynamicShared, optin - used);
+  }
+  return r;
+}
+
+template <class F>
+void look_up(void* library, const char* symbol, F* f) {
+  *f = reinterpret_cast<F>(dlsym(library, symbol));
+}
+
+std::string version_text(int v) {
+  return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
+
+// Fills the table from the driver's library; *said is why it was taken, or why it could not be.
+CUresult take_driver(unsigned flags, std::string* said) {
+  const char* path = getenv("GOCP_LIBCUDA");
+  if (path == nullptr || *path == 0) path = "libcuda.so.1";
+  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    *said = dlerror();
+    return CUDA_ERROR_SHARED_OBJECT_INIT_FAILED;
+  }
+  gocp_table real = unsupported;
+  look_up(library, "cuInit", &real.cuInit);
+  if (real.cuInit == nullptr) {
+    *said = std::string(path) + " has no cuInit";
+    return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
+  }
+#define GOCP_FN(name, params, args) \
+  if (void* p = dlsym(library, #name)) real.name = reinterpret_cast<CUresult(*) params>(p);
+#include "functions.inc"
+#undef GOCP_FN
+  look_up(library, "cuFuncSetAttribute", &extra.func_set_attribute);
+  look_up(library, "cuStreamBeginCapture_v2", &extra.stream_begin_capture);
+  look_up(library, "cuStreamEndCapture", &extra.stream_end_capture);
+  look_up(library, "cuGraphInstantiateWithFlags", &extra.graph_instantiate);
+  look_up(library, "cuGraphLaunch", &extra.graph_launch);
+  look_up(library, "cuMemHostAlloc", &extra.mem_host_alloc);
+  look_up(library, "cuGetErrorName", &extra.get_error_name);
+
+  CUresult r = real.cuInit(flags);
+  if (r != CUDA_SUCCESS) {
+    const char* name = nullptr;
+    if (extra.get_error_name != nullptr) extra.get_error_name(r, &name);
+    *said = std::string(path) + ": cuInit: " +
+            (name != nullptr ? name : "error " + std::to_string(static_cast<int>(r)));
+    return r;
+  }
+  int devices = 0, version = 0;
+  r = real.cuDeviceGetCount(&devices);
+  if (r == CUDA_SUCCESS && devices == 0) r = CUDA_ERROR_NO_DEVICE;
+  if (r != CUDA_SUCCESS) {
+    *said = std::string(path) + " shows no device";
+    return r;
+  }
+  real.cuDriverGetVersion(&version);
+  extra.module_get_function = real.cuModuleGetFunction;
+  real.cuModuleGetFunction = get_function_with_shared_memory;
+  table = real;
+  *said = std::string(path) + ", driver " + version_text(version) + ", " + std::to_string(devices) +
+          (devices == 1 ? " device" : " devices");
+  return CUDA_SUCCESS;
+}
+
+CUresult take_host(unsigned flags, const std::string& because) {
+  gocp_table host = unsupported;
+  gocp::fill_table(&host);
+  const CUresult r = host.cuInit(flags);
+  if (r != CUDA_SUCCESS) {
+    why = gocp::last_error();
+    return r;
+  }
+  table = host;
+  backend = Backend::kHost;
+  why = "host engine: " + because;
+  return CUDA_SUCCESS;
+}
+
+CUresult choose(unsigned flags) {
+  const char* value = getenv("GOCP_DEVICE");
+  const std::string device = value == nullptr || *value == 0 ? "auto" : value;
+  if (device == "cpu") return take_host(flags, "GOCP_DEVICE=cpu");
+  if (device != "auto" && device != "cuda") {
+    why = "GOCP_DEVICE=" + device + ": not one of auto, cuda, cpu";
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const char* image = getenv("GOCP_IMAGE");
+  if (device == "auto" && (image == nullptr || *image == 0)) {
+    return take_host(flags, "this build carries no GPU code");
+  }
+  std::string said;
+  const CUresult r = take_driver(flags, &said);
+  if (r == CUDA_SUCCESS) {
+    backend = Backend::kCuda;
+    why = "cuda: " + said;
+    return r;
+  }
+  if (device == "cuda") {
+    why = "GOCP_DEVICE=cuda: " + said;
+    return r;
+  }
+  return take_host(flags, said);
+}
+
+}  // namespace
+
+extern "C" {
+
+CUresult cuInit(unsigned flags) {
+  static std::once_flag once;
+  std::call_once(once, [flags] {
+    init_result = choose(flags);
+    // gorgonia.org/cu prints only the code, and exits.
+    if (init_result != CUDA_SUCCESS) fprintf(stderr, "gocp: %s\n", why.c_str());
+  });
+  return init_result;
+}
+
+#define GOCP_FN(name, params, args) \
+  CUresult name params { return table.name args; }
+#include "functions.inc"
+#undef GOCP_FN
+
+const char* gocp_backend(void) {
+  return backend == Backend::kCuda ? "cuda" : backend == Backend::kHost ? "host" : "none";
+}
+const char* gocp_why(void) { return why.c_str(); }
+const char* gocp_isa(void) { return backend == Backend::kHost ? gocp::isa() : ""; }
+int gocp_checked(void) { return backend == Backend::kHost && gocp::checked(); }
+int gocp_cores(void) { return gocp::cores(); }
+const char* gocp_last_error(void) { return backend == Backend::kHost ? gocp::last_error() : ""; }
+
+size_t gocp_mem_in_use(void) {
+  if (backend == Backend::kHost) return gocp::mem_in_use();
+  size_t available = 0, total = 0;
+  return table.cuMemGetInfo_v2(&available, &total) == CUDA_SUCCESS ? total - available : 0;
+}
+
+const char* gocp_kernel_name(int i) {
+  const gocp::HostKernel* k = backend == Backend::kHost ? gocp::kernel_at(i) : nullptr;
+  return k == nullptr ? nullptr : k->name;
+}
+
+int gocp_kernel_params(int i, const char** kinds) {
+  const gocp::HostKernel* k = backend == Backend::kHost ? gocp::kernel_at(i) : nullptr;
+  if (k == nullptr) return -1;
+  *kinds = reinterpret_cast<const char*>(k->kinds);
+  return k->nparams;
+}
+
+CUresult gocp_stream_set_width(CUstream stream, int width) {
+  return backend == Backend::kHost ? gocp::stream_set_width(stream, width) : CUDA_SUCCESS;
+}
+
+CUresult gocp_mem_free(CUdeviceptr p, CUstream stream) {
+  return backend == Backend::kHost ? gocp::mem_free_after(p, stream) : table.cuMemFree_v2(p);
+}
+
+CUresult gocp_mem_alloc_host(void** p, size_t bytes) {
+  if (backend == Backend::kHost) return gocp::mem_alloc_host(p, bytes);
+  return extra.mem_host_alloc != nullptr ? extra.mem_host_alloc(p, bytes, 0)
+                                         : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult gocp_capture_begin(CUstream stream) {
+  if (backend == Backend::kHost) return gocp::capture_begin(stream);
+  if (extra.stream_begin_capture == nullptr || extra.stream_end_capture == nullptr ||
+      extra.graph_instantiate == nullptr || extra.graph_launch == nullptr) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  return extra.stream_begin_capture(stream, kCaptureRelaxed);
+}
+
+CUresult gocp_capture_end(CUstream stream, gocp_graph** graph) {
+  *graph = nullptr;
+  if (backend == Backend::kHost) {
+    gocp::Graph* host = nullptr;
+    const CUresult r = gocp::capture_end(stream, &host);
+    if (r == CUDA_SUCCESS) *graph = new gocp_graph{host, nullptr};
+    return r;
+  }
+  CUgraph recorded = nullptr;
+  CUresult r = extra.stream_end_capture(stream, &recorded);
+  if (r != CUDA_SUCCESS) return r;
+  CUgraphExec exec = nullptr;
+  r = extra.graph_instantiate(&exec, recorded, 0);
+  table.cuGraphDestroy(recorded);
+  if (r == CUDA_SUCCESS) *graph = new gocp_graph{nullptr, exec};
+  return r;
+}
+
+CUresult gocp_graph_launch(gocp_graph* graph, CUstream stream) {
+  if (graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return graph->host != nullptr ? gocp::graph_launch(graph->host, stream)
+                                : extra.graph_launch(graph->exec, stream);
+}
+
+CUresult gocp_graph_destroy(gocp_graph* graph) {
+  if (graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  CUresult r = CUDA_SUCCESS;
+  if (graph->host != nullptr) {
+    gocp::graph_release(graph->host);
+  } else {
+    r = table.cuGraphExecDestroy(graph->exec);
+  }
+  delete graph;
+  return r;
+}
+
+}  // extern "C"
