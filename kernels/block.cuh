@@ -23,6 +23,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+namespace block {
+constexpr int kLanes = 16;        // accumulators of a host reduction
+constexpr int kColumns = 128;     // channels that columns() sums at a time on the host
+constexpr int kMaxThreads = 512;  // of a GPU block
+constexpr int kMaxColumns = 4;    // sums a channel in columns()
+}  // namespace block
+
 #ifdef __CUDACC__
 
 #define KERNEL extern "C" __global__ void
@@ -42,6 +49,12 @@ FN uint32_t to_bits(float x) { return __float_as_uint(x); }
 FN float root(float x) { return __fsqrt_rn(x); }
 FN double root(double x) { return __dsqrt_rn(x); }
 FN float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+
+// Shared memory of columns(): a plain function, so that its instances in a kernel share it.
+FN float* column_store() {
+  __shared__ float store[kMaxColumns * kMaxThreads];
+  return store;
+}
 
 // Sends a value made of 4-byte words `delta` lanes down its warp.
 template <class V>
@@ -114,6 +127,7 @@ FN float fused(float a, float b, float c) {
   return a * b + c;
 #endif
 }
+FN float* column_store() { return nullptr; }
 template <class V, class Op>
 FN V all_reduce(V v, Op) {
   return v;
@@ -123,10 +137,6 @@ FN V all_reduce(V v, Op) {
 #endif
 
 namespace block {
-
-constexpr int kLanes = 16;        // accumulators of a host reduction
-constexpr int kMaxThreads = 512;  // of a GPU block
-constexpr int kColumns = 128;     // channels that columns() sums at a time on the host
 
 template <class I>
 FN I first(I) {
@@ -240,7 +250,8 @@ FN void columns(int64_t lo, int64_t hi, int channels, F f, Done done) {
       }
     }
   } else {
-    BLOCK_SHARED(float, part, K* kMaxThreads);
+    float* part = column_store();
+    static_assert(K <= kMaxColumns, "column_store holds kMaxColumns sums a thread");
     for (int c0 = 0; c0 < channels; c0 += size()) {
       int width = channels - c0 < size() ? channels - c0 : size();
       int groups = size() / width, group = rank() / width, c = rank() % width;

@@ -11,7 +11,9 @@
 // Bytes: n k (4 read + 4 written) a plane. FLOPs: about 30 n k, mostly exp.
 #include "dual.cuh"
 
-// Leaves e_j in p's row, returns the row's maximum and the sum.
+namespace softmax_cu {
+
+// The shift m and the sum s of one row.
 template <class T>
 struct RowSum {
   float shift;
@@ -26,7 +28,7 @@ FN RowSum<T> row_sum(in<T> z, int k) {
 }
 
 template <class T>
-FN void softmax(int64_t n, int k, in<T> z, out<T> p) {
+FN void probabilities(int64_t n, int k, in<T> z, out<T> p) {
   block::Range r = block::range(n);
   for (int64_t i = r.lo; i < r.hi; i++) {
     in<T> zi = z + i * k;
@@ -37,14 +39,8 @@ FN void softmax(int64_t n, int k, in<T> z, out<T> p) {
   }
 }
 
-KERNEL softmax_f32(int64_t n, int k, const float* z, float* p) { softmax<float>(n, k, {z}, {p}); }
-
-KERNEL softmax_dual(int64_t n, int k, const float* z, const float* zt, float* p, float* pt) {
-  softmax<dual>(n, k, {z, zt}, {p, pt});
-}
-
 template <class T>
-FN void softmax_xent(int64_t n, int k, in<T> z, const int* labels, out<T> loss, out<T> dz) {
+FN void cross_entropy(int64_t n, int k, in<T> z, const int* labels, out<T> loss, out<T> dz) {
   block::Range r = block::range(n);
   for (int64_t i = r.lo; i < r.hi; i++) {
     in<T> zi = z + i * k;
@@ -64,12 +60,20 @@ FN void softmax_xent(int64_t n, int k, in<T> z, const int* labels, out<T> loss, 
   }
 }
 
+}  // namespace softmax_cu
+
+KERNEL softmax_f32(int64_t n, int k, const float* z, float* p) { softmax<float>(n, k, {z}, {p}); }
+
+KERNEL softmax_dual(int64_t n, int k, const float* z, const float* zt, float* p, float* pt) {
+  softmax_cu::probabilities<dual>(n, k, {z, zt}, {p, pt});
+}
+
 KERNEL softmax_xent_f32(int64_t n, int k, const float* z, const int* labels, float* loss,
                         float* dz) {
-  softmax_xent<float>(n, k, {z}, labels, {loss}, {dz});
+  softmax_cu::cross_entropy<float>(n, k, {z}, labels, {loss}, {dz});
 }
 
 KERNEL softmax_xent_dual(int64_t n, int k, const float* z, const float* zt, const int* labels,
                          float* loss, float* losst, float* dz, float* dzt) {
-  softmax_xent<dual>(n, k, {z, zt}, labels, {loss, losst}, {dz, dzt});
+  softmax_cu::cross_entropy<dual>(n, k, {z, zt}, labels, {loss, losst}, {dz, dzt});
 }

@@ -1,0 +1,390 @@
+// What follows a convolution or a linear layer, in one pass: per-channel affine map, ReLU, max
+// pooling over 2 × 2 windows (pool = 2) or none (pool = 1); and its adjoint. Activations are NHWC.
+//
+//   y[n,h/p,w/p,c] = pool(relu(scale_c z + shift_c))        act_forward
+//   dz[n,h,w,c] = scale_c scatter(dy) + p_c z + q_c         act_backward
+//   dscale_c = sum dy z, dshift_c = sum dy                  act_reduce, act_combine
+//
+// idx [n,h/p,w/p,c], one byte an output: the position in its window (0 … p²-1) of the FIRST
+// largest value, 255 where ReLU cuts it off; scatter and the sums look at idx and not at values. As
+// in PyTorch: NaN wins a window (the last NaN) and passes through ReLU, an odd last row or column
+// is dropped, ReLU's derivative at 0 is 0. p_c and q_c carry batch norm's correction in training.
+//
+// Blocks take ranges of pixels or of lines of windows; lanes run over channels. For small c and
+// no pooling several pixels are treated as one row whose per-channel vectors repeat.
+// Bytes, pool 2, an input element: forward 4 + (4+1)/4, backward 4 (+ 4 with p) + (4+1)/4, a plane.
+// FLOPs: a few an element; memory is the limit.
+#include "dual.cuh"
+
+namespace act {
+
+enum Index { kNone, kWrite, kRead };
+constexpr int kStage = 512;  // channels staged by a block
+constexpr int kOff = 255;
+
+template <class T>
+struct is_dual {
+  static constexpr bool value = false;
+};
+template <>
+struct is_dual<dual> {
+  static constexpr bool value = true;
+};
+
+// A per-channel vector, staged in the block: entries i of v repeat with period c.
+template <class T>
+struct Staged;
+template <>
+struct Staged<float> {
+  const float* a;
+  FN float operator[](int i) const { return a[i]; }
+};
+template <>
+struct Staged<dual> {
+  const float *a, *b;
+  FN dual operator[](int i) const { return {a[i], b[i]}; }
+};
+
+FN void stage(const float* v, float absent, int c0, int period, int width, float* to) {
+  for (int base = 0; base < width; base += period) {
+    if (v)
+      LANES(i, period) to[base + i] = v[c0 + i];
+    else
+      LANES(i, period) to[base + i] = absent;
+  }
+}
+FN Staged<float> stage(in<float> v, float absent, int c0, int period, int width, float* a, float*) {
+  stage(v.p, absent, c0, period, width, a);
+  return {a};
+}
+FN Staged<dual> stage(in<dual> v, float absent, int c0, int period, int width, float* a, float* b) {
+  stage(v.p, absent, c0, period, width, a);
+  stage(v.t, 0, c0, period, width, b);
+  return {a, b};
+}
+
+FN void put(float* to, float v) { *to = v; }
+FN void put(float* to, dual v) {
+  to[0] = v.a;
+  to[1] = v.b;
+}
+
+// How a block walks [pixels, c]: `span` elements of one or several pixels at a time.
+struct Walk {
+  int period, pixels, span;
+  FN Walk(int c, int c0, bool several) {
+    period = c - c0 < kStage ? c - c0 : kStage;
+    pixels = several && c <= kStage ? kStage / c : 1;
+    span = pixels * period;
+  }
+};
+
+// The value that a window passes on, and where it was.
+template <class T>
+struct Picked {
+  T value;
+  int at;
+};
+
+template <class T>
+FN Picked<T> pick(Picked<T> best, T v, int at) {
+  float x = primal(v);
+  bool take = (x > primal(best.value)) | (x != x);
+  return {math::select(take, v, best.value), take ? at : best.at};
+}
+
+// One output: f(j) is the affine map's value at position j of the window.
+template <bool Pool, bool Relu, Index I, class T, class F>
+FN T output(F f, uint8_t* idx, T) {
+  if constexpr (I == kRead) {
+    int at = (Pool || Relu) ? *idx : 0;
+    T v = f(0);
+    if constexpr (Pool) {
+      v = math::select(at == 1, f(1), v);
+      v = math::select(at == 2, f(2), v);
+      v = math::select(at == 3, f(3), v);
+    }
+    return Relu ? math::select(at == kOff, T(0), v) : v;
+  } else {
+    Picked<T> best = {f(0), 0};
+    if constexpr (Pool) {
+      best = pick(best, f(1), 1);
+      best = pick(best, f(2), 2);
+      best = pick(best, f(3), 3);
+    }
+    bool off = Relu && primal(best.value) <= 0;
+    if constexpr (I == kWrite) *idx = static_cast<uint8_t>(off ? kOff : best.at);
+    return math::select(off, T(0), best.value);
+  }
+}
+
+template <bool Pool, bool Relu, Index I, class T>
+FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> shift, out<T> y,
+                      uint8_t* idx, float* store) {
+  for (int c0 = 0; c0 < c; c0 += kStage) {
+    Walk walk(c, c0, !Pool);
+    block::sync();
+    Staged<T> s = stage(scale, 1, c0, walk.period, walk.span, store, store + kStage);
+    Staged<T> b =
+        stage(shift, 0, c0, walk.period, walk.span, store + 2 * kStage, store + 3 * kStage);
+    block::sync();
+    if constexpr (Pool) {
+      int oh = h / 2, ow = w / 2;
+      block::Range lines = block::range(static_cast<int64_t>(n) * oh);
+      for (int64_t line = lines.lo; line < lines.hi; line++) {
+        int64_t from = ((line / oh) * h + (line % oh) * 2) * w * c + c0;
+        int64_t to = line * ow * c + c0;
+        int64_t below = static_cast<int64_t>(w) * c;
+        block::rows(0, ow, walk.span, [=](int64_t x) {
+          in<T> z0 = z + (from + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
+          out<T> yx = y + (to + x * c);
+          uint8_t* ix = I == kNone ? idx : idx + (to + x * c);
+          return [=](int i) {
+            auto f = [&](int j) {
+              const in<T>& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
+              return zj[i] * s[i] + b[i];
+            };
+            yx.set(i, output<Pool, Relu, I>(f, ix + i, T(0)));
+          };
+        });
+      }
+    } else {
+      block::Range pixels = block::range(static_cast<int64_t>(n) * h * w);
+      for (int64_t p = pixels.lo; p < pixels.hi; p += walk.pixels) {
+        int64_t left = pixels.hi - p;
+        int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
+        in<T> zp = z + (p * c + c0);
+        out<T> yp = y + (p * c + c0);
+        uint8_t* ip = I == kNone ? idx : idx + (p * c + c0);
+        LANES(i, len) {
+          auto f = [&](int) { return zp[i] * s[i] + b[i]; };
+          yp.set(i, output<Pool, Relu, I>(f, ip + i, T(0)));
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+FN void forward(int n, int h, int w, int c, int pool, int relu, int index, in<T> z, in<T> scale,
+                in<T> shift, out<T> y, uint8_t* idx) {
+  BLOCK_SHARED(float, store, 4 * kStage);
+  auto run = [&](auto pooled, auto rectified) {
+    constexpr bool P = decltype(pooled)::value, R = decltype(rectified)::value;
+    if (index == kNone || (!P && !R))
+      forward_range<P, R, kNone>(n, h, w, c, z, scale, shift, y, idx, store);
+    else if (index == kWrite)
+      forward_range<P, R, kWrite>(n, h, w, c, z, scale, shift, y, idx, store);
+    else
+      forward_range<P, R, kRead>(n, h, w, c, z, scale, shift, y, idx, store);
+  };
+  block::specialise(pool == 2, [&](auto pooled) {
+    block::specialise(relu, [&](auto rectified) { run(pooled, rectified); });
+  });
+}
+}  // namespace act
+
+namespace act {
+
+// dz over one window or one pixel: j is the position, at the chosen one.
+template <bool Affine, class T>
+FN void scatter(out<T> dz, in<T> z, int64_t i, bool chosen, T d, T p, T q) {
+  T v = math::select(chosen, d, T(0));
+  if constexpr (Affine) v = v + (p * z[i] + q);
+  dz.set(i, v);
+}
+
+template <bool Pool, bool Indexed, bool Affine, class T>
+FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scale, in<T> p, in<T> q,
+                       const uint8_t* idx, out<T> dz, float* store) {
+  for (int c0 = 0; c0 < c; c0 += kStage) {
+    Walk walk(c, c0, !Pool);
+    block::sync();
+    float* to = store;
+    Staged<T> s = stage(scale, 1, c0, walk.period, walk.span, to, to + kStage);
+    to += 2 * kStage;
+    Staged<T> ps = stage(p, 0, c0, walk.period, walk.span, to, to + kStage);
+    to += 2 * kStage;
+    Staged<T> qs = stage(q, 0, c0, walk.period, walk.span, to, to + kStage);
+    block::sync();
+    if constexpr (Pool) {
+      int oh = h / 2, ow = w / 2, half = (h + 1) / 2;
+      int64_t below = static_cast<int64_t>(w) * c;
+      block::Range lines = block::range(static_cast<int64_t>(n) * half);
+      for (int64_t line = lines.lo; line < lines.hi; line++) {
+        int64_t image = line / half;
+        int row = static_cast<int>(line % half);
+        int64_t to = (image * h + row * 2) * w * c + c0;
+        int64_t from = (image * oh + row) * ow * c + c0;
+        bool whole = row < oh;
+        block::rows(0, whole ? ow : 0, walk.span, [=](int64_t x) {
+          out<T> d0 = dz + (to + x * 2 * c), d1 = d0 + c, d2 = d0 + below, d3 = d2 + c;
+          in<T> z0 = z, z1 = z, z2 = z, z3 = z;
+          if constexpr (Affine)
+            z0 = z + (to + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
+          in<T> g = dy + (from + x * c);
+          const uint8_t* ix = idx + (from + x * c);
+          return [=](int i) {
+            T d = g[i] * s[i];
+            int at = ix[i];
+            scatter<Affine>(d0, z0, i, at == 0, d, ps[i], qs[i]);
+            scatter<Affine>(d1, z1, i, at == 1, d, ps[i], qs[i]);
+            scatter<Affine>(d2, z2, i, at == 2, d, ps[i], qs[i]);
+            scatter<Affine>(d3, z3, i, at == 3, d, ps[i], qs[i]);
+          };
+        });
+        // What the windows leave out: an odd last column, an odd last line.
+        int64_t first = whole ? 2 * ow : 0, lines_here = whole ? 2 : 1;
+        for (int64_t l = 0; l < lines_here; l++) {
+          block::rows(first, w, walk.span, [=](int64_t x) {
+            int64_t at = to + l * below + x * c;
+            return [=](int i) {
+              in<T> zi = Affine ? z + at : z;
+              scatter<Affine>(dz + at, zi, i, false, T(0), ps[i], qs[i]);
+            };
+          });
+        }
+      }
+    } else {
+      block::Range pixels = block::range(static_cast<int64_t>(n) * h * w);
+      for (int64_t px = pixels.lo; px < pixels.hi; px += walk.pixels) {
+        int64_t left = pixels.hi - px, at = px * c + c0;
+        int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
+        in<T> g = dy + at, zp = Affine ? z + at : z;
+        out<T> d = dz + at;
+        const uint8_t* ix = Indexed ? idx + at : idx;
+        LANES(i, len) {
+          bool on = Indexed ? ix[i] != kOff : true;
+          scatter<Affine>(d, zp, i, on, g[i] * s[i], ps[i], qs[i]);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+FN void backward(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, in<T> scale, in<T> p,
+                 in<T> q, const uint8_t* idx, out<T> dz) {
+  BLOCK_SHARED(float, store, 6 * kStage);
+  block::specialise(static_cast<bool>(p), [&](auto affine) {
+    constexpr bool A = decltype(affine)::value;
+    if (pool == 2)
+      backward_range<true, true, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
+    else if (idx)
+      backward_range<false, true, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
+    else
+      backward_range<false, false, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
+  });
+}
+
+// Partial sums of this block's range of outputs: part[block][k][c], the dscale planes first.
+template <bool Pool, bool Indexed, bool Scale, class T>
+FN void reduce_range(int n, int h, int w, int c, in<T> dy, in<T> z, const uint8_t* idx,
+                     float* part) {
+  constexpr int planes = sizeof(T) / sizeof(float), K = Scale ? 2 * planes : planes;
+  int oh = Pool ? h / 2 : h, ow = Pool ? w / 2 : w;
+  int64_t below = static_cast<int64_t>(w) * c;
+  block::Range r = block::range(static_cast<int64_t>(n) * oh * ow);
+  float* mine = part + static_cast<int64_t>(block::id()) * K * c;
+  auto row = [=](int64_t o) {
+    int64_t from = o * c;
+    if constexpr (Pool) {
+      uint32_t x = static_cast<uint32_t>(o) % ow, line = static_cast<uint32_t>(o) / ow;
+      from = ((static_cast<int64_t>(line / oh) * h + line % oh * 2) * w + x * 2) * c;
+    }
+    in<T> g = dy + o * c;
+    in<T> z0 = z, z1 = z, z2 = z, z3 = z;
+    if constexpr (Scale) z0 = z + from;
+    if constexpr (Scale && Pool) z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
+    const uint8_t* ix = Indexed ? idx + o * c : idx;
+    return [=](int i, float(&v)[K]) {
+      int at = Indexed ? ix[i] : 0;
+      T d = math::select(at == kOff, T(0), g[i]);
+      if constexpr (Scale) {
+        T zi = z0[i];
+        if constexpr (Pool) {
+          zi = math::select(at == 1, z1[i], zi);
+          zi = math::select(at == 2, z2[i], zi);
+          zi = math::select(at == 3, z3[i], zi);
+        }
+        put(v, d * math::select(at == kOff, T(0), zi));
+      }
+      put(v + (Scale ? planes : 0), d);
+    };
+  };
+  block::columns<K>(r.lo, r.hi, c, row, [=](int i, const float(&v)[K]) {
+    for (int k = 0; k < K; k++) mine[static_cast<int64_t>(k) * c + i] = v[k];
+  });
+}
+
+template <class T>
+FN void reduce(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, const uint8_t* idx,
+               float* part) {
+  block::specialise(static_cast<bool>(z), [&](auto scale) {
+    constexpr bool S = decltype(scale)::value;
+    if (pool == 2)
+      reduce_range<true, true, S>(n, h, w, c, dy, z, idx, part);
+    else if (idx)
+      reduce_range<false, true, S>(n, h, w, c, dy, z, idx, part);
+    else
+      reduce_range<false, false, S>(n, h, w, c, dy, z, idx, part);
+  });
+}
+}  // namespace act
+
+KERNEL act_forward_f32(int n, int h, int w, int c, int pool, int relu, int index, const float* z,
+                       const float* scale, const float* shift, float* y, uint8_t* idx) {
+  act::forward<float>(n, h, w, c, pool, relu, index, {z}, {scale}, {shift}, {y}, idx);
+}
+
+KERNEL act_forward_dual(int n, int h, int w, int c, int pool, int relu, int index, const float* z,
+                        const float* zt, const float* scale, const float* scalet,
+                        const float* shift, const float* shiftt, float* y, float* yt,
+                        uint8_t* idx) {
+  act::forward<dual>(n, h, w, c, pool, relu, index, {z, zt}, {scale, scalet}, {shift, shiftt},
+                     {y, yt}, idx);
+}
+
+KERNEL act_backward_f32(int n, int h, int w, int c, int pool, const float* dy, const float* z,
+                        const float* scale, const float* p, const float* q, const uint8_t* idx,
+                        float* dz) {
+  act::backward<float>(n, h, w, c, pool, {dy}, {z}, {scale}, {p}, {q}, idx, {dz});
+}
+
+KERNEL act_backward_dual(int n, int h, int w, int c, int pool, const float* dy, const float* dyt,
+                         const float* z, const float* zt, const float* scale, const float* scalet,
+                         const float* p, const float* pt, const float* q, const float* qt,
+                         const uint8_t* idx, float* dz, float* dzt) {
+  act::backward<dual>(n, h, w, c, pool, {dy, dyt}, {z, zt}, {scale, scalet}, {p, pt}, {q, qt}, idx,
+                      {dz, dzt});
+}
+
+// Partial sums: part[block][k][c], k = dscale (with z), dshift, each with its tangent in dual.
+KERNEL act_reduce_f32(int n, int h, int w, int c, int pool, const float* dy, const float* z,
+                      const uint8_t* idx, float* part) {
+  act::reduce<float>(n, h, w, c, pool, {dy}, {z}, idx, part);
+}
+
+KERNEL act_reduce_dual(int n, int h, int w, int c, int pool, const float* dy, const float* dyt,
+                       const float* z, const float* zt, const uint8_t* idx, float* part) {
+  act::reduce<dual>(n, h, w, c, pool, {dy, dyt}, {z, zt}, idx, part);
+}
+
+// Adds the partial sums of `parts` blocks, in order: plane k of part goes to out_k unless null.
+KERNEL act_combine(int parts, int planes, int c, const float* part, float* out0, float* out1,
+                   float* out2, float* out3) {
+  block::Range r = block::range(c);
+  for (int k = 0; k < planes; k++) {
+    float* to = k == 0 ? out0 : k == 1 ? out1 : k == 2 ? out2 : out3;
+    if (!to) continue;
+    const float* from = part + static_cast<int64_t>(k) * c + r.lo;
+    int64_t step = static_cast<int64_t>(planes) * c;
+    block::columns<1>(
+        0, parts, static_cast<int>(r.hi - r.lo),
+        [=](int64_t b) {
+          const float* row = from + b * step;
+          return [=](int i, float(&v)[1]) { v[0] = row[i]; };
+        },
+        [=](int i, const float(&v)[1]) { to[r.lo + i] = v[0]; });
+  }
+}
