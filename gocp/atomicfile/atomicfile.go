@@ -27,7 +27,7 @@ const suffix = ".gocp-part-"
 func Write(path string, f func(w io.Writer) error) (err error) {
 	tmp, err := create(path)
 	if err != nil {
-		return explain(path, err)
+		return Explain(path, err)
 	}
 	inside := true // an error of f's own may be about another file
 	defer func() {
@@ -39,7 +39,7 @@ func Write(path string, f func(w io.Writer) error) (err error) {
 		if inside && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 			err = fmt.Errorf("%s: not written: %w", path, err)
 		} else {
-			err = explain(path, err)
+			err = Explain(path, err)
 		}
 	}()
 	w := bufio.NewWriterSize(tmp, 1<<16)
@@ -134,8 +134,9 @@ func syncDir(dir string) error {
 	return err
 }
 
-// explain turns what the user can mend into one sentence.
-func explain(path string, err error) error {
+// Explain gives a failure to write path the text that a person can act on: one
+// sentence for a full disk, a missing folder, a missing permission.
+func Explain(path string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return usage.Errorf("%s: not written, the disk is full; free some space and run again: %w", path, syscall.ENOSPC)
