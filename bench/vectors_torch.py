@@ -6,7 +6,7 @@
 For every case three kinds of file:
     CASE.model.safetensors   the model, float32, as gocp reads it
     CASE.in.safetensors      x, y, directions v.*, u, targets: what `gocp compute` reads
-    CASE.MODE.safetensors    the answers of MODE (eval or train), float64 (persample.* float32, for size)
+    CASE.MODE.safetensors    the answers of MODE (eval or train), float64 (the largest float32, for size)
 The answers are computed in float64 from the float32 model and inputs. Every ReLU, every max pool
 and every two logits of a sample keep a distance from their kink (MARGIN of the layer's root mean
 square), found by descent on the inputs and parameters: then float32 and bfloat16 runs take the
@@ -17,7 +17,6 @@ import argparse
 import pathlib
 import sys
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -26,13 +25,14 @@ from torch.nn import functional as F
 from convnet_torch import ConvNet
 
 CASES = {  # name: (seed, spec); odd and unequal sides on purpose
-    "pool": (11, dict(width=4, classes=10, shape=(3, 16, 16))),
-    "pool-bn": (12, dict(width=4, classes=7, shape=(3, 9, 9), batchnorm=True)),
+    "pool": (21, dict(width=4, classes=10, shape=(3, 12, 13))),
+    "pool-bn": (22, dict(width=4, classes=7, shape=(3, 9, 9), batchnorm=True)),
     "stride": (13, dict(width=4, classes=10, shape=(1, 17, 15), stem="stride")),
     "stride-bn": (14, dict(width=4, classes=5, shape=(3, 12, 12), stem="stride", batchnorm=True)),
 }
 BATCH, TARGETS = 5, 3
 MARGIN = 0.02
+HINGE_MARGIN = 0.005
 VERSION = "2"
 
 
@@ -81,7 +81,7 @@ def problem(seed, spec):
             if name.startswith("bn"):
                 p.copy_((1 if name.endswith("weight") else 0) + 0.3 * noise)
             elif p.ndim > 1:
-                p.copy_(noise * (2 / p[0].numel()) ** 0.5 * (2 if name == "fc2.weight" else 1))
+                p.copy_(noise * (2 / p[0].numel()) ** 0.5 * (0.4 if name == "fc2.weight" else 1))
             else:
                 p.copy_(0.1 * noise)
     x = torch.rand(BATCH + TARGETS, *spec["shape"], generator=gen)
@@ -97,6 +97,14 @@ def problem(seed, spec):
                 c = bn.running_mean.shape
                 bn.running_mean += 0.2 * bn.running_var.sqrt() * torch.randn(c, generator=gen)
                 bn.running_var *= 0.5 + torch.rand(c, generator=gen)
+    inputs = {"u": torch.rand(BATCH, generator=gen)}
+    for name, p in net.named_parameters():
+        inputs[f"v.{name}"] = torch.randn(p.shape, generator=gen)
+    set_mode(net, "eval")
+    # Labels of high and middling probability: neither scores nor losses then saturate.
+    order = net(x[:BATCH]).argsort(1, descending=True)
+    inputs["y"] = order[torch.arange(BATCH), torch.tensor([0, 1, 0, 2, 3])]
+    inputs.update(aims(net, x[BATCH:]))
     net.double()
     x = x.double().requires_grad_()
     opt = torch.optim.Adam([{"params": [x], "lr": 2e-3}, {"params": net.parameters(), "lr": 1e-3}])
@@ -109,6 +117,9 @@ def problem(seed, spec):
         set_mode(net, "eval")
         near = F.relu(1.5 * MARGIN - margins(net, x[BATCH:]))  # targets: evaluation only
         penalty = penalty + near.sum()
+        for form in L2:
+            _, args = hinges(form, net, {**inputs, "x": x[:BATCH], "target.x": x[BATCH:]})
+            penalty = penalty + F.relu(1.5 * HINGE_MARGIN - args.abs()).sum()
         if penalty == 0:
             break
         opt.zero_grad()
@@ -120,12 +131,32 @@ def problem(seed, spec):
     x = x.detach().float()
     for p in net.parameters():
         p.requires_grad_(False)
-    inputs = {"x": x[:BATCH].clone(), "target.x": x[BATCH:].clone()}
-    inputs["y"] = torch.randint(0, spec["classes"], (BATCH,), generator=gen)
-    inputs["u"] = torch.rand(BATCH, generator=gen)
-    for name, p in net.named_parameters():
-        inputs[f"v.{name}"] = torch.randn(p.shape, generator=gen)
+    inputs.update({"x": x[:BATCH].clone(), "target.x": x[BATCH:].clone()})
     return net, inputs
+
+
+# The adversary's loss: which labels to add and to remove, and the threshold's rank.
+MISCOVERAGE, RANK, BETA = "0.4", 4, 2.0  # rank ceil((5 + 1) * 0.6) among 5 calibration scores
+L2 = {  # form: (score, margin of the hinge, bandwidth in ranks)
+    "pairwise": ("hps", 0.3, None),
+    "softquantile": ("aps", 0.25, 2.0),
+}
+
+
+SETTINGS = {
+    "raps": "lambda=0.1 kreg=2",
+    "sam": "rho=0.05 p=3",
+    "l2": f"miscoverage={MISCOVERAGE} beta={BETA:g}",
+    **{f"l2.{f}": f"score={k} margin={m:g}" + (f" bandwidth={h:g}" if h else "") for f, (k, m, h) in L2.items()},
+}
+
+
+def aims(net, x):
+    """Pairs (target, label) to add and to remove, and the label to keep at each target (-1: none)."""
+    order = net(x).argsort(1, descending=True)
+    add = torch.tensor([[2, order[2, -1]], [0, order[0, 3]]])
+    remove = torch.tensor([[0, order[0, 1]], [1, order[1, 0]]])
+    return {"target.add": add, "target.remove": remove, "target.keep": torch.tensor([order[0, 0], -1, order[2, 1]])}
 
 
 # Non-conformity scores of every label, and the two forms of l2 (spec/method.md 2 and 5).
@@ -141,6 +172,36 @@ def score(kind, logits, u, lam=0.1, kreg=2):
         rank = 1 + above.sum(2)
         s = s + lam * F.relu(rank - kreg)
     return s
+
+
+def epanechnikov(t):
+    t = t.clamp(-1, 1)
+    return 0.5 + t * (0.75 - 0.25 * t * t)
+
+
+def hinges(form, net, inputs):
+    """l2 and the arguments of its hinges. u is 1/2; ranks are fixed where autograd differentiates."""
+    kind, margin, bandwidth = L2[form]
+    half = lambda z: torch.full((len(z),), 0.5, dtype=z.dtype)
+    logits = net(inputs["x"].double())
+    s = score(kind, logits, half(logits)).gather(1, inputs["y"][:, None])[:, 0].sort().values
+    z = net(inputs["target.x"].double())
+    targets = score(kind, z, half(z))
+    if form == "softquantile":
+        i = torch.arange(1, len(s) + 1) - RANK
+        w = epanechnikov((i + 0.5) / bandwidth) - epanechnikov((i - 0.5) / bandwidth)
+        s = ((w / w.sum()) * s).sum()[None]
+        above = below = s
+    else:
+        above, below = s[RANK - 1 :], s[:RANK]
+    args = [targets[v, a] - above + margin for v, a in inputs["target.add"]]
+    args += [below - targets[v, a] + margin for v, a in inputs["target.remove"]]
+    for v, a in enumerate(inputs["target.keep"].tolist()):
+        if a >= 0:
+            other = torch.cat([z[v, :a], z[v, a + 1 :]]).max()
+            args.append((other - z[v, a] + BETA)[None])
+    total = sum(F.relu(a).mean() for a in args) - BETA * int((inputs["target.keep"] >= 0).sum())
+    return total, torch.cat(args + [s[1:] - s[:-1]])
 
 
 def answers(net32, inputs, spec, mode):
@@ -174,11 +235,19 @@ def answers(net32, inputs, spec, mode):
         out["persample_sqnorm"] = torch.stack([sum(a.square().sum() for a in g) for g in each])
     for kind in ("hps", "aps", "raps"):
         out[f"scores.{kind}"] = score(kind, logits, inputs["u"].double())
+    if mode == "eval":  # the adversary's loss looks at models as they predict
+        for form in L2:
+            value, args = hinges(form, net, inputs)
+            if args.abs().min() < HINGE_MARGIN:
+                sys.exit(f"{form}: a hinge or a tie of scores at {args.abs().min():.2g}: another seed")
+            out[f"l2.{form}"] = value[None]
+            for k, g in zip(names, torch.autograd.grad(value, values)):
+                out[f"l2_grad.{form}.{k}"] = g.float()
     rho, p = 0.05, 3.0
     q = p / (p - 1)
     total = sum(g.abs().pow(q).sum() for g in grads[:-1])
     for k, g in zip(names, grads):
-        out[f"sam.{k}"] = rho * g.sign() * g.abs().pow(q - 1) / total ** (1 / p)
+        out[f"sam.{k}"] = (rho * g.sign() * g.abs().pow(q - 1) / total ** (1 / p)).float()
     return {k: t.detach().contiguous() for k, t in out.items()}
 
 
@@ -189,7 +258,6 @@ def about(name):
         "case": name,
         "seed": str(CASES[name][0]),
         "torch": torch.__version__.split("+")[0],
-        "numpy": np.__version__,
     }
 
 
@@ -203,7 +271,7 @@ def generate(name, out):
         worst = margins(net, inputs["x"]).min().item()
         if worst < MARGIN:
             sys.exit(f"{name} {mode}: a kink at {worst:.2g} of the root mean square, {MARGIN} is wanted: another seed")
-        meta = {**about(name), "mode": mode, "margin": f"{worst:.4f}"}
+        meta = {**about(name), "mode": mode, "margin": f"{worst:.4f}", **SETTINGS}
         save_file(answers(net, inputs, spec, mode), out / f"{name}.{mode}.safetensors", meta)
         print(f"{name} {mode}: smallest margin {worst:.4f}")
 
