@@ -2,9 +2,6 @@ package csrc
 
 /*
 #cgo CFLAGS: -O2
-#cgo LDFLAGS: -ldnnl -lgomp -lstdc++ -ldl -lpthread
-#cgo amd64 LDFLAGS: -lmvec
-#cgo LDFLAGS: -lm
 #include "gocp.h"
 */
 import "C"
@@ -55,6 +52,12 @@ func Kernels() map[string]string {
 
 // A Code is a driver's result other than success.
 type Code int
+
+// The codes that gocp/device has its own errors for.
+const (
+	OutOfMemory    Code = C.CUDA_ERROR_OUT_OF_MEMORY
+	IllegalAddress Code = C.CUDA_ERROR_ILLEGAL_ADDRESS
+)
 
 func (c Code) Error() string { return fmt.Sprintf("driver error %d", int(c)) }
 

@@ -4,6 +4,9 @@ package csrc
 
 /*
 #cgo LDFLAGS: ${SRCDIR}/../build/asan/libgocp.a -fsanitize=address -fsanitize=undefined
+#cgo LDFLAGS: -ldnnl -lgomp -lstdc++ -ldl -lpthread
+#cgo amd64 LDFLAGS: -lmvec
+#cgo LDFLAGS: -lm
 #include "stamp_asan.h"
 */
 import "C"

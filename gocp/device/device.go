@@ -1,0 +1,240 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+
+	"gorgonia.org/cu"
+
+	"github.com/gocp/gocp/csrc"
+)
+
+// A Device is the one that this process computes on. Its methods may be called from many
+// goroutines at once.
+type Device struct {
+	info    Info
+	context cu.CUContext
+	module  cu.Module
+	loaded  bool              // module is; without one there are no kernels
+	kinds   map[string]string // of the host kernels' parameters
+
+	mu        sync.Mutex
+	functions map[string]*function
+	running   int // calls of Do
+	closed    bool
+}
+
+// A function is a kernel that can be launched.
+type function struct {
+	cu    cu.Function
+	name  string
+	kinds string // of its parameters, one letter each (csrc.Kernels)
+	known bool   // kinds is
+}
+
+// Info describes a device.
+type Info struct {
+	Backend       string `json:"backend"` // "host" or "cuda"
+	Name          string `json:"name"`
+	Why           string `json:"why"`           // one line: what was taken, and why
+	ISA           string `json:"isa,omitempty"` // which build of the host kernels: base, v3 or v4
+	Cores         int    `json:"cores"`         // a stream's width by default
+	TotalMem      int64  `json:"totalMem"`      // bytes
+	DriverVersion int    `json:"driverVersion"` // 1000·major + 10·minor, as the driver says
+	Checked       bool   `json:"checked,omitempty"`
+	Build         string `json:"build"` // SHA-256 of the C++ half
+}
+
+// Open opens the first device. GOCP_DEVICE has been read by then: the choice between the driver
+// and the host engine is made before main.
+func Open() (*Device, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	dev, err := cu.GetDevice(0)
+	if err != nil {
+		return nil, describe("open device 0", err)
+	}
+	name, err := dev.Name()
+	if err != nil {
+		return nil, describe("ask the device's name", err)
+	}
+	total, err := dev.TotalMem()
+	if err != nil {
+		return nil, describe("ask the device's memory", err)
+	}
+	primary, err := dev.RetainPrimaryCtx()
+	if err != nil {
+		return nil, describe("make a context", err)
+	}
+	d := &Device{
+		info: Info{
+			Backend: csrc.Backend(), Name: name, Why: csrc.Why(), ISA: csrc.ISA(), Cores: csrc.Cores(),
+			TotalMem: total, DriverVersion: cu.Version(), Checked: csrc.Checked(), Build: csrc.BuildHash(),
+		},
+		context:   primary,
+		kinds:     csrc.Kernels(),
+		functions: map[string]*function{},
+	}
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, dev.ReleasePrimaryCtx())
+	}
+	return d, nil
+}
+
+// load loads the kernels: the host engine has its own, a GPU takes the image that GOCP_IMAGE names.
+func (d *Device) load() error {
+	if err := cu.SetCurrentContext(d.context); err != nil {
+		return describe("make the context current", err)
+	}
+	image := ""
+	if d.info.Backend == "cuda" {
+		path := os.Getenv("GOCP_IMAGE")
+		if path == "" {
+			return nil // function says so when a kernel is asked for
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("device: GOCP_IMAGE: %w", err)
+		}
+		image = string(b)
+	}
+	module, err := cu.LoadData(image)
+	if err != nil {
+		return describe("load the kernels", err)
+	}
+	d.module, d.loaded = module, true
+	return nil
+}
+
+// Info describes the device.
+func (d *Device) Info() Info { return d.info }
+
+// Kernels lists the names of the host engine's kernels, sorted; it is empty on a GPU.
+func (d *Device) Kernels() []string {
+	names := make([]string, 0, len(d.kinds))
+	for name := range d.kinds {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// InUse is the number of bytes allocated on the device (by everyone, on a GPU).
+func (d *Device) InUse() int64 {
+	var n int64
+	err := d.current(func() error {
+		n = csrc.MemInUse()
+		return nil
+	})
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Close releases the device. Calls of Do must have returned.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	if d.running > 0 {
+		return fmt.Errorf("device: close with %d calls of Do running", d.running)
+	}
+	d.closed = true
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cu.SetCurrentContext(d.context); err != nil {
+		return describe("make the context current", err)
+	}
+	if d.loaded {
+		if err := d.module.Unload(); err != nil {
+			return describe("unload the kernels", err)
+		}
+	}
+	dev, err := cu.CurrentDevice()
+	if err == nil {
+		err = dev.ReleasePrimaryCtx()
+	}
+	if err != nil {
+		return describe("release the context", err)
+	}
+	return nil
+}
+
+// current runs f on an OS thread on which the device's context is current.
+func (d *Device) current(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cu.SetCurrentContext(d.context); err != nil {
+		return describe("make the context current", err)
+	}
+	return f()
+}
+
+// Do makes a stream of the given width (the number of threads that share a launch on the host; 0
+// is all cores), runs f, waits for the stream, and frees everything f allocated on it. It returns
+// f's error, or else the stream's. The stream is f's alone: f must not pass it to other goroutines,
+// nor use it after returning. Several calls may run at once, each on its own stream.
+func (d *Device) Do(ctx context.Context, width int, f func(s *Stream) error) error {
+	if width < 0 {
+		return fmt.Errorf("device: a stream of width %d", width)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return errors.New("device: closed")
+	}
+	d.running++
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.running--
+		d.mu.Unlock()
+	}()
+	return d.current(func() (err error) {
+		s, err := newStream(ctx, d, width)
+		if err != nil {
+			return err
+		}
+		defer func() { // f may panic, or end its goroutine
+			closed := s.close()
+			if err == nil {
+				err = closed
+			}
+		}()
+		return f(s)
+	})
+}
+
+// function looks a kernel up by name, once.
+func (d *Device) function(name string) (*function, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.functions[name]; f != nil {
+		return f, nil
+	}
+	if !d.loaded {
+		return nil, fmt.Errorf("kernel %s: this build carries no GPU code", name)
+	}
+	fn, err := d.module.Function(name)
+	if err != nil {
+		if errors.Is(err, cu.NotFound) {
+			return nil, fmt.Errorf("kernel %s: no kernel of that name in this build", name)
+		}
+		return nil, describe("look up kernel "+name, err)
+	}
+	kinds, known := d.kinds[name]
+	f := &function{cu: fn, name: name, kinds: kinds, known: known}
+	d.functions[name] = f
+	return f, nil
+}
