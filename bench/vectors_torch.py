@@ -180,7 +180,7 @@ def epanechnikov(t):
 
 
 def hinges(form, net, inputs):
-    """l2 and the arguments of its hinges. u is 1/2; ranks are fixed where autograd differentiates."""
+    """The terms of l2 (pairs to add, to remove, labels to keep) and the arguments of its hinges. u is 1/2; ranks are fixed where autograd differentiates."""
     kind, margin, bandwidth = L2[form]
     half = lambda z: torch.full((len(z),), 0.5, dtype=z.dtype)
     logits = net(inputs["x"].double())
@@ -196,12 +196,15 @@ def hinges(form, net, inputs):
         above, below = s[RANK - 1 :], s[:RANK]
     args = [targets[v, a] - above + margin for v, a in inputs["target.add"]]
     args += [below - targets[v, a] + margin for v, a in inputs["target.remove"]]
+    terms = [F.relu(a).mean() for a in args]
     for v, a in enumerate(inputs["target.keep"].tolist()):
         if a >= 0:
             other = torch.cat([z[v, :a], z[v, a + 1 :]]).max()
             args.append((other - z[v, a] + BETA)[None])
-    total = sum(F.relu(a).mean() for a in args) - BETA * int((inputs["target.keep"] >= 0).sum())
-    return total, torch.cat(args + [s[1:] - s[:-1]])
+            terms.append(F.relu(args[-1][0]) - BETA)
+        else:
+            terms.append(torch.zeros((), dtype=z.dtype))
+    return torch.stack(terms), torch.cat(args + [s[1:] - s[:-1]])
 
 
 def answers(net32, inputs, spec, mode):
@@ -237,11 +240,11 @@ def answers(net32, inputs, spec, mode):
         out[f"scores.{kind}"] = score(kind, logits, inputs["u"].double())
     if mode == "eval":  # the adversary's loss looks at models as they predict
         for form in L2:
-            value, args = hinges(form, net, inputs)
+            terms, args = hinges(form, net, inputs)
             if args.abs().min() < HINGE_MARGIN:
                 sys.exit(f"{form}: a hinge or a tie of scores at {args.abs().min():.2g}: another seed")
-            out[f"l2.{form}"] = value[None]
-            for k, g in zip(names, torch.autograd.grad(value, values)):
+            out[f"l2.{form}"], out[f"l2_terms.{form}"] = terms.sum()[None], terms
+            for k, g in zip(names, torch.autograd.grad(terms.sum(), values)):
                 out[f"l2_grad.{form}.{k}"] = g.float()
     rho, p = 0.05, 3.0
     q = p / (p - 1)
