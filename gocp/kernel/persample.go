@@ -1,0 +1,130 @@
+package kernel
+
+import "github.com/gocp/gocp/gocp/device"
+
+// persampleBlocks bounds the blocks, and so the scratch, of per-sample kernels.
+const persampleBlocks = 16
+
+// Tile and panel of kernels/persample.cu; the device's smaller tiles fit the same scratch.
+const (
+	tileRows  = 8
+	panelSize = 32
+)
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }
+
+// directFloats and ghostFloats are the scratch of one block in the two forms of kernels/persample.cu.
+func (g Conv) directFloats() int {
+	t := g.OutH() * g.OutW()
+	return roundUp(t*roundUp(g.K, tileRows)+t*panelSize+(g.H+2*g.Pad)*(g.W+2*g.Pad)*g.C+panelSize, 64)
+}
+
+func (g Conv) ghostFloats() int {
+	t := roundUp(g.H*g.W, panelSize)
+	return roundUp(t*(g.C+g.K)+2*t*t+g.S*t, 64)
+}
+
+// ghost reports whether products of pixels are cheaper than products of patches. The counts are of
+// multiply-adds that a tile does, needed or not; moving data weighs in as measured: 2 for each
+// element packed and each term of a patch's product.
+func (g Conv) ghost() bool {
+	if g.Stride != 1 || 2*g.Pad != g.R-1 || 2*g.Pad != g.S-1 {
+		return false
+	}
+	t, columns := g.H*g.W, roundUp(g.R*g.S*g.C, panelSize)
+	direct := t*columns*roundUp(g.K, tileRows) + 8*t*(columns+g.K)
+	rows, wide := roundUp(t, tileRows), roundUp(t, panelSize)
+	upper := rows * (wide + panelSize) / 2
+	ghost := upper*(g.C+g.K) + upper*(2*g.R*g.S) + 8*t*(g.C+g.K)
+	return ghost < direct
+}
+
+// linear reports whether every sample's gradient is one outer product.
+func (g Conv) linear() bool { return g.H == 1 && g.W == 1 && g.R == 1 && g.S == 1 && g.Pad == 0 }
+
+func (g Conv) grid() int { return max(1, min(g.N, persampleBlocks)) }
+
+// PersampleBytes is the workspace that the per-sample launchers ask for at this geometry.
+func PersampleBytes(g Conv) int {
+	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
+		return 0
+	}
+	floats := g.directFloats()
+	if g.ghost() {
+		floats = max(floats, g.ghostFloats())
+	}
+	return 4 * floats * g.grid()
+}
+
+func (g Conv) checkPersample(s *device.Stream, name string, pointers ...pointer) bool {
+	if !check(s, name, g.N, g.H, g.W, g.C, g.K, g.Pad) {
+		return false
+	}
+	if g.Stride < 1 || g.R < 1 || g.S < 1 || g.OutH() < 1 || g.OutW() < 1 {
+		fail(s, name, "geometry %+v has no output", g)
+		return false
+	}
+	return g.N > 0 && checkPresent(s, name, pointers...)
+}
+
+func (g Conv) args() []device.Arg {
+	return []device.Arg{device.I64(g.N), device.I32(g.H), device.I32(g.W), device.I32(g.C), device.I32(g.K),
+		device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad)}
+}
+
+// PersampleSqNorm adds to out[N] the squared norm of each sample's gradient to the weights of a
+// convolution or linear layer with input x[N,H,W,C] and gradient dy[N,OH,OW,K] of the summed loss,
+// without storing the gradients.
+func PersampleSqNorm(s *device.Stream, g Conv, x, dy, out device.Ptr, w *Workspace) {
+	const name = "PersampleSqNorm"
+	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"out", out}) {
+		return
+	}
+	if g.linear() {
+		s.Launch("persample_linear", blocks(g.N, max(1, perBlock/(g.C+g.K+1))), threads,
+			device.I64(g.N), device.I64(g.C), device.I64(g.K), device.P(x), device.P(dy), device.P(out))
+		return
+	}
+	work := w.take(s, name, PersampleBytes(g))
+	if work == 0 {
+		return
+	}
+	if g.ghost() {
+		s.Launch("persample_ghost", g.grid(), threads, device.I64(g.N), device.I32(g.H), device.I32(g.W),
+			device.I32(g.C), device.I32(g.K), device.I32(g.R), device.I32(g.S), device.I32(g.Pad),
+			device.P(x), device.P(dy), device.P(out), device.P(work), device.I64(g.ghostFloats()))
+		return
+	}
+	s.Launch("persample_square", g.grid(), threads, append(g.args(), device.P(x), device.P(dy),
+		device.P(out), device.P(work), device.I64(g.directFloats()))...)
+}
+
+// PersampleGrad writes each sample's gradient to the weights, [K,R,S,C], to out: sample i's starts
+// i·stride floats into it.
+func PersampleGrad(s *device.Stream, g Conv, x, dy, out device.Ptr, stride int, w *Workspace) {
+	const name = "PersampleGrad"
+	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"out", out}) {
+		return
+	}
+	if stride < g.Weights() {
+		fail(s, name, "stride %d, want at least %d", stride, g.Weights())
+		return
+	}
+	if work := w.take(s, name, PersampleBytes(g)); work != 0 {
+		s.Launch("persample_store", g.grid(), threads, append(g.args(), device.P(x), device.P(dy),
+			device.P(out), device.I64(stride), device.P(work), device.I64(g.directFloats()))...)
+	}
+}
+
+// PersampleInner adds to out[N] the inner product of each sample's gradient to the weights with
+// v[K,R,S,C], without storing the gradients.
+func PersampleInner(s *device.Stream, g Conv, x, dy, v, out device.Ptr, w *Workspace) {
+	const name = "PersampleInner"
+	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"v", v}, pointer{"out", out}) {
+		return
+	}
+	if work := w.take(s, name, PersampleBytes(g)); work != 0 {
+		s.Launch("persample_inner", g.grid(), threads, append(g.args(), device.P(x), device.P(dy),
+			device.P(v), device.P(out), device.P(work), device.I64(g.directFloats()))...)
+	}
+}

@@ -1,0 +1,338 @@
+// Gradients of each sample's loss to a convolution's weights, and what can be had without them.
+//
+// x [N,H,W,C], dy [N,OH,OW,K] (gradient of the summed loss, so sample i's rows are its own),
+// weights [K,R,S,C]; T = OH OW positions, J = R S C. With P_i [T,J] the patches of sample i and
+// D_i = dy_i [T,K]:
+//
+//   G_i = D_i' P_i                                          [K,J], the sample's gradient
+//   store   out_i = G_i        square  out_i += |G_i|^2        inner  out_i += <v, G_i>
+//   ghost   |G_i|^2 = sum_{t,s} <D_t, D_s> <P_t, P_s>,   <P_t, P_s> = sum_o <x_{t+o}, x_{s+o}>
+//
+// The direct form costs T J K multiply-adds. The ghost form costs T^2 (C + K + R S) / 2: products
+// of pixels, not of patches, for a patch's product is a sum of R S pixel products on a diagonal. It
+// needs stride 1 and a padding that keeps H and W. The launcher takes the cheaper one.
+// Sources: Goodfellow 2015 (linear layers); Bu et al. 2022 (convolutions).
+//
+// A block takes a range of samples, one after another, in scratch of its own. Products are made of
+// tiles kA x kB from two packed panels, kA accumulator vectors deep: the loop is arithmetic alone.
+// Scratch is packed so that tiles need no edges: panels are filled up with zeros.
+#include "math.cuh"
+
+namespace persample {
+
+constexpr int kA = block::kHost ? 8 : 4;   // rows of a tile: broadcast
+constexpr int kB = block::kHost ? 32 : 8;  // columns of a tile: vectors
+constexpr int kPanel = 32;                 // positions or columns of a packed panel
+
+struct Tile {
+  float v[kA][kB];
+};
+
+// v[i][j] = sum_l a[l lda + i] b[l kPanel + j]
+FN void multiply(int len, const float* __restrict__ a, int lda, const float* __restrict__ b,
+                 Tile& out) {
+  float acc[kA][kB];
+  for (int i = 0; i < kA; i++)
+    for (int j = 0; j < kB; j++) acc[i][j] = 0;
+  for (int l = 0; l < len; l++) {
+    const float* al = a + static_cast<int64_t>(l) * lda;
+    const float* bl = b + static_cast<int64_t>(l) * kPanel;
+    for (int i = 0; i < kA; i++)
+      for (int j = 0; j < kB; j++) acc[i][j] = block::fused(al[i], bl[j], acc[i][j]);
+  }
+  for (int i = 0; i < kA; i++)
+    for (int j = 0; j < kB; j++) out.v[i][j] = acc[i][j];
+}
+
+FN int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
+
+struct Shape {
+  int h, w, c, k, r, s, stride, pad;
+  FN int oh() const { return (h + 2 * pad - r) / stride + 1; }
+  FN int ow() const { return (w + 2 * pad - s) / stride + 1; }
+  FN int positions() const { return oh() * ow(); }
+  FN int columns() const { return r * s * c; }
+};
+
+// x with its zero border, [H + 2 pad, W + 2 pad, C].
+FN void pack_image(const Shape& g, const float* x, float* to) {
+  int height = g.h + 2 * g.pad, wide = (g.w + 2 * g.pad) * g.c;
+  int lo = g.pad * g.c, hi = lo + g.w * g.c;
+  block::rows(0, height, wide, [&](int64_t y) {
+    bool inside = y >= g.pad && y < g.pad + g.h;
+    const float* row = x + (y - g.pad) * g.w * g.c - lo;
+    return [=](int e) { to[y * wide + e] = inside && e >= lo && e < hi ? row[e] : 0.0f; };
+  });
+}
+
+// The patch columns j … j+kPanel-1. For a fixed row of the filter the columns (s, c) are
+// consecutive in the padded image, so a panel is a few runs: run q starts at column at[q], from[q]
+// floats after the patch's corner.
+struct Runs {
+  int count, filled;
+  int at[kPanel];
+  int64_t from[kPanel];
+};
+
+FN Runs find_runs(const Shape& g, int64_t j) {
+  int64_t run = static_cast<int64_t>(g.s) * g.c, columns = g.columns();
+  int64_t line = static_cast<int64_t>(g.w + 2 * g.pad) * g.c;
+  Runs runs;
+  runs.count = runs.filled = 0;
+  while (runs.filled < kPanel && j < columns) {
+    int64_t r = j / run, q = j - r * run;
+    int len = run - q < kPanel - runs.filled ? static_cast<int>(run - q) : kPanel - runs.filled;
+    runs.at[runs.count] = runs.filled;
+    runs.from[runs.count++] = r * line + q;
+    runs.filled += len;
+    j += len;
+  }
+  return runs;
+}
+
+// The panel [T,kPanel] of those columns. Every run is copied as a whole panel's row, which the next
+// run overwrites where it begins: vector copies of constant length.
+FN void pack_patches(const Shape& g, const float* image, const Runs& runs, float* to) {
+  int ow = g.ow(), wide = g.w + 2 * g.pad;
+  LANES(t, g.positions()) {
+    int oy = t / ow, ox = t - oy * ow;
+    const float* corner = image + (static_cast<int64_t>(oy) * wide + ox) * g.stride * g.c;
+    float row[2 * kPanel];
+    for (int q = 0; q < runs.count; q++)
+      for (int l = 0; l < kPanel; l++) row[runs.at[q] + l] = corner[runs.from[q] + l];
+    for (int l = 0; l < kPanel; l++) row[runs.filled + l] = 0;
+    float* dst = to + static_cast<int64_t>(t) * kPanel;
+    for (int l = 0; l < kPanel; l++) dst[l] = row[l];
+  }
+}
+
+// dy [T,K] as tiles [K/kA][T][kA].
+FN void pack_rows(int positions, int k, const float* dy, float* to) {
+  int tiles = (k + kA - 1) / kA;
+  LANES(t, positions) {
+    const float* row = dy + static_cast<int64_t>(t) * k;
+    for (int b = 0; b < tiles; b++) {
+      float* dst = to + (static_cast<int64_t>(b) * positions + t) * kA;
+      if ((b + 1) * kA <= k)
+        for (int l = 0; l < kA; l++) dst[l] = row[b * kA + l];
+      else
+        for (int l = 0; l < kA; l++) dst[l] = b * kA + l < k ? row[b * kA + l] : 0.0f;
+    }
+  }
+}
+
+// Calls use(i, k0, j0, tile) for every tile of every G_i of this block's samples, done(i) after
+// each sample. work, in floats: T (K rounded up to kA) for dy, T kPanel for a panel, then the
+// padded image and kPanel more, which runs may read and never use.
+template <class Use, class Done>
+FN void direct(int64_t n, const Shape& g, const float* x, const float* dy, float* work, Use use,
+               Done done) {
+  int positions = g.positions(), tiles = (g.k + kA - 1) / kA;
+  int64_t columns = g.columns(), pixels = static_cast<int64_t>(g.h) * g.w * g.c;
+  float* rows = work;
+  float* panel = rows + static_cast<int64_t>(positions) * tiles * kA;
+  float* image = panel + static_cast<int64_t>(positions) * kPanel;
+  block::Range range = block::range(n);
+  for (int64_t i = range.lo; i < range.hi; i++) {
+    pack_rows(positions, g.k, dy + i * positions * g.k, rows);
+    pack_image(g, x + i * pixels, image);
+    block::sync();
+    for (int64_t p = 0; p < panels(columns); p++) {
+      pack_patches(g, image, find_runs(g, p * kPanel), panel);
+      block::sync();
+      int parts = kPanel / kB;
+      LANES(b, tiles * parts) {
+        Tile tile;
+        int part = b % parts, kt = b / parts;
+        multiply(positions, rows + static_cast<int64_t>(kt) * positions * kA, kA, panel + part * kB,
+                 tile);
+        use(i, kt * kA, p * kPanel + part * kB, tile);
+      }
+      block::sync();
+    }
+    done(i);
+  }
+}
+
+// v [T,channels] as panels [T/kPanel][channels][kPanel].
+FN void pack_columns(int positions, int channels, const float* v, float* to) {
+  constexpr int kBlock = 16;
+  int64_t blocks = panels(positions) * (kPanel / kBlock);
+  LANES(b, blocks) {
+    int64_t t0 = b * kBlock;
+    float* dst = to + (t0 / kPanel) * channels * kPanel + t0 % kPanel;
+    const float* src = v + t0 * channels;
+    int len = positions - t0 < kBlock ? static_cast<int>(positions - t0) : kBlock;
+    for (int c = 0; c < channels; c++)
+      for (int l = 0; l < kBlock; l++)
+        dst[static_cast<int64_t>(c) * kPanel + l] =
+            l < len ? src[static_cast<int64_t>(l) * channels + c] : 0.0f;
+  }
+}
+
+// Adds the square of each sample's gradient to out. work, in floats, with Tp = T rounded up to
+// kPanel: Tp (C + K) for the packed operands, 2 Tp^2 for the products of pixels and of patches, and
+// S Tp for the masks of columns.
+FN void ghost(int64_t n, const Shape& g, const float* x, const float* dy, float* out, float* work) {
+  int positions = g.h * g.w;
+  int64_t padded = panels(positions) * kPanel;
+  float* xp = work;
+  float* dp = xp + padded * g.c;
+  float* pixels = dp + padded * g.k;
+  float* patches = pixels + padded * padded;
+  float* mask = patches + padded * padded;
+
+  // mask[s][t]: all ones where pixel t moved by s - pad stays in its row.
+  for (int s = 0; s < g.s; s++) LANES(t, padded) {
+      int to = static_cast<int>(t % g.w) + s - g.pad;
+      mask[s * padded + t] = block::to_float(to >= 0 && to < g.w ? 0xffffffffu : 0u);
+    }
+  int row_tiles = (positions + kA - 1) / kA, column_tiles = static_cast<int>(padded / kB);
+  block::Range range = block::range(n);
+  for (int64_t i = range.lo; i < range.hi; i++) {
+    pack_columns(positions, g.c, x + i * positions * g.c, xp);
+    pack_columns(positions, g.k, dy + i * positions * g.k, dp);
+    block::sync();
+    // The products of pixels, upper half.
+    LANES(q, row_tiles * column_tiles) {
+      int b = q / row_tiles * kB, a = q % row_tiles * kA;
+      if (b + kB > a) {
+        Tile tile;
+        multiply(g.c, xp + (a / kPanel) * static_cast<int64_t>(g.c) * kPanel + a % kPanel, kPanel,
+                 xp + (b / kPanel) * static_cast<int64_t>(g.c) * kPanel + b % kPanel, tile);
+        for (int r = 0; r < kA; r++)
+          for (int c = 0; c < kB; c++) pixels[(a + r) * padded + b + c] = tile.v[r][c];
+      }
+    }
+    block::sync();
+    // The products of patches: row t right of its diagonal, half of it on the diagonal.
+    LANES(t, row_tiles * kA) {
+      float* to = patches + t * padded;
+      for (int64_t s = t / kPanel * kPanel; s < padded; s++) to[s] = 0;
+      if (t < positions) {
+        int ty = t / g.w, tx = t - ty * g.w;
+        for (int r = 0; r < g.r; r++)
+          for (int s = 0; s < g.s; s++) {
+            int oy = r - g.pad, ox = s - g.pad;
+            if (ty + oy < 0 || ty + oy >= g.h || tx + ox < 0 || tx + ox >= g.w) continue;
+            int64_t end = positions - (oy > 0 ? static_cast<int64_t>(oy) * g.w : 0);
+            int64_t shift = static_cast<int64_t>(oy) * g.w + ox;
+            const float* from = pixels + (t + shift) * padded + shift;
+            const float* keep = mask + s * padded;
+            for (int64_t j = t; j < end; j++)
+              to[j] += block::to_float(block::to_bits(from[j]) & block::to_bits(keep[j]));
+          }
+        to[t] *= 0.5f;
+      }
+    }
+    block::sync();
+    // Against the products of dy, tile by tile.
+    float part[kB];
+    for (int c = 0; c < kB; c++) part[c] = 0;
+    for (int q = block::rank(); q < row_tiles * column_tiles; q += block::size()) {
+      int b = q / row_tiles * kB, a = q % row_tiles * kA;
+      if (b + kB > a) {
+        Tile tile;
+        multiply(g.k, dp + (a / kPanel) * static_cast<int64_t>(g.k) * kPanel + a % kPanel, kPanel,
+                 dp + (b / kPanel) * static_cast<int64_t>(g.k) * kPanel + b % kPanel, tile);
+        for (int r = 0; r < kA; r++)
+          for (int c = 0; c < kB; c++) part[c] += tile.v[r][c] * patches[(a + r) * padded + b + c];
+      }
+    }
+    float total = 0;
+    for (int c = 0; c < kB; c++) total += part[c];
+    total = block::all_reduce(total, [](float a, float b) { return a + b; });
+    if (block::rank() == 0) out[i] += 2 * total;
+    block::sync();
+  }
+}
+
+}  // namespace persample
+
+// work_stride: floats of scratch a block.
+KERNEL persample_square(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
+                        const float* x, const float* dy, float* out, float* work,
+                        int64_t work_stride) {
+  using persample::Tile;
+  persample::Shape g{h, w, c, k, r, s, stride, pad};
+  float part[persample::kB];
+  for (float& v : part) v = 0;
+  persample::direct(
+      n, g, x, dy, work + block::id() * work_stride,
+      [&](int64_t, int, int64_t, const Tile& tile) {
+        for (int a = 0; a < persample::kA; a++)
+          for (int b = 0; b < persample::kB; b++) part[b] += tile.v[a][b] * tile.v[a][b];
+      },
+      [&](int64_t i) {
+        float total = 0;
+        for (float& v : part) {
+          total += v;
+          v = 0;
+        }
+        total = block::all_reduce(total, [](float a, float b) { return a + b; });
+        if (block::rank() == 0) out[i] += total;
+      });
+}
+
+// out_i starts out_stride floats after out_(i-1).
+KERNEL persample_store(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
+                       const float* x, const float* dy, float* out, int64_t out_stride, float* work,
+                       int64_t work_stride) {
+  using persample::Tile;
+  persample::Shape g{h, w, c, k, r, s, stride, pad};
+  int64_t columns = g.columns();
+  persample::direct(
+      n, g, x, dy, work + block::id() * work_stride,
+      [&](int64_t i, int k0, int64_t j0, const Tile& tile) {
+        float* to = out + i * out_stride + j0;
+        int rows = g.k - k0 < persample::kA ? g.k - k0 : persample::kA;
+        int width = columns - j0 < persample::kB ? static_cast<int>(columns - j0) : persample::kB;
+        for (int a = 0; a < rows; a++)
+          for (int b = 0; b < width; b++) to[(k0 + a) * columns + b] = tile.v[a][b];
+      },
+      [](int64_t) {});
+}
+
+KERNEL persample_inner(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
+                       const float* x, const float* dy, const float* v, float* out, float* work,
+                       int64_t work_stride) {
+  using persample::Tile;
+  persample::Shape g{h, w, c, k, r, s, stride, pad};
+  int64_t columns = g.columns();
+  float total = 0;
+  persample::direct(
+      n, g, x, dy, work + block::id() * work_stride,
+      [&](int64_t, int k0, int64_t j0, const Tile& tile) {
+        int rows = g.k - k0 < persample::kA ? g.k - k0 : persample::kA;
+        int width = columns - j0 < persample::kB ? static_cast<int>(columns - j0) : persample::kB;
+        float part[persample::kB];
+        for (float& p : part) p = 0;
+        for (int a = 0; a < rows; a++)
+          for (int b = 0; b < width; b++) part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
+        for (float p : part) total += p;
+      },
+      [&](int64_t i) {
+        float sum = block::all_reduce(total, [](float a, float b) { return a + b; });
+        if (block::rank() == 0) out[i] += sum;
+        total = 0;
+      });
+}
+
+KERNEL persample_ghost(int64_t n, int h, int w, int c, int k, int r, int s, int pad, const float* x,
+                       const float* dy, float* out, float* work, int64_t work_stride) {
+  persample::Shape g{h, w, c, k, r, s, 1, pad};
+  persample::ghost(n, g, x, dy, out, work + block::id() * work_stride);
+}
+
+// T = 1, a linear layer: |G|^2 = |x|^2 |dy|^2.
+KERNEL persample_linear(int64_t n, int64_t c, int64_t k, const float* x, const float* dy,
+                        float* out) {
+  block::Range range = block::range(n);
+  for (int64_t i = range.lo; i < range.hi; i++) {
+    const float* xi = x + i * c;
+    const float* di = dy + i * k;
+    float xx = block::sum(c, [&](int64_t j) { return xi[j] * xi[j]; });
+    float dd = block::sum(k, [&](int64_t j) { return di[j] * di[j]; });
+    if (block::rank() == 0) out[i] += xx * dd;
+  }
+}
