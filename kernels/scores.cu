@@ -67,8 +67,10 @@ KERNEL scores_all(int64_t n, int k, int kind, float lambda, int kreg, const floa
   scores::Form form{kind, lambda, kreg, u, u0};
   block::Range r = block::range(n);
   int tiles = (k + scores::kTile - 1) / scores::kTile;
-  for (int64_t i = r.lo; i < r.hi; i++) LANES(t, tiles)
-  scores::tile(form, k, p + i * k, t * scores::kTile, form.draw(i), out + i * k);
+  for (int64_t i = r.lo; i < r.hi; i++) {
+    float u = form.draw(i);
+    LANES(t, tiles) { scores::tile(form, k, p + i * k, t * scores::kTile, u, out + i * k); }
+  }
 }
 
 // Pair q is row rows[q] (q itself without rows) and label labels[q]; one outside p scores NaN.
