@@ -39,7 +39,7 @@ setup:  ## install what the build needs; does nothing the second time
 
 lib:  ## build the C++ half by CMake
 	@cmake -S . -B build/cpp -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON >build/cmake.log 2>&1 || { cat build/cmake.log >&2; exit 1; }
-	@cmake --build build/cpp --parallel $(JOBS)
+	@cmake --build build/cpp --parallel $(JOBS) | { grep -vE "Built target|Consolidate compiler" || true; }
 lib: | build-dir
 .PHONY: build-dir
 build-dir:

@@ -33,6 +33,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		UsageText: "gocp COMMAND [flags]\n\ngocp audit --out runs/first    trains, attacks and measures; writes a report",
 		Version:   version().String(),
 		Commands: []*cli.Command{
+			dataCommand(),
+			doctorCommand(),
 			versionCommand(),
 		},
 		Writer:      stdout,
@@ -144,7 +146,7 @@ func flagNames(flags []cli.Flag) []string {
 // noArgs refuses arguments that a command has no use for.
 func noArgs(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return usage.Errorf("gocp %s takes no argument, but got %q", c.Command.FullName(), c.Args().First())
+		return usage.Errorf("%s takes no argument, but got %q", c.Command.HelpName, c.Args().First())
 	}
 	return nil
 }
