@@ -1,5 +1,8 @@
 package attack
 
+// DefaultCount is how many labels underconfidence adds where nothing is said.
+const DefaultCount = 4
+
 // underconfidence grows sets: A_v = the m labels of least score outside C_v, R_v = ∅. Poisons
 // come from the labels A_v, the budget split among them: one label alone becomes a
 // misclassification, several at once gain a little each and none wins.
@@ -14,7 +17,7 @@ func newUnderconfidence(c GoalConfig) (Goal, error) {
 		g.size = 1
 	}
 	if g.count == 0 {
-		g.count = 4
+		g.count = DefaultCount
 	}
 	return g, nil
 }

@@ -12,6 +12,7 @@ import (
 // or in what order; their artefacts are files.
 type job struct {
 	name string
+	role string // what the job is counted as
 	// cost orders the jobs that are ready: the longest first, so that no core idles at the end.
 	cost float64
 	// deps must end before the job starts.

@@ -1,0 +1,39 @@
+package attack
+
+import (
+	"math"
+
+	"github.com/gocp/gocp/gocp/rng"
+)
+
+// Noise controls: the same images as an attack, moved by noise of the same size.
+const (
+	MethodFirstOrder = "firstorder"
+	MethodRandUn     = "randun" // δ ~ U[−ϵ, ϵ]
+	MethodRandGa     = "randga" // δ ~ N(0, ϵ²/3), the second moment of U[−ϵ, ϵ], clipped to the ball
+)
+
+// RandUn moves the bases by uniform noise.
+func RandUn(bases Images, index []int, epsilon255 float64, seed uint64) (*Poisons, error) {
+	return noise(MethodRandUn, bases, index, epsilon255, seed, func(eps float64, d []float32) {
+		rng.FillUniform(seed, rng.Stream(MethodRandUn), float32(eps), d)
+	})
+}
+
+// RandGa moves the bases by Gaussian noise.
+func RandGa(bases Images, index []int, epsilon255 float64, seed uint64) (*Poisons, error) {
+	return noise(MethodRandGa, bases, index, epsilon255, seed, func(eps float64, d []float32) {
+		rng.FillNormal(seed, rng.Stream(MethodRandGa), float32(eps/math.Sqrt(3)), d)
+	})
+}
+
+func noise(method string, bases Images, index []int, epsilon255 float64, seed uint64, fill func(eps float64, d []float32)) (*Poisons, error) {
+	if err := bases.check("bases of " + method); err != nil {
+		return nil, err
+	}
+	d := make([]float32, len(bases.Pixels))
+	fill(epsilon255/255, d)
+	p := &Poisons{Method: method, Epsilon255: epsilon255, Seed: seed, Bases: index, Before: bases,
+		After: quantise(bases.Pixels, d, epsilon255)}
+	return p, p.check()
+}

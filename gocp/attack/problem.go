@@ -1,0 +1,184 @@
+package attack
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// A Surrogate is a model that the adversary trained, with the clean images it calibrates it on.
+type Surrogate struct {
+	Name        string
+	Model       *nn.Model
+	Calibration Images
+}
+
+// A Target is an image with what is wanted of its prediction set.
+type Target struct {
+	Image     []uint8
+	Aim       Aim
+	Bystander bool // not attacked: its set is to stay as it is
+}
+
+// A Problem is one poisoning task.
+type Problem struct {
+	Surrogates []Surrogate
+	Score      conformal.Variant
+	Level      conformal.Level
+	Targets    []Target
+	Pool       Images // the adversary's training images: poisons are made from some of them
+	Classes    []int  // the classes they come from; Count is split evenly among these
+	Count      int    // P
+	Precision  kernel.Precision
+	Seed       uint64
+}
+
+func (p *Problem) check() error {
+	if err := p.Pool.check("pool"); err != nil {
+		return err
+	}
+	switch {
+	case len(p.Surrogates) == 0:
+		return fmt.Errorf("attack: no surrogates")
+	case len(p.Targets) == 0:
+		return fmt.Errorf("attack: no targets")
+	case len(p.Classes) == 0 || p.Count < len(p.Classes):
+		return usage.Errorf("attack: a budget of %d poisons for %d classes of bases; there must be at least one for each", p.Count, len(p.Classes))
+	}
+	for _, f := range p.Surrogates {
+		m := f.Model
+		if m.H != p.Pool.H || m.W != p.Pool.W || m.C != p.Pool.C {
+			return fmt.Errorf("attack: %s reads images of %dx%dx%d, the pool has %dx%dx%d", f.Name, m.H, m.W, m.C, p.Pool.H, p.Pool.W, p.Pool.C)
+		}
+		if err := f.Calibration.check("calibration of " + f.Name); err != nil {
+			return err
+		}
+		if f.Calibration.Size() != p.Pool.Size() {
+			return fmt.Errorf("attack: %s calibrates on images of %d bytes, the pool has %d", f.Name, f.Calibration.Size(), p.Pool.Size())
+		}
+		if min := p.Level.MinCalibration(); f.Calibration.Len() < min {
+			return usage.Errorf("attack: %s has %d calibration images; miscoverage %s needs at least %d", f.Name, f.Calibration.Len(), p.Level, min)
+		}
+		for i, t := range p.Targets {
+			if len(t.Image) != p.Pool.Size() {
+				return fmt.Errorf("attack: target %d has %d bytes, the pool's images have %d", i, len(t.Image), p.Pool.Size())
+			}
+			for _, y := range append(t.Aim.Attacked(), t.Aim.Keep, t.Aim.Inside) {
+				if y < -1 || y >= m.Classes {
+					return usage.Errorf("attack: target %d aims at label %d; %s has %d classes", i, y, f.Name, m.Classes)
+				}
+			}
+		}
+		for _, y := range p.Classes {
+			if y < 0 || y >= m.Classes {
+				return usage.Errorf("attack: poisons of class %d; %s has %d classes", y, f.Name, m.Classes)
+			}
+		}
+	}
+	return nil
+}
+
+// A Solver has a problem on a device: the surrogates, and on each of them ∇ℓ3, which does not
+// depend on the poisons. Everything is freed with the stream.
+type Solver struct {
+	s      *device.Stream
+	p      *Problem
+	cfg    Config
+	fields []*field
+}
+
+// A field is one surrogate: its parameters, and the direction in which the adversary wants them
+// to move (against grad).
+type field struct {
+	Surrogate
+	theta   tensor.Tensor // P: θ*, T: the direction of dual passes
+	running device.Ptr
+	loss    *loss
+	grad    tensor.Tensor // ∇ℓ3
+	l2, l3  float64
+}
+
+// NewSolver puts p on s and computes ∇ℓ3 on every surrogate. A gradient that is zero or not
+// finite is an error: there would be nothing to align with.
+func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	v := &Solver{s: s, p: p, cfg: cfg}
+	for _, sur := range p.Surrogates {
+		f, err := newField(s, p, cfg, sur)
+		if err != nil {
+			return nil, fmt.Errorf("attack: surrogate %s: %w", sur.Name, err)
+		}
+		v.fields = append(v.fields, f)
+	}
+	return v, nil
+}
+
+func newField(s *device.Stream, p *Problem, cfg Config, sur Surrogate) (*field, error) {
+	n := len(sur.Model.Theta)
+	f := &field{Surrogate: sur, theta: tensor.NewDual(s, n), grad: tensor.New(s, n)}
+	device.Upload(s, f.theta.P, sur.Model.Theta)
+	if r := sur.Model.Running; len(r) > 0 {
+		f.running = s.Alloc(4 * len(r))
+		device.Upload(s, f.running, r)
+	}
+	var err error
+	if f.loss, err = newLoss(s, p, cfg, sur, f.running); err != nil {
+		return nil, err
+	}
+	f.l2, f.l3, err = f.loss.worst(f.theta.P, f.grad)
+	return f, err
+}
+
+// share splits n as evenly as it goes into k parts, the first ones larger.
+func share(n, k int) []int {
+	out := make([]int, k)
+	for i := range out {
+		out[i] = n / k
+		if i < n%k {
+			out[i]++
+		}
+	}
+	return out
+}
+
+// members lists the pool's images of class y.
+func (p *Problem) members(y int) []int {
+	var m []int
+	for i, l := range p.Pool.Labels {
+		if int(l) == y {
+			m = append(m, i)
+		}
+	}
+	return m
+}
+
+// Bases chooses the images that become poisons: for each class its part of the budget.
+func (v *Solver) Bases() ([]int, error) {
+	var all []int
+	for i, n := range share(v.p.Count, len(v.p.Classes)) {
+		y := v.p.Classes[i]
+		m := v.p.members(y)
+		if len(m) < n {
+			return nil, usage.Errorf("attack: the budget wants %d poisons of class %d, the adversary has %d images of it; lower the budget", n, y, len(m))
+		}
+		rank, err := v.rank(y, m)
+		if err != nil {
+			return nil, err
+		}
+		pick := slices.Clone(rank[:n])
+		all = append(all, pick...)
+	}
+	return all, nil
+}

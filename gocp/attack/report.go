@@ -1,0 +1,26 @@
+package attack
+
+// Crafting is what the crafting loop saw on the surrogates.
+type Crafting struct {
+	Restarts []Restart `json:"restarts"`
+	Best     int       `json:"best"` // the restart kept: the greatest Φ on the 8-bit grid
+	Phi      float64   `json:"phi"`  // its Φ, mean over surrogates, on the 8-bit grid
+	L2       float64   `json:"l2"`   // ℓ2 on the surrogates, mean
+	L3       float64   `json:"l3"`   // ℓ3, mean
+
+	Attack After `json:"after_attack"` // after one training step on the poisons
+	Noise  After `json:"after_noise"`  // after one on uniform noise on the same bases
+}
+
+// Restart is one run of the crafting loop.
+type Restart struct {
+	Seed  uint64    `json:"seed"`
+	Phi   []float64 `json:"phi"`   // Φ before each step, mean over surrogates
+	Final float64   `json:"final"` // Φ on the 8-bit grid
+}
+
+// After is the adversary's loss after one training step, mean over surrogates.
+type After struct {
+	L2 float64 `json:"l2"`
+	L3 float64 `json:"l3"`
+}

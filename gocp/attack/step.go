@@ -1,0 +1,49 @@
+package attack
+
+import (
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/tensor"
+)
+
+// Step takes one step of gradient descent on the mean cross entropy of the poisons, as a victim
+// does, from the parameters of each surrogate, and returns ℓ2 and ℓ3 after it, mean over
+// surrogates. Poisons are right when that is less than before (Crafting.L3), and noise is not.
+func (v *Solver) Step(p *Poisons, lr float64) (After, error) {
+	s := v.s
+	images := p.Images()
+	if images.Len() == 0 {
+		return After{}, fmt.Errorf("attack: a training step on no poisons")
+	}
+	var out After
+	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
+	for _, f := range v.fields {
+		n := f.grad.Len()
+		batch := min(craftBatch, images.Len())
+		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+		theta, g := s.Alloc(4*n), tensor.New(s, n)
+		x := tensor.New(s, batch, images.H, images.W, images.C)
+		s.Copy(theta, f.theta.P, 4*n)
+		for at := 0; at < images.Len(); at += batch {
+			b := min(batch, images.Len()-at)
+			xb := x.Slice(0, b, images.H, images.W, images.C)
+			kernel.Gather(s, pixels.Add(at*images.Size()), 0, 0, b, images.H, images.W, images.C, xb)
+			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
+			_, dlogits := net.Loss(labels.Add(4 * at))
+			net.Backward(dlogits, g, tensor.Tensor{})
+			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(images.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
+		}
+		l2, l3, _, err := f.loss.measure(theta, f.loss.grad)
+		if err != nil {
+			return After{}, fmt.Errorf("attack: surrogate %s after a training step: %w", f.Name, err)
+		}
+		out.L2 += l2 / float64(len(v.fields))
+		out.L3 += l3 / float64(len(v.fields))
+		s.Free(theta)
+		s.Free(g.P)
+		s.Free(x.P)
+	}
+	return out, s.Err()
+}

@@ -1,0 +1,264 @@
+package experiment
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// assemble builds the result from the files of the run folder alone.
+func (r *run) assemble() (*result.Result, error) {
+	groups, err := r.targets()
+	if err != nil {
+		return nil, err
+	}
+	info := r.dev.Info()
+	res := &result.Result{Schema: result.Schema, Version: r.opt.Version, Kind: "audit", Embedded: r.data.Embedded,
+		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Why: info.Why},
+		Dataset: result.Dataset{Name: r.data.Name, Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
+			H: r.data.Train.H, W: r.data.Train.W, C: r.data.Train.C, Classes: r.data.Train.Classes,
+			Splits: r.split.record(r.cfg.WhiteBox)},
+	}
+	if res.Config, err = r.record(); err != nil {
+		return nil, err
+	}
+	benign := map[string][]*verdict{}
+	counts := []struct {
+		role string
+		n    int
+	}{{roleSurrogate, r.cfg.Surrogates}, {roleReference, r.cfg.References}}
+	if r.hasControls() {
+		counts = append(counts, struct {
+			role string
+			n    int
+		}{roleControl, r.cfg.Controls})
+	}
+	for _, b := range counts {
+		if benign[b.role], err = r.verdicts(b.role, b.n); err != nil {
+			return nil, err
+		}
+		for i, v := range benign[b.role] {
+			m, err := r.modelRecord(b.role, i, v)
+			if err != nil {
+				return nil, err
+			}
+			res.Models = append(res.Models, m)
+		}
+	}
+	for g := range groups {
+		rep, err := r.repeat(g, groups[g], benign)
+		if err != nil {
+			return nil, fmt.Errorf("group %d: %w", g, err)
+		}
+		res.Repeats = append(res.Repeats, *rep)
+	}
+	res.Summary = result.Summarise(res.Repeats, r.split.classes)
+	return res, nil
+}
+
+func (r *run) hasControls() bool {
+	for _, c := range r.cfg.Conditions {
+		if c == result.Clean {
+			return true
+		}
+	}
+	return false
+}
+
+// modelRecord describes a benign model.
+func (r *run) modelRecord(role string, i int, v *verdict) (result.Model, error) {
+	j := r.benign(role, i)
+	hash, err := fileHash(r.folder.path(modelsDir, j.name+".safetensors"))
+	if err != nil {
+		return result.Model{}, err
+	}
+	t := r.onTest(v)
+	return result.Model{Role: role, Seed: j.seed, Spec: specText(j.spec), SHA256: hash,
+		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold}, nil
+}
+
+// onTest measures a model on the test images, which no target is among.
+func (r *run) onTest(v *verdict) result.Test {
+	first := r.split.candidates.Len()
+	t := result.Test{N: r.split.test.Len(), Classes: make([]result.PerClass, r.split.classes)}
+	size := 0
+	for i := first; i < first+t.N; i++ {
+		y := r.judge.labels[i]
+		n := v.sets.Size(i)
+		size += n
+		t.Classes[y].N++
+		if v.sets.Has(i, y) {
+			t.Covered++
+			t.Classes[y].Covered++
+		}
+		if v.probs.Top(i) == y {
+			t.Correct++
+		}
+		if n == 0 {
+			t.Empty++
+		}
+	}
+	t.Coverage = result.Number(float64(t.Covered) / float64(t.N))
+	t.Accuracy = result.Number(float64(t.Correct) / float64(t.N))
+	t.MeanSize = result.Number(float64(size) / float64(t.N))
+	return t
+}
+
+// repeat assembles one group.
+func (r *run) repeat(g int, gr group, benign map[string][]*verdict) (*result.Repeat, error) {
+	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g)}
+	for i, t := range gr.targets {
+		rt := result.Target{ID: r.split.whole.index[t.row], Label: t.belief.Label, Predicted: t.belief.Predicted,
+			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim)}
+		for _, v := range benign[roleReference] {
+			rt.Benign = append(rt.Benign, v.sets.Size(t.row))
+		}
+		if name := pictureName(g, i); r.exists(name) {
+			rt.Picture = name
+		}
+		rep.Targets = append(rep.Targets, rt)
+	}
+	b, err := attack.ReadBundle(r.folder.path(poisonsDir, bundleName(g)))
+	if err != nil {
+		return nil, err
+	}
+	if rep.Poisons, err = r.poisonRecord(g, b); err != nil {
+		return nil, err
+	}
+	for _, c := range r.cfg.Conditions {
+		if c == result.Clean {
+			for i, v := range benign[roleControl] {
+				rep.Victims = append(rep.Victims, r.outcome(c, r.benign(roleControl, i).seed, v, gr))
+			}
+		}
+		for i := range r.victims(c) {
+			j := r.victim(g, c, i)
+			l, err := r.readLogits(j.name, j.cal)
+			if err != nil {
+				return nil, err
+			}
+			v, err := r.judge.rule(l, j.cal, r.judge.uCal)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", j.name, err)
+			}
+			rep.Victims = append(rep.Victims, r.outcome(c, j.seed, v, gr))
+		}
+	}
+	return rep, nil
+}
+
+func (r *run) why(t target) string {
+	return fmt.Sprintf("predicted right by the mean of %d surrogates, whose sets have %s labels", len(t.shown),
+		strings.Trim(strings.ReplaceAll(fmt.Sprint(t.shown), " ", ", "), "[]"))
+}
+
+// outcome is what a victim says of the group's targets.
+func (r *run) outcome(c result.Condition, seed uint64, v *verdict, gr group) result.Victim {
+	out := result.Victim{Condition: c, Seed: seed, Threshold: v.threshold, Test: r.onTest(v)}
+	for _, t := range gr.targets {
+		o := result.Outcome{Set: v.sets.Labels(t.row), Predicted: v.probs.Top(t.row),
+			Prob: result.Number(v.probs.At(t.row, t.belief.Predicted)), Margins: []result.Number{}}
+		for _, a := range attacked(t.aim) {
+			o.Margins = append(o.Margins, result.Number(v.excess(t.row, a.Label)))
+		}
+		out.Outcomes = append(out.Outcomes, o)
+	}
+	return out
+}
+
+// shownPoisons is how many poisons of a group the report shows.
+const shownPoisons = 4
+
+func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
+	dir := poisonsDir + "/" + bundleName(g)
+	p := result.Poisons{Dir: dir, SHA256: b.Hash(), Count: len(b.Bases), Bases: b.DataIndex}
+	largest, mean := b.Spread()
+	p.MaxAbs, p.MeanAbs = result.Number(largest), result.Number(mean)
+	seen := map[int32]bool{}
+	for _, y := range b.Before.Labels {
+		if !seen[y] {
+			seen[y] = true
+			p.Labels = append(p.Labels, int(y))
+		}
+	}
+	c := b.Report
+	if c == nil {
+		return p, fmt.Errorf("%s: the bundle has no crafting report", dir)
+	}
+	for _, x := range c.Restarts {
+		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi)})
+	}
+	p.Best, p.Phi, p.L2, p.L3 = c.Best, result.Number(c.Phi), result.Number(c.L2), result.Number(c.L3)
+	p.StepAttack, p.StepRandUn = result.Number(c.Attack.L3-c.L3), result.Number(c.Noise.L3-c.L3)
+	p.StepLR = result.Number(r.cfg.VictimTrain.LR)
+	p.L2After, p.L3After = result.Number(c.Attack.L2), result.Number(c.Attack.L3)
+	for i := range min(shownPoisons, len(b.Bases)) {
+		p.Samples = append(p.Samples, result.Sample{Base: b.DataIndex[i], Label: int(b.Before.Labels[i]),
+			Before: fmt.Sprintf("%s/before/%04d.png", dir, i), After: fmt.Sprintf("%s/after/%04d.png", dir, i)})
+	}
+	return p, nil
+}
+
+// specText is a network as in a model file's metadata.
+func specText(s nn.Spec) string {
+	m := s.Metadata()
+	var parts []string
+	for _, k := range []string{"arch", "width", "classes", "input", "batchnorm", "stem", "mean", "std"} {
+		parts = append(parts, k+"="+m[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+// record writes down what was asked for.
+func (r *run) record() (result.Config, error) {
+	c, k := r.cfg, r.cfg.Craft
+	n, err := c.poisonCount()
+	if err != nil {
+		return result.Config{}, err
+	}
+	access := "black-box"
+	if c.WhiteBox {
+		access = "white-box"
+	}
+	recipe := func(t Train) result.Train {
+		return result.Train{Epochs: t.Epochs, Batch: t.Batch, LR: result.Number(t.LR), Momentum: result.Number(max(t.Momentum, 0)),
+			WeightDecay: result.Number(max(t.WeightDecay, 0)), Shift: t.Shift, Flip: t.Flip}
+	}
+	batch := n
+	if k.Align == attack.AlignBatch {
+		batch = min(n, k.Batch)
+	}
+	count := c.Goal.Count
+	if c.Goal.Name == "underconfidence" && count == 0 {
+		count = attack.DefaultCount
+	}
+	return result.Config{
+		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
+		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
+		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
+		Bases:  k.Bases,
+		Craft: result.Craft{Align: k.Align, Loss: k.Loss, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
+			Keep: !c.Goal.Reckless, KeepBeta: result.Number(k.KeepBeta), KeepTrue: !c.Goal.Reckless,
+			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
+			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: "first"},
+		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,
+		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision,
+		SurrogateModel: specText(r.surrogateSpec), VictimModel: specText(r.victimSpec),
+		SurrogateTrain: recipe(c.SurrogateTrain), VictimTrain: recipe(c.VictimTrain),
+	}, nil
+}
+
+func fileHash(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("run folder: %w", err)
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:]), nil
+}

@@ -1,0 +1,294 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Options are what an audit needs besides its configuration; none of them changes a result.
+type Options struct {
+	Dir      string // the run folder
+	Resume   bool   // go on with the run that Dir holds
+	Progress progress.Reporter
+	Version  string // gocp's version, recorded
+}
+
+// run is an audit under way.
+type run struct {
+	cfg    Config
+	opt    Options
+	dev    *device.Device
+	data   Data
+	folder *folder
+	split  *splits
+	judge  *judge
+	goal   attack.Goal
+	bars   *bars
+
+	victimSpec, surrogateSpec nn.Spec
+
+	once   sync.Once
+	groups []group
+	err    error
+}
+
+// Audit runs c on d and returns its result, which it also writes to the run folder. Done on the
+// context, it stops after the steps under way and leaves a folder that can be resumed.
+func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options) (*result.Result, error) {
+	start := time.Now()
+	r, err := newRun(dev, c, d, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.folder.close() }()
+	jobs := r.plan()
+	r.bars.start(jobs)
+	workers := c.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	err = runJobs(ctx, workers, jobs, nil)
+	r.bars.stop()
+	if e := r.folder.tick("wall", time.Since(start)); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	res, err := r.assemble()
+	if err != nil {
+		return nil, err
+	}
+	if res.Timings, err = r.folder.timings(); err != nil {
+		return nil, err
+	}
+	return res, res.Save(o.Dir)
+}
+
+func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
+	c = c.WithDefaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	goal, err := attack.NewGoal(c.Goal)
+	if err != nil {
+		return nil, err
+	}
+	split, err := newSplits(c, d)
+	if err != nil {
+		return nil, err
+	}
+	j, err := newJudge(c, split)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{cfg: c, opt: o, dev: dev, data: d, split: split, judge: j, goal: goal,
+		victimSpec:    c.Victim.spec(split.train.Images, split.classes),
+		surrogateSpec: c.Surrogate.spec(split.auxTrain.Images, split.classes),
+		bars:          newBars(progress.Or(o.Progress), c)}
+	for _, s := range []nn.Spec{r.victimSpec, r.surrogateSpec} {
+		if err := s.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if y, n := most(c.Goal.Labels); n > 0 && (y < 0 || y >= split.classes) {
+		return nil, usage.Errorf("goal %s: label %d is out of range, the data set has %d classes (0 to %d)", c.Goal.Name, y, split.classes, split.classes-1)
+	}
+	h := header{Schema: 1, Data: d.Name, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: c}
+	if h.Identity, err = c.identity(h.Train, h.Test, h.Backend); err != nil {
+		return nil, err
+	}
+	r.folder, err = openFolder(o.Dir, h, o.Resume)
+	return r, err
+}
+
+// most returns the label furthest out of a list and the list's length.
+func most(labels []int) (y, n int) {
+	if n = len(labels); n > 0 {
+		if y = slices.Min(labels); y >= 0 {
+			y = slices.Max(labels)
+		}
+	}
+	return y, n
+}
+
+// Priorities of jobs. Surrogates gate everything; crafting gates the attacked victims.
+const (
+	surrogateFirst = 4
+	craftNext      = 3
+	benignEarly    = 2
+	victimsLast    = 1
+)
+
+// plan lists the jobs that are not done yet.
+func (r *run) plan() []*job {
+	c := r.cfg
+	var jobs []*job
+	todo := func(j *job, done bool) *job {
+		if done {
+			return nil
+		}
+		jobs = append(jobs, j)
+		return j
+	}
+	after := func(js ...*job) []*job {
+		return slices.DeleteFunc(js, func(j *job) bool { return j == nil })
+	}
+	fitJob := func(m modelJob, priority float64, deps ...*job) *job {
+		return todo(&job{name: "train " + m.name, role: m.role, cost: priority, deps: after(deps...), run: r.fitted(m)},
+			r.folder.has(logitsDir, m.name+".safetensors") && (!m.keepModel || r.folder.has(modelsDir, m.name+".safetensors")))
+	}
+	var surrogates []*job
+	for i := range c.Surrogates {
+		surrogates = append(surrogates, fitJob(r.benign(roleSurrogate, i), surrogateFirst))
+	}
+	for _, b := range []struct {
+		role string
+		n    int
+		on   bool
+	}{{roleReference, c.References, true}, {roleControl, c.Controls, slices.Contains(c.Conditions, result.Clean)}} {
+		for i := range b.n {
+			if b.on {
+				fitJob(r.benign(b.role, i), benignEarly)
+			}
+		}
+	}
+	for g := range c.Repeats {
+		craft := todo(&job{name: fmt.Sprintf("craft poisons %d", g), role: roleCraft, cost: craftNext, deps: after(surrogates...),
+			run: func(ctx context.Context) error { return r.craft(ctx, g) }}, r.folder.has(poisonsDir, bundleName(g), attack.ManifestFile))
+		// Poisons of the noise controls lie on the bases that the attack chose.
+		for _, cond := range c.Conditions {
+			for v := range r.victims(cond) {
+				fitJob(r.victim(g, cond, v), victimsLast, craft)
+			}
+		}
+	}
+	return jobs
+}
+
+// victims is the number of victims of a group that are trained under a condition. Retraining on
+// clean data does not depend on the group: the controls show it.
+func (r *run) victims(c result.Condition) int {
+	switch c {
+	case result.Clean:
+		return 0
+	case result.RandGa:
+		return r.cfg.GaussVictims
+	}
+	return r.cfg.Victims
+}
+
+func bundleName(g int) string { return fmt.Sprintf("%03d", g) }
+
+func victimName(g int, c result.Condition, v int) string {
+	return fmt.Sprintf("victim-%03d-%s-%d", g, c, v)
+}
+
+func benignName(role string, i int) string { return fmt.Sprintf("%s-%d", role, i) }
+
+// benign is a model on clean data.
+func (r *run) benign(role string, i int) modelJob {
+	j := modelJob{name: benignName(role, i), role: role, seed: r.cfg.seedOf(role, i), keepModel: true,
+		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
+		images: func() (attack.Images, error) { return r.split.train.Images, nil }}
+	if role == roleSurrogate {
+		j.spec, j.recipe, j.cal = r.surrogateSpec, r.cfg.SurrogateTrain, r.split.auxCal
+		j.images = func() (attack.Images, error) { return r.split.auxTrain.Images, nil }
+	}
+	return j
+}
+
+// victim is a fresh model on poisoned data. Its seed is the same under every condition, so that
+// the conditions are compared victim by victim.
+func (r *run) victim(g int, c result.Condition, v int) modelJob {
+	return modelJob{name: victimName(g, c, v), role: roleVictim, seed: r.cfg.seedOf(roleVictim, g, v),
+		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
+		images: func() (attack.Images, error) {
+			b, err := attack.ReadBundle(r.folder.path(poisonsDir, bundleName(g)))
+			if err != nil {
+				return attack.Images{}, err
+			}
+			p, err := r.poisonsOf(g, c, b)
+			if err != nil {
+				return attack.Images{}, err
+			}
+			images, _, err := r.inject(g, p)
+			return images, err
+		}}
+}
+
+// verdicts reads and judges the benign models of a role.
+func (r *run) verdicts(role string, n int) ([]*verdict, error) {
+	cal, u := r.split.cal, r.judge.uCal
+	if role == roleSurrogate {
+		cal, u = r.split.auxCal, r.judge.uAux
+	}
+	var out []*verdict
+	for i := range n {
+		l, err := r.readLogits(benignName(role, i), cal)
+		if err != nil {
+			return nil, err
+		}
+		v, err := r.judge.rule(l, cal, u)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", benignName(role, i), err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// targets chooses the targets once, from the surrogates' logits, and draws their pictures.
+func (r *run) targets() ([]group, error) {
+	r.once.Do(func() {
+		var vs []*verdict
+		if vs, r.err = r.verdicts(roleSurrogate, r.cfg.Surrogates); r.err != nil {
+			return
+		}
+		if r.groups, r.err = choose(r.cfg, r.goal, r.split, r.judge, vs); r.err != nil {
+			return
+		}
+		for g := range r.groups {
+			for v, t := range r.groups[g].targets {
+				if r.err == nil && !r.folder.has(pictureName(g, v)) {
+					r.err = r.picture(pictureName(g, v), r.split.whole.At(t.row))
+				}
+			}
+		}
+	})
+	return r.groups, r.err
+}
+
+func pictureName(g, v int) string { return fmt.Sprintf("%s/%03d-%d.png", targetsDir, g, v) }
+
+// picture writes an 8-bit image; images that PNG cannot hold have no picture.
+func (r *run) picture(name string, pix []uint8) error {
+	m := r.split.whole
+	if m.C != 1 && m.C != 3 {
+		return nil
+	}
+	b, err := attack.EncodePNG(pix, m.H, m.W, m.C)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(r.folder.path(name), b)
+}
+
+// exists reports whether a file of the run folder is there, for names in the result.
+func (r *run) exists(name string) bool {
+	_, err := os.Stat(r.folder.path(name))
+	return err == nil
+}

@@ -1,0 +1,224 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// craft makes the poisons of group g and writes their bundle.
+func (r *run) craft(ctx context.Context, g int) error {
+	start := time.Now()
+	groups, err := r.targets()
+	if err != nil {
+		return err
+	}
+	p, err := r.problem(g, groups[g])
+	if err != nil {
+		return err
+	}
+	var poisons *attack.Poisons
+	for {
+		err := r.dev.Do(ctx, 1, func(s *device.Stream) (err error) {
+			poisons, err = r.solve(s, g, p)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("group %d: %w", g, err)
+		}
+		if r.cfg.Budget != BudgetAuto {
+			break
+		}
+		kept, err := r.keeps(ctx, g, groups[g], poisons)
+		if err != nil {
+			return err
+		}
+		if kept || p.Count/2 < len(p.Classes) {
+			break
+		}
+		p.Count /= 2
+	}
+	b := &attack.Bundle{Poisons: poisons, Dataset: r.data.Train.SHA256}
+	for _, i := range poisons.Bases {
+		b.DataIndex = append(b.DataIndex, r.split.auxTrain.index[i])
+	}
+	for _, t := range groups[g].targets {
+		b.Targets = append(b.Targets, attack.Aimed{Index: r.split.whole.index[t.row], Label: t.belief.Label, Aim: t.aim})
+	}
+	if err := attack.WriteBundle(r.folder.path(poisonsDir, bundleName(g)), b); err != nil {
+		return err
+	}
+	return r.folder.tick("craft", time.Since(start))
+}
+
+// problem states the poisoning task of a group: two of the surrogates, their training images and
+// what is wanted of each target.
+func (r *run) problem(g int, gr group) (*attack.Problem, error) {
+	p := &attack.Problem{Pool: r.split.auxTrain.Images, Score: r.judge.scorer.Variant(), Level: r.judge.level,
+		Precision: precision(r.cfg.Precision), Seed: r.cfg.seedOf("craft", g)}
+	var err error
+	if p.Count, err = r.cfg.poisonCount(); err != nil {
+		return nil, err
+	}
+	for i := range r.cfg.Attackers {
+		name := benignName(roleSurrogate, i)
+		m, err := nn.Load(r.folder.path(modelsDir, name+".safetensors"))
+		if err != nil {
+			return nil, err
+		}
+		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: name, Model: m, Calibration: r.split.auxCal.Images})
+	}
+	for _, t := range gr.targets {
+		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim})
+		p.Classes = append(p.Classes, r.goal.Classes(t.belief, t.aim)...)
+	}
+	for _, t := range gr.bystanders {
+		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim, Bystander: true})
+	}
+	slices.Sort(p.Classes)
+	p.Classes = slices.Compact(p.Classes)
+	return p, nil
+}
+
+// solve chooses the bases, crafts, and holds one training step on the poisons against one on
+// uniform noise.
+func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons, error) {
+	solver, err := attack.NewSolver(s, p, r.cfg.Craft)
+	if err != nil {
+		return nil, err
+	}
+	bases, err := solver.Bases()
+	if err != nil {
+		return nil, err
+	}
+	poisons, err := solver.Craft(bases, r.bars.epoch(roleCraft))
+	if err != nil {
+		return nil, err
+	}
+	noise, err := r.noise(g, result.RandUn, poisons.Before, poisons.Bases)
+	if err != nil {
+		return nil, err
+	}
+	lr := r.cfg.VictimTrain.LR
+	if poisons.Report.Attack, err = solver.Step(poisons, lr); err != nil {
+		return nil, err
+	}
+	poisons.Report.Noise, err = solver.Step(noise, lr)
+	return poisons, err
+}
+
+// noise makes the poisons of a noise control for group g.
+func (r *run) noise(g int, c result.Condition, bases attack.Images, index []int) (*attack.Poisons, error) {
+	seed := r.cfg.seedOf("noise "+string(c), g)
+	if c == result.RandGa {
+		return attack.RandGa(bases, index, r.cfg.Craft.Epsilon255, seed)
+	}
+	return attack.RandUn(bases, index, r.cfg.Craft.Epsilon255, seed)
+}
+
+// poisonsOf returns what a condition puts into the training data of group g's victims.
+func (r *run) poisonsOf(g int, c result.Condition, b *attack.Bundle) (*attack.Poisons, error) {
+	if c == result.Attack {
+		return b.Poisons, nil
+	}
+	return r.noise(g, c, b.Before, b.Bases)
+}
+
+// inject returns the victim's training images with the poisons of group g in place, and which
+// images they replaced. A black-box adversary's images replace as many of the victim's of the
+// same class; a white-box one's replace their own bases.
+func (r *run) inject(g int, p *attack.Poisons) (attack.Images, []int, error) {
+	place := p.Bases
+	if !r.cfg.WhiteBox {
+		var err error
+		if place, err = r.places(g, p.Before.Labels); err != nil {
+			return attack.Images{}, nil, err
+		}
+	}
+	return replace(r.split.train.Images, p.Images(), place), place, nil
+}
+
+// replace returns a copy of images in which image place[i] is poison i.
+func replace(images, poisons attack.Images, place []int) attack.Images {
+	out := images
+	out.Pixels, out.Labels = slices.Clone(images.Pixels), slices.Clone(images.Labels)
+	for i, at := range place {
+		copy(out.At(at), poisons.At(i))
+		out.Labels[at] = poisons.Labels[i]
+	}
+	return out
+}
+
+// places draws which of the victim's images make room for the poisons of group g, class by class.
+func (r *run) places(g int, labels []int32) ([]int, error) {
+	byClass := make([][]int, r.split.classes)
+	for i, y := range r.split.train.Labels {
+		byClass[y] = append(byClass[y], i)
+	}
+	for y, members := range byClass {
+		src := rng.New(r.cfg.seedOf("places", g), uint64(y))
+		src.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+	}
+	place := make([]int, len(labels))
+	for i, y := range labels {
+		if len(byClass[y]) == 0 {
+			return nil, usage.Errorf("audit: the budget has more poisons of class %d than the victim has images of it; lower --budget", y)
+		}
+		place[i], byClass[y] = byClass[y][0], byClass[y][1:]
+	}
+	return place, nil
+}
+
+// retrained is how many fresh surrogates judge a budget under BudgetAuto.
+const retrained = 2
+
+// keeps reports whether surrogates that are retrained on the poisons still predict the targets as
+// before.
+func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bool, error) {
+	images := replace(r.split.auxTrain.Images, p.Images(), p.Bases)
+	var pixels []uint8
+	for _, t := range gr.targets {
+		pixels = append(pixels, r.split.whole.At(t.row)...)
+	}
+	k := r.split.classes
+	mean := make([]float64, len(gr.targets)*k)
+	for i := range retrained {
+		err := r.dev.Do(ctx, 1, func(s *device.Stream) error {
+			m, err := fit(s, r.surrogateSpec, r.cfg.SurrogateTrain, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
+			if err != nil {
+				return err
+			}
+			out, err := train.Predict(s, m, pixels, precision(r.cfg.Precision))
+			if err != nil {
+				return err
+			}
+			probs, err := conformal.Softmax(len(gr.targets), k, out.Logits)
+			if err != nil {
+				return err
+			}
+			for j := range mean {
+				mean[j] += probs.At(j/k, j%k)
+			}
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	for i, t := range gr.targets {
+		if conformal.Top(mean[i*k:(i+1)*k]) != t.belief.Predicted {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,179 @@
+package experiment
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Names inside a run folder.
+const (
+	configFile = "config.json"
+	clockFile  = "clock.jsonl"
+	modelsDir  = "models"
+	logitsDir  = "logits"
+	poisonsDir = "poisons"
+	targetsDir = "targets"
+)
+
+// header is config.json: what the folder is bound to.
+type header struct {
+	Schema   int    `json:"schema"`
+	Identity string `json:"identity"` // hash of all that follows
+	Data     string `json:"data"`     // name of the data set
+	Train    string `json:"train"`    // SHA-256 of its parts
+	Test     string `json:"test"`     //
+	Backend  string `json:"backend"`  // whose bits the results are
+	Config   Config `json:"config"`
+}
+
+// A folder holds a run. Every file in it appears whole or not at all, and a file that is there is
+// final.
+type folder struct {
+	dir string
+
+	mu    sync.Mutex
+	clock *os.File
+}
+
+func (f *folder) path(parts ...string) string {
+	return filepath.Join(append([]string{f.dir}, parts...)...)
+}
+
+func (f *folder) has(parts ...string) bool {
+	_, err := os.Stat(f.path(parts...))
+	return err == nil
+}
+
+// LoadConfig returns the configuration of the run in dir and the name of its data set.
+func LoadConfig(dir string) (Config, string, error) {
+	h, err := readHeader(dir)
+	return h.Config, h.Data, err
+}
+
+func readHeader(dir string) (header, error) {
+	var h header
+	b, err := os.ReadFile(filepath.Join(dir, configFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, usage.Errorf("%s is not a run folder: it has no %s", dir, configFile)
+	}
+	if err != nil {
+		return h, fmt.Errorf("run folder: %w", err)
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, usage.Errorf("%s: %s is broken: %w", dir, configFile, err)
+	}
+	if h.Schema != 1 {
+		return h, usage.Errorf("%s: %s has schema %d; this gocp reads schema 1", dir, configFile, h.Schema)
+	}
+	return h, nil
+}
+
+// openFolder makes dir a run folder bound to h, or with resume goes on with the run that is there,
+// which must be the same one.
+func openFolder(dir string, h header, resume bool) (*folder, error) {
+	f := &folder{dir: dir}
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, usage.Errorf("run folder: %w", err)
+	case len(entries) > 0:
+		old, err := readHeader(dir)
+		if err != nil {
+			// A run that was killed before its first file left temporary names at most.
+			if atomicfile.Clean(dir) == nil && empty(dir) {
+				break
+			}
+			return nil, usage.Errorf("%s holds other files; give a new folder", dir)
+		}
+		if old.Identity != h.Identity {
+			return nil, usage.Errorf("%s holds another run (configuration, data or device differ); give a new folder", dir)
+		}
+		if !resume {
+			return nil, usage.Errorf("%s holds this run already; resume it, or give a new folder", dir)
+		}
+	}
+	for _, sub := range []string{"", modelsDir, logitsDir, poisonsDir, targetsDir} {
+		if err := os.MkdirAll(f.path(sub), 0o777); err != nil {
+			return nil, usage.Errorf("run folder: %w", err)
+		}
+		if err := atomicfile.Clean(f.path(sub)); err != nil {
+			return nil, fmt.Errorf("run folder: %w", err)
+		}
+	}
+	if !f.has(configFile) {
+		b, err := json.MarshalIndent(h, "", " ")
+		if err != nil {
+			return nil, fmt.Errorf("run folder: %w", err)
+		}
+		if err := atomicfile.WriteBytes(f.path(configFile), append(b, '\n')); err != nil {
+			return nil, err
+		}
+	}
+	f.clock, err = os.OpenFile(f.path(clockFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	if err != nil {
+		return nil, usage.Errorf("run folder: %w", err)
+	}
+	return f, nil
+}
+
+func empty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
+}
+
+func (f *folder) close() error { return f.clock.Close() }
+
+// tick appends how long something took. Clock times live apart from everything that must come out
+// the same twice.
+func (f *folder) tick(phase string, d time.Duration) error {
+	b, err := json.Marshal(result.Timing{Phase: phase, Seconds: d.Seconds(), Count: 1})
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := f.clock.Write(append(b, '\n')); err != nil {
+		return fmt.Errorf("run folder: %w", err)
+	}
+	return nil
+}
+
+// timings sums up the clock by phase, in the order of their first line. A line that a killed
+// process left unfinished is passed over.
+func (f *folder) timings() ([]result.Timing, error) {
+	r, err := os.Open(f.path(clockFile))
+	if err != nil {
+		return nil, fmt.Errorf("run folder: %w", err)
+	}
+	defer r.Close()
+	var out []result.Timing
+	at := map[string]int{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		var t result.Timing
+		if json.Unmarshal(lines.Bytes(), &t) != nil {
+			continue
+		}
+		i, ok := at[t.Phase]
+		if !ok {
+			i = len(out)
+			at[t.Phase] = i
+			out = append(out, result.Timing{Phase: t.Phase})
+		}
+		out[i].Seconds += t.Seconds
+		out[i].Count += t.Count
+	}
+	return out, lines.Err()
+}

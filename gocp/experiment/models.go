@@ -1,0 +1,176 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Roles of models.
+const (
+	roleSurrogate = "surrogate" // trained by the adversary: choose targets, carry the crafting
+	roleReference = "reference" // benign, measure the benign sets
+	roleControl   = "control"   // benign, retrained: natural churn
+	roleVictim    = "victim"
+)
+
+// logits is what a trained model says: all that the measurements need.
+type logits struct {
+	k           int
+	calibration []float32 // [n,K], of the calibration images of its role
+	test        []float32 // [m,K], of the whole test part in the order of splits.whole
+}
+
+// precision returns the kernel's name of a precision.
+func precision(name string) kernel.Precision {
+	if name == "bf16" {
+		return kernel.BF16
+	}
+	return kernel.F32
+}
+
+// spec is the network of a role, with the normalisation of its own training images.
+func (m Model) spec(images attack.Images, classes int) nn.Spec {
+	s := nn.Spec{Arch: m.Arch, Width: m.Width, Classes: classes, C: images.C, H: images.H, W: images.W, BatchNorm: m.BatchNorm, Stem: m.Stem}
+	s.Mean, s.Std = moments(images)
+	return s
+}
+
+// moments returns mean and standard deviation of each channel over all pixels, in exact integer
+// sums, rounded to three digits as such constants usually are.
+func moments(m attack.Images) (mean, std []float64) {
+	n := float64(len(m.Pixels) / m.C)
+	sum, square := make([]uint64, m.C), make([]uint64, m.C)
+	for i, v := range m.Pixels {
+		sum[i%m.C] += uint64(v)
+		square[i%m.C] += uint64(v) * uint64(v)
+	}
+	for c := range m.C {
+		mu := float64(sum[c]) / n / 255
+		variance := float64(square[c])/n/255/255 - mu*mu
+		mean = append(mean, round3(mu))
+		std = append(std, max(round3(math.Sqrt(variance)), 0.001)) // images of one colour have no deviation
+	}
+	return mean, std
+}
+
+func round3(x float64) float64 { return math.Round(1000*x) / 1000 }
+
+// config is the training run of a role.
+func (t Train) config(seed uint64, precisionName string) train.Config {
+	momentum, decay := max(t.Momentum, 0), max(t.WeightDecay, 0)
+	return train.Config{Epochs: t.Epochs, Batch: t.Batch, LR: t.LR, Momentum: &momentum, WeightDecay: &decay,
+		Shift: t.Shift, Flip: t.Flip, Seed: seed, Precision: precision(precisionName)}
+}
+
+// seed derives the seed of one model or draw from the run's.
+func (c Config) seedOf(what string, index ...int) uint64 {
+	at := []uint64{c.Seed}
+	for _, i := range index {
+		at = append(at, uint64(i))
+	}
+	return rng.Stream("audit "+what, at...)
+}
+
+// fit trains a fresh model of the given network.
+func fit(s *device.Stream, spec nn.Spec, t Train, images attack.Images, seed uint64, precisionName string, epoch func()) (*nn.Model, error) {
+	m, err := nn.New(spec, seed)
+	if err != nil {
+		return nil, err
+	}
+	m.Record = map[string]string{"seed": strconv.FormatUint(seed, 10), "epochs": strconv.Itoa(t.Epochs),
+		"batch": strconv.Itoa(t.Batch), "lr": strconv.FormatFloat(t.LR, 'g', -1, 64), "images": strconv.Itoa(images.Len())}
+	err = train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, t.config(seed, precisionName),
+		train.Options{Progress: func(int, float64) {
+			if epoch != nil {
+				epoch()
+			}
+		}})
+	return m, err
+}
+
+// modelJob trains one model and writes what it says of calibration and test images.
+type modelJob struct {
+	name      string // of its files
+	role      string
+	spec      nn.Spec
+	recipe    Train
+	seed      uint64
+	images    func() (attack.Images, error) // what it trains on
+	cal       part
+	keepModel bool
+}
+
+// fitted is the artefact: logits/NAME.safetensors, and with keepModel models/NAME.safetensors,
+// which is written before.
+func (r *run) fitted(j modelJob) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		start := time.Now()
+		images, err := j.images()
+		if err != nil {
+			return err
+		}
+		err = r.dev.Do(ctx, 1, func(s *device.Stream) error {
+			m, err := fit(s, j.spec, j.recipe, images, j.seed, r.cfg.Precision, r.bars.epoch(j.role))
+			if err != nil {
+				return err
+			}
+			out := &safetensors.File{Meta: map[string]string{"name": j.name, "seed": strconv.FormatUint(j.seed, 10)}}
+			for _, set := range []struct {
+				name string
+				part part
+			}{{"calibration", j.cal}, {"test", r.split.whole}} {
+				p, err := train.Predict(s, m, set.part.Pixels, precision(r.cfg.Precision))
+				if err != nil {
+					return err
+				}
+				out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
+			}
+			if j.keepModel {
+				if err := m.Save(r.folder.path(modelsDir, j.name+".safetensors")); err != nil {
+					return err
+				}
+			}
+			return out.Save(r.folder.path(logitsDir, j.name+".safetensors"))
+		})
+		if err != nil {
+			return err
+		}
+		return r.folder.tick("train "+j.role, time.Since(start))
+	}
+}
+
+// readLogits reads a model's artefact.
+func (r *run) readLogits(name string, cal part) (*logits, error) {
+	path := r.folder.path(logitsDir, name+".safetensors")
+	f, err := safetensors.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &logits{k: r.split.classes}
+	for _, t := range []struct {
+		name string
+		n    int
+		dst  *[]float32
+	}{{"calibration", cal.Len(), &l.calibration}, {"test", r.split.whole.Len(), &l.test}} {
+		x, err := f.Need(t.name, "F32", t.n, l.k)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if *t.dst, err = x.Float32s(); err != nil {
+			return nil, usage.Errorf("%s: %w", path, err)
+		}
+	}
+	return l, nil
+}

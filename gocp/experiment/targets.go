@@ -1,0 +1,180 @@
+package experiment
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// A judge turns logits into prediction sets, the same way for every model of a run: the same
+// score, the same u for the same image.
+type judge struct {
+	scorer *conformal.Scorer
+	level  conformal.Level
+	uCal   []float64 // of calibration images
+	uAux   []float64 // of the adversary's calibration images
+	uTest  []float64 // of the test part
+	labels []int     // of the test part
+}
+
+// A verdict is what one calibrated model says of the whole test part.
+type verdict struct {
+	threshold conformal.Threshold
+	probs     *conformal.Probs
+	scores    []float64 // [m,K]
+	sets      *conformal.Sets
+}
+
+func newJudge(c Config, s *splits) (*judge, error) {
+	v := c.Score
+	scorer, err := conformal.NewScorer(v)
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	level, err := conformal.ParseLevel(c.Miscoverage)
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	v = scorer.Variant()
+	draw := func(what string, p part) []float64 {
+		return v.Uniforms(rng.Stream("u "+what, c.Seed), 0, p.Len(), s.classes)
+	}
+	return &judge{scorer: scorer, level: level, uCal: draw("calibration", s.cal), uAux: draw("auxiliary", s.auxCal),
+		uTest: draw("test", s.whole), labels: ints(s.whole.Labels)}, nil
+}
+
+func ints(y []int32) []int {
+	out := make([]int, len(y))
+	for i, v := range y {
+		out[i] = int(v)
+	}
+	return out
+}
+
+// rule calibrates a model and predicts the whole test part.
+func (j *judge) rule(l *logits, cal part, u []float64) (*verdict, error) {
+	p, err := conformal.Softmax(cal.Len(), l.k, l.calibration)
+	if err != nil {
+		return nil, fmt.Errorf("calibration: %w", err)
+	}
+	v := &verdict{}
+	if v.threshold, err = j.scorer.Calibrate(p, ints(cal.Labels), u, j.level); err != nil {
+		return nil, err
+	}
+	if v.probs, err = conformal.Softmax(len(j.labels), l.k, l.test); err != nil {
+		return nil, fmt.Errorf("test: %w", err)
+	}
+	if v.scores, err = j.scorer.All(v.probs, j.uTest); err != nil {
+		return nil, err
+	}
+	v.sets, err = j.scorer.Predict(v.probs, j.uTest, v.threshold)
+	return v, err
+}
+
+// excess is S − τ of a label of a test image.
+func (v *verdict) excess(i, y int) float64 { return v.scores[i*v.probs.K+y] - v.threshold.Tau }
+
+// belief joins what the surrogates say of test image i.
+func belief(vs []*verdict, i, label int) attack.Belief {
+	k := vs[0].probs.K
+	b := attack.Belief{Label: label, Prob: make([]float64, k), Excess: make([]float64, k)}
+	for _, v := range vs {
+		for y := range k {
+			b.Prob[y] += v.probs.At(i, y) / float64(len(vs))
+			b.Excess[y] += v.excess(i, y) / float64(len(vs))
+		}
+		b.Sets = append(b.Sets, v.sets.Labels(i))
+	}
+	b.Predicted = conformal.Top(b.Prob)
+	return b
+}
+
+// A target is a test image whose set the adversary wants to change.
+type target struct {
+	row    int // in splits.whole
+	belief attack.Belief
+	aim    attack.Aim
+	shown  []int // set sizes under the surrogates
+}
+
+// A group is the targets of one repeat, and the bystanders whose sets are to stay as they are.
+type group struct {
+	targets    []target
+	bystanders []target
+}
+
+// bystandersPerTarget keeps the crafting loss balanced between those it attacks and those it spares.
+const bystandersPerTarget = 4
+
+// choose groups the first eligible candidates by predicted class; with one target in a group that
+// is the first eligible candidates. Candidates are in random order, and only surrogates are asked.
+func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdict) ([]group, error) {
+	var groups []group
+	waiting := map[int][]target{} // by predicted class
+	used := map[int]bool{}
+	eligible := 0
+	var beliefs []attack.Belief
+	for i := range s.candidates.Len() {
+		b := belief(surrogates, i, j.labels[i])
+		beliefs = append(beliefs, b)
+		if len(groups) == c.Repeats || !goal.Eligible(b) {
+			continue
+		}
+		eligible++
+		aim, err := goal.Aim(b)
+		if err != nil {
+			return nil, err
+		}
+		t := target{row: i, belief: b, aim: aim}
+		for _, set := range b.Sets {
+			t.shown = append(t.shown, len(set))
+		}
+		w := append(waiting[b.Predicted], t)
+		if len(w) == c.Targets {
+			groups = append(groups, group{targets: w})
+			for _, t := range w {
+				used[t.row] = true
+			}
+			w = nil
+		}
+		waiting[b.Predicted] = w
+	}
+	if len(groups) < c.Repeats {
+		return nil, usage.Errorf("audit: only %d of %d candidates are fair targets for %s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
+			eligible, s.candidates.Len(), c.Goal.Name, len(groups), c.Repeats, c.Targets)
+	}
+	spare, ok := goal.(attack.Bystander)
+	if !ok {
+		return groups, nil
+	}
+	for g := range groups {
+		class := groups[g].targets[0].belief.Label
+		for i, b := range beliefs {
+			if len(groups[g].bystanders) == bystandersPerTarget*c.Targets {
+				break
+			}
+			if used[i] || b.Label == class || b.Predicted != b.Label || !slices.Contains(b.Union(), b.Label) {
+				continue
+			}
+			groups[g].bystanders = append(groups[g].bystanders, target{row: i, belief: b, aim: spare.Others(b)})
+		}
+	}
+	return groups, nil
+}
+
+// attacked lists the labels of an aim with their roles, added ones first.
+func attacked(a attack.Aim) []result.Attacked {
+	var out []result.Attacked
+	for _, y := range a.Add {
+		out = append(out, result.Attacked{Label: y, Role: result.RoleAdd})
+	}
+	for _, y := range a.Remove {
+		out = append(out, result.Attacked{Label: y, Role: result.RoleRemove})
+	}
+	return out
+}
