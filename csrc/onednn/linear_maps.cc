@@ -1,11 +1,15 @@
 #include "linear_maps.h"
 
+#include "../winograd/winograd.h"
+
 #include <omp.h>
 
 #include <cstring>
 #include <map>
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
@@ -35,7 +39,7 @@ class Scratch {
       data_.reset();
       const size_t rounded = (bytes + 4095) / 4096 * 4096;
       void* p = std::aligned_alloc(4096, rounded);
-      if (p == nullptr) throw std::bad_alloc();
+      if (p == nullptr) out_of_memory(rounded);
       data_.reset(p);
       size_ = rounded;
     }
@@ -268,10 +272,15 @@ void strided_backward_data(const ConvShape& g, Precision p, const float* dy, con
 
 }  // namespace
 
+void out_of_memory(size_t bytes) {
+  throw std::runtime_error("no " + std::to_string(bytes >> 20) + " MiB of memory left");
+}
+
 void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
                   bool accumulate) {
   if (g.is_linear()) return matmul(g.n, g.k, g.c, p, x, false, w, true, y, accumulate);
   p = effective(g, p);
+  if (p == Precision::kF32 && winograd_fits(g)) return winograd_forward(g, x, w, y, accumulate);
   Plan& pl = plan(Op::kForward, dims_of(g), p, accumulate, [&](Plan& q) {
     const ConvDescs d(g);
     const auto pd = forward_desc(d, input_type(p), Type::f32, adding(accumulate));
@@ -302,6 +311,9 @@ void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const
                           float* dw, bool accumulate) {
   if (g.is_linear()) return matmul(g.k, g.c, g.n, p, dy, true, x, false, dw, accumulate);
   p = effective(g, p);
+  if (p == Precision::kF32 && winograd_fits(g)) {
+    return winograd_backward_weight(g, x, dy, dw, accumulate);
+  }
   Plan& pl = plan(Op::kBackwardWeight, dims_of(g), p, accumulate, [&](Plan& q) {
     const ConvDescs d(g);
     const auto pd = weight_desc(d, input_type(p));

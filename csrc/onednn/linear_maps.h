@@ -5,6 +5,8 @@
 // Primitives are cached per thread, for a stream's executor thread always has the same width.
 #pragma once
 
+#include <stddef.h>
+
 namespace gocp {
 
 struct ConvShape {
@@ -17,6 +19,9 @@ struct ConvShape {
 };
 
 enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat16, float32 sums
+
+// Throws a std::exception that says how much was asked for.
+[[noreturn]] void out_of_memory(size_t bytes);
 
 // y[n,oh,ow,k] (+)= x ∗ w
 void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,

@@ -1,0 +1,56 @@
+#include "winograd.h"
+
+// The builds of tiles.cc: one for each instruction set (none but on x86-64).
+#define GOCP_BUILD(isa)                                                                     \
+  namespace gocp_winograd_##isa {                                                           \
+    void forward(const gocp::ConvShape&, const float*, const float*, float*, bool);         \
+    void backward_weight(const gocp::ConvShape&, const float*, const float*, float*, bool); \
+  }
+GOCP_BUILD(v3)
+GOCP_BUILD(v4)
+#undef GOCP_BUILD
+
+namespace gocp {
+namespace {
+
+struct Build {
+  decltype(&winograd_forward) forward;
+  decltype(&winograd_backward_weight) backward_weight;
+};
+
+Build find_build() {
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+    return {gocp_winograd_v4::forward, gocp_winograd_v4::backward_weight};
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return {gocp_winograd_v3::forward, gocp_winograd_v3::backward_weight};
+  }
+#endif
+  return {nullptr, nullptr};
+}
+
+const Build& build() {
+  static const Build found = find_build();
+  return found;
+}
+
+}  // namespace
+
+bool winograd_fits(const ConvShape& g) {
+  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % 16 == 0 && g.k % 32 == 0 &&
+         build().forward != nullptr;
+}
+
+void winograd_forward(const ConvShape& g, const float* x, const float* w, float* y,
+                      bool accumulate) {
+  build().forward(g, x, w, y, accumulate);
+}
+
+void winograd_backward_weight(const ConvShape& g, const float* x, const float* dy, float* dw,
+                              bool accumulate) {
+  build().backward_weight(g, x, dy, dw, accumulate);
+}
+
+}  // namespace gocp
