@@ -137,3 +137,16 @@ func (n *Net) add(l *layer) {
 	}
 	n.layers = append(n.layers, l)
 }
+
+// workspaceBytes is the scratch that the reductions of a pass need.
+func (n *Net) workspaceBytes() int {
+	bytes := 0
+	for _, l := range n.layers {
+		_, a := l.at(n.batch)
+		bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual))
+		if l.bn != "" {
+			bytes = max(bytes, kernel.BNStatsBytes(n.batch*a.H*a.W, a.C, n.opt.Dual))
+		}
+	}
+	return bytes
+}

@@ -35,7 +35,9 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 	s := n.s
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
 	xn := n.stored(n.xn, p.X.T != 0)
-	kernel.ActForward(s, in, p.X, n.inScale, n.inShift, n.output(xn), 0)
+	if !p.Replay || p.X.T != 0 {
+		kernel.ActForward(s, in, p.X, n.inScale, n.inShift, n.output(xn), 0)
+	}
 	h := xn
 	for _, l := range n.layers {
 		g, a := l.at(n.n)
@@ -122,10 +124,10 @@ func (n *Net) backwardAct(l *layer, a kernel.Act, dh, dtheta tensor.Tensor, want
 		return dz
 	}
 	gamma := n.param(n.pass.Theta, l.bn+".weight")
-	mean, variance := channels(l.mean, dual), channels(l.variance, dual)
+	training := n.pass.Mode == Train
+	mean, variance := channels(l.mean, dual && training), channels(l.variance, dual && training)
 	scale := channels(l.scale, dual)
 	dscale, dshift := channels(l.dscale, dual), channels(l.dshift, dual)
-	training := n.pass.Mode == Train
 	if wantTheta || training {
 		kernel.ActBackwardReduce(s, n.work, a, dh, z, l.idx, dscale, dshift)
 		dgamma := channels(l.dgamma, dual)

@@ -1,0 +1,135 @@
+package nn
+
+import (
+	"errors"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+func testSpec() Spec {
+	return Spec{Arch: "convnet", Width: 4, Classes: 10, C: 3, H: 9, W: 8, BatchNorm: true, Stem: StemPool,
+		Mean: []float64{.47, .48, .49}, Std: []float64{.25, .24, .23}}
+}
+
+func TestParamsPartitionTheVector(t *testing.T) {
+	for _, bn := range []bool{false, true} {
+		for _, stem := range []string{StemPool, StemStride} {
+			s := testSpec()
+			s.BatchNorm, s.Stem = bn, stem
+			at := 0
+			for _, p := range s.Params() {
+				n := 1
+				for _, d := range p.Torch {
+					n *= d
+				}
+				if p.Off != at || p.Len != n {
+					t.Errorf("bn %v stem %s: %s is at %d with %d elements; want %d with %d", bn, stem, p.Name, p.Off, p.Len, at, n)
+				}
+				at += p.Len
+			}
+			if at != s.NumParams() {
+				t.Errorf("NumParams is %d, the parameters end at %d", s.NumParams(), at)
+			}
+		}
+	}
+}
+
+// Layouts are permutations: to PyTorch's and back is the identity, and element (o,i,r,s) of a
+// convolution goes where PyTorch has it.
+func TestLayouts(t *testing.T) {
+	s := testSpec()
+	flat := make([]float32, s.NumParams())
+	for i := range flat {
+		flat[i] = float32(i)
+	}
+	back := make([]float32, len(flat))
+	for _, p := range s.Params() {
+		if err := p.FromTorch(back, p.ToTorch(flat)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(flat, back) {
+		t.Fatal("to PyTorch's layout and back is not the identity")
+	}
+	p := s.Params()[0] // conv1.weight, KRSC [4,3,3,3] on the device
+	torch := p.ToTorch(flat)
+	o, i, r, c := 2, 1, 0, 2
+	if got, want := torch[((o*3+i)*3+r)*3+c], flat[((o*3+r)*3+c)*3+i]; got != want {
+		t.Errorf("conv1.weight[%d,%d,%d,%d] is %v, want %v", o, i, r, c, got, want)
+	}
+}
+
+func TestSaveLoad(t *testing.T) {
+	m, err := New(testSpec(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Record = map[string]string{"epochs": "3"}
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	if err := m.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(m, got) {
+		t.Errorf("loaded %+v, saved %+v", got.Spec, m.Spec)
+	}
+}
+
+func TestNewIsAFunctionOfItsSeed(t *testing.T) {
+	a, _ := New(testSpec(), 1)
+	b, _ := New(testSpec(), 1)
+	c, _ := New(testSpec(), 2)
+	if !reflect.DeepEqual(a, b) {
+		t.Error("the same seed gives two models")
+	}
+	if reflect.DeepEqual(a.Theta, c.Theta) {
+		t.Error("two seeds give one model")
+	}
+}
+
+func TestBadModelFiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		break_ func(*safetensors.File)
+		want   string
+	}{
+		"no arch":      {func(f *safetensors.File) { delete(f.Meta, "arch") }, `lacks "arch"`},
+		"unknown arch": {func(f *safetensors.File) { f.Meta["arch"] = "vgg" }, "known: convnet"},
+		"huge width":   {func(f *safetensors.File) { f.Meta["width"] = "4000" }, "must have shape"},
+		"bad input":    {func(f *safetensors.File) { f.Meta["input"] = "3x32" }, "CxHxW"},
+		"zero std":     {func(f *safetensors.File) { f.Meta["std"] = "0,1,1" }, "std must be positive"},
+		"too small":    {func(f *safetensors.File) { f.Meta["input"] = "3x4x4" }, "too small"},
+		"missing":      {func(f *safetensors.File) { f.Tensors = f.Tensors[1:] }, "is missing"},
+		"extra": {func(f *safetensors.File) {
+			f.Tensors = append(f.Tensors, safetensors.FromFloat32("fc9.weight", []float32{1}, 1))
+		}, "belongs to no layer"},
+		"NaN": {func(f *safetensors.File) {
+			for i := range f.Tensors {
+				if f.Tensors[i].Name == "fc2.bias" {
+					f.Tensors[i] = safetensors.FromFloat32("fc2.bias", append(make([]float32, 9), nan32()), 10)
+				}
+			}
+		}, "finite"},
+	} {
+		m, err := New(testSpec(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := m.File()
+		c.break_(f)
+		_, err = FromFile(f)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !usage.Is(err) {
+			t.Errorf("%s: got error %v; want a usage error with %q", name, err, c.want)
+		}
+	}
+	if _, err := New(Spec{}, 1); !usage.Is(err) || errors.Unwrap(err) == err {
+		t.Errorf("the zero Spec: %v", err)
+	}
+}

@@ -1,0 +1,238 @@
+package nn
+
+import (
+	"context"
+	"math"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/tensor"
+)
+
+func nan32() float32 { return float32(math.NaN()) }
+
+// A fixture is a network on a stream with inputs, labels and two directions in parameter space.
+type fixture struct {
+	s       *device.Stream
+	net     *Net
+	mode    Mode
+	theta   tensor.Tensor
+	x       tensor.Tensor
+	running device.Ptr
+	labels  device.Ptr
+	n       int
+	u, v    []float32
+	host    []float32 // parameters
+}
+
+func newFixture(s *device.Stream, spec Spec, mode Mode, n int) *fixture {
+	m, err := New(spec, 3)
+	if err != nil {
+		s.Fail(err)
+		return nil
+	}
+	f := &fixture{s: s, mode: mode, n: n, net: NewNet(s, spec, n+2, Options{Dual: true}), host: m.Theta,
+		theta: tensor.NewDual(s, len(m.Theta)), x: tensor.NewDual(s, n, spec.H, spec.W, spec.C), labels: s.Alloc(4 * n)}
+	device.Upload(s, f.theta.P, m.Theta)
+	x := make([]float32, f.x.Len())
+	r := rng.New(5, 0)
+	for i := range x {
+		x[i] = r.Float32()
+	}
+	device.Upload(s, f.x.P, x)
+	y := make([]int32, n)
+	for i := range y {
+		y[i] = int32(r.Intn(spec.Classes))
+	}
+	device.Upload(s, f.labels, y)
+	f.u, f.v = make([]float32, len(m.Theta)), make([]float32, len(m.Theta))
+	rng.FillNormal(11, 1, 1, f.u)
+	rng.FillNormal(11, 2, 1, f.v)
+	if spec.BatchNorm {
+		running := make([]float32, spec.NumBuffers())
+		for i := range running {
+			running[i] = 0.5 + r.Float32()
+		}
+		f.running = s.Alloc(4 * len(running))
+		device.Upload(s, f.running, running)
+	}
+	return f
+}
+
+// gradients of one pass: primal or tangent of the parameters' and of the input's gradient.
+type gradients struct{ theta, thetaDot, x, xDot, loss, lossDot []float32 }
+
+// run does a whole pass along direction v (nil: in float), after a float pass if replay.
+func (f *fixture) run(v []float32, replay bool) (g gradients, err error) {
+	s := f.s
+	theta, x := f.theta.Primal(), f.x.Primal()
+	dtheta, dx := tensor.NewDual(s, theta.Len()), tensor.NewDual(s, x.Shape...)
+	defer func() {
+		for _, t := range []tensor.Tensor{dtheta, dx} {
+			s.Free(t.P)
+			s.Free(t.T)
+		}
+	}()
+	pass := Pass{Mode: f.mode, Theta: theta, Running: f.running, X: x}
+	if v == nil || replay {
+		f.net.Forward(pass)
+		_, dz := f.net.Loss(f.labels)
+		f.net.Backward(dz, dtheta, dx)
+	}
+	if v != nil {
+		device.Upload(s, f.theta.T, v)
+		pass.Theta.T, pass.Replay = f.theta.T, replay
+		f.net.Forward(pass)
+		_, dz := f.net.Loss(f.labels)
+		f.net.Backward(dz, dtheta, dx)
+	}
+	get := func(p device.Ptr, n int) []float32 {
+		out := make([]float32, n)
+		if e := device.Download(s, out, p); e != nil {
+			err = e
+		}
+		return out
+	}
+	g.theta, g.x, g.loss = get(dtheta.P, theta.Len()), get(dx.P, x.Len()), get(f.net.loss.P, f.n)
+	if v != nil {
+		g.thetaDot, g.xDot, g.lossDot = get(dtheta.T, theta.Len()), get(dx.T, x.Len()), get(f.net.loss.T, f.n)
+	}
+	return g, err
+}
+
+func dot(a, b []float32) (sum float64) {
+	for i := range a {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
+}
+
+func relative(a, b []float32) float64 {
+	var d, n float64
+	for i := range a {
+		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
+		n += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(d / n)
+}
+
+func eachFixture(t *testing.T, f func(t *testing.T, x *fixture)) {
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, c := range []struct {
+		name string
+		bn   bool
+		stem string
+		mode Mode
+	}{
+		{"plain, pool", false, StemPool, Eval},
+		{"plain, stride", false, StemStride, Train},
+		{"batch norm, eval", true, StemPool, Eval},
+		{"batch norm, train", true, StemPool, Train},
+		{"batch norm, stride, train", true, StemStride, Train},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := d.Do(context.Background(), 1, func(s *device.Stream) error {
+				spec := testSpec()
+				spec.BatchNorm, spec.Stem = c.bn, c.stem
+				if x := newFixture(s, spec, c.mode, 5); x != nil && s.Err() == nil {
+					f(t, x)
+				}
+				return s.Sync()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// uᵀHv = vᵀHu: 1e-4 relative to ‖u‖‖Hv‖, for H's entries cancel in float32.
+func TestHessianIsSymmetric(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		hv, err := f.run(f.v, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hu, err := f.run(f.u, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := dot(f.u, hv.thetaDot), dot(f.v, hu.thetaDot)
+		if scale := math.Sqrt(dot(f.u, f.u) * dot(hv.thetaDot, hv.thetaDot)); !(math.Abs(a-b) <= 1e-4*scale) || scale == 0 {
+			t.Errorf("uᵀHv = %g, vᵀHu = %g", a, b)
+		}
+	})
+}
+
+// A dual pass has the float pass's primals, and a replay has the dual pass's tangents.
+func TestReplay(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		float, err := f.run(nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, err := f.run(f.v, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replay, err := f.run(f.v, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, pair := range map[string][2][]float32{
+			"gradient, dual against float":       {full.theta, float.theta},
+			"input gradient, dual against float": {full.x, float.x},
+			"loss, dual against float":           {full.loss, float.loss},
+			"Hv, replay against dual":            {replay.thetaDot, full.thetaDot},
+			"mixed, replay against dual":         {replay.xDot, full.xDot},
+			"directional, replay against dual":   {replay.lossDot, full.lossDot},
+			"gradient survives a replay":         {replay.theta, float.theta},
+			"input gradient survives a replay":   {replay.x, float.x},
+		} {
+			if e := relative(pair[0], pair[1]); !(e <= 2e-6) {
+				t.Errorf("%s: relative difference %g", name, e)
+			}
+		}
+	})
+}
+
+// The directional derivatives of all samples' losses sum to ⟨v, ∇Σl⟩.
+func TestDirectionalSumsToGradient(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		g, err := f.run(f.v, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sum float64
+		for _, l := range g.lossDot {
+			sum += float64(l)
+		}
+		want := dot(f.v, g.theta)
+		if math.Abs(sum-want) > 1e-4*math.Max(1, math.Abs(want)) {
+			t.Errorf("Σ⟨v,∇lᵢ⟩ = %g, ⟨v,∇Σl⟩ = %g", sum, want)
+		}
+	})
+}
+
+func TestBatchTooLarge(t *testing.T) {
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	err = d.Do(context.Background(), 1, func(s *device.Stream) error {
+		spec := testSpec()
+		net := NewNet(s, spec, 2, Options{Precision: kernel.F32})
+		net.Forward(Pass{Theta: tensor.New(s, spec.NumParams()), Running: 1, X: tensor.New(s, 3, 9, 8, 3)})
+		return s.Sync()
+	})
+	if err == nil {
+		t.Error("three samples went into a network with room for two")
+	}
+}
