@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 // File names inside a run folder.
@@ -40,42 +42,42 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode reads the bytes of a result.json and validates them.
+// Decode reads the bytes of a result.json and validates them. Its errors are usage errors: the file
+// is not what it should be.
 func Decode(b []byte) (*Result, error) {
 	var head struct {
 		Schema int `json:"schema"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
-		return nil, fmt.Errorf("%s: %w", File, err)
+		return nil, usage.Errorf("%s: %w", File, err)
 	}
 	if head.Schema != Schema {
-		return nil, fmt.Errorf("%s has schema %d; this gocp reads schema %d", File, head.Schema, Schema)
+		return nil, usage.Errorf("%s has schema %d; this gocp reads schema %d", File, head.Schema, Schema)
 	}
 	r := new(Result)
 	if err := json.Unmarshal(b, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", File, err)
+		return nil, usage.Errorf("%s: %w", File, err)
 	}
 	if err := r.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", File, err)
+		return nil, usage.Errorf("%s: %w", File, err)
 	}
 	return r, nil
 }
 
-// Save writes result.json and timings.json into the folder, each under a temporary name that is
-// synced and renamed.
+// Save writes result.json and timings.json into the folder, each whole or not at all.
 func (r *Result) Save(dir string) error {
 	b, err := r.Encode()
 	if err != nil {
 		return fmt.Errorf("%s: %w", File, err)
 	}
-	if err := writeFile(filepath.Join(dir, File), b); err != nil {
+	if err := atomicfile.WriteBytes(filepath.Join(dir, File), b); err != nil {
 		return err
 	}
 	t, err := encode(r.Timings)
 	if err != nil {
 		return fmt.Errorf("%s: %w", TimingsFile, err)
 	}
-	return writeFile(filepath.Join(dir, TimingsFile), t)
+	return atomicfile.WriteBytes(filepath.Join(dir, TimingsFile), t)
 }
 
 // Load reads a run folder. Timings are optional.
@@ -102,33 +104,6 @@ func LoadFS(fsys fs.FS) (*Result, error) {
 		}
 	}
 	return r, nil
-}
-
-// writeFile replaces path whole or not at all.
-func writeFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // Validate checks that a Result holds together, so that nobody who reads it must check again:

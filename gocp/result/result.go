@@ -139,6 +139,9 @@ type Dataset struct {
 	Splits  []Split  `json:"splits"`
 }
 
+// SplitVictimTrain is the name of the split that holds the victims' training images.
+const SplitVictimTrain = "victim train"
+
 // Split is one disjoint part of the data.
 type Split struct {
 	Name   string `json:"name"`   // e.g. "victim train"

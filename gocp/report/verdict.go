@@ -1,0 +1,225 @@
+package report
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// aim is what a goal wants to move, and which way.
+type aim struct {
+	quantity string  // key of the paired difference that decides
+	sign     float64 // +1: the adversary wants it up
+	does     string  // "shrink the targets' prediction sets"
+	name     string  // name of the quantity in a sentence
+	Shrinks  bool    // the goal makes sets smaller
+}
+
+func aimOf(goal string) aim {
+	switch goal {
+	case "underconfidence":
+		return aim{result.QExpansion, 1, "enlarge the targets’ prediction sets", "set size expansion ratio", false}
+	case "add":
+		return aim{result.QInside, 1, "push the given labels into the targets’ prediction sets", "share of attacked labels in the set", false}
+	case "remove":
+		return aim{result.QInside, -1, "drive the given labels out of the targets’ prediction sets", "share of attacked labels in the set", true}
+	}
+	return aim{result.QReduction, 1, "shrink the targets’ prediction sets", "set size reduction ratio", true}
+}
+
+// verdict is what the numbers allow to be said.
+type verdict struct {
+	Class    string // clear | weak | none | reverse | unknown: also the CSS class
+	Label    string // two or three words
+	Headline string
+	Points   []point
+}
+
+// point is one finding: a short title and a sentence.
+type point struct{ Title, Text string }
+
+// Standard errors from which an effect is called clear, and from which it is called weak.
+const (
+	clearZ = 3
+	weakZ  = 2
+)
+
+func newVerdict(r *result.Result, s *result.Summary) verdict {
+	a := aimOf(r.Config.Goal)
+	att, run, clean := s.Row(result.Attack), s.Row(result.RandUn), s.Row(result.Clean)
+	d := s.Difference(a.quantity, result.Attack, result.RandUn)
+	if att == nil || run == nil || d == nil || !d.Z.Finite() && !math.IsInf(d.Z.Float(), 0) {
+		return verdict{Class: "unknown", Label: "No verdict",
+			Headline: "Too little has been run for a verdict.",
+			Points: []point{{"What is missing", "A verdict needs crafted poisons and the uniform-noise control " +
+				"on at least two targets; this result does not hold them."}}}
+	}
+	var v verdict
+	switch z := a.sign * d.Z.Float(); {
+	case z >= clearZ:
+		v = verdict{Class: "clear", Label: "Clear effect", Headline: fmt.Sprintf("The poisons %s, well beyond what noise does.", a.does)}
+	case z >= weakZ:
+		v = verdict{Class: "weak", Label: "Weak evidence", Headline: fmt.Sprintf("The poisons seem to %s, but the evidence is thin.", a.does)}
+	case z > -clearZ:
+		v = verdict{Class: "none", Label: "No effect found", Headline: "No effect beyond that of noise was found."}
+	default:
+		v = verdict{Class: "reverse", Label: "Reversed", Headline: "The poisons did the opposite of what was asked."}
+	}
+	v.add("Effect", effect(r, s, att, run, clean))
+	v.add("Against noise", paired(a, d))
+	v.add("Stealth", stealth(r, s, att, run))
+	v.add("Predictions", kept(s, att, run))
+	if att.Empty.Mean > 0.02 {
+		v.add("Empty sets", empty(s, a, att, run))
+	}
+	if t := step(s); t != "" {
+		v.add("Mechanism", t)
+	}
+	v.add("What it means", meaning(r, v.Class, a))
+	return v
+}
+
+func (v *verdict) add(title, text string) { v.Points = append(v.Points, point{title, text}) }
+
+func effect(r *result.Result, s *result.Summary, att, run, clean *result.Row) string {
+	t := fmt.Sprintf("A target’s set holds %s labels under the attack and %s when the same images carry uniform noise instead",
+		plusMinus(att.SetSize, 2), plusMinus(run.SetSize, 2))
+	if clean != nil {
+		t += fmt.Sprintf("; victims retrained on clean data give %s", plusMinus(clean.SetSize, 2))
+	}
+	return t + fmt.Sprintf(", the benign reference models %s (of %d labels; mean ± standard error over %s).",
+		plusMinus(s.Benign.SetSize, 2), len(r.Dataset.Classes), plural(att.Repeats, "repeat"))
+}
+
+func paired(a aim, d *result.Paired) string {
+	t := fmt.Sprintf("Within each repeat, the %s differs from that under uniform noise by %s ± %s on average",
+		a.name, signed(d.Mean, 2), num(d.SE, 2))
+	t += fmt.Sprintf(": %s standard errors from zero, %s (two-sided t, n = %d). ", num(absolute(d.Z), 1), pValue(d.P), d.N)
+	switch z := a.sign * d.Z.Float(); {
+	case z >= clearZ:
+		t += "Chance is not a plausible explanation."
+	case z >= weakZ:
+		t += "Chance is not ruled out; more targets would decide it."
+	case z > -weakZ:
+		t += "That is within what chance gives."
+	default:
+		t += "That is the wrong direction for this goal."
+	}
+	return t
+}
+
+func absolute(x result.Number) result.Number { return result.Number(math.Abs(x.Float())) }
+
+// stealthMove is the shift of coverage or accuracy below which nobody would notice.
+const stealthMove = 0.02
+
+func stealth(r *result.Result, s *result.Summary, att, run *result.Row) string {
+	base, name := run, "under uniform noise"
+	against := result.RandUn
+	if c := s.Row(result.Clean); c != nil {
+		base, name, against = c, "after clean retraining", result.Clean
+	}
+	t := fmt.Sprintf("On test data coverage is %s under the attack and %s %s (promised: %s), accuracy %s and %s. ",
+		num(att.Coverage.Mean, 3), num(base.Coverage.Mean, 3), name, r.Config.Coverage,
+		num(att.Accuracy.Mean, 3), num(base.Accuracy.Mean, 3))
+	c, a := s.Difference(result.QCoverage, result.Attack, against), s.Difference(result.QAccuracy, result.Attack, against)
+	if c == nil || a == nil || !c.Mean.Finite() || !a.Mean.Finite() {
+		return t
+	}
+	if absolute(c.Mean) < stealthMove && absolute(a.Mean) < stealthMove {
+		return t + "Both moved by less than 0.02: who watches coverage and accuracy sees nothing."
+	}
+	return t + fmt.Sprintf("They moved by %s and %s, which monitoring may notice.", signed(c.Mean, 3), signed(a.Mean, 3))
+}
+
+func kept(s *result.Summary, att, run *result.Row) string {
+	t := fmt.Sprintf("The predicted label of the targets is that of the benign models in %s of the attacked outcomes, %s under uniform noise; "+
+		"its mean probability is %s against %s.", percent(att.Kept.Mean), percent(run.Kept.Mean), num(att.Prob.Mean, 2), num(run.Prob.Mean, 2))
+	if d := s.Difference(result.QKept, result.Attack, result.RandUn); d != nil && d.Mean < -0.1 {
+		t += " Part of the effect is therefore plain misclassification."
+	}
+	return t
+}
+
+func empty(s *result.Summary, a aim, att, run *result.Row) string {
+	t := fmt.Sprintf("%s of the attacked sets are empty (uniform noise: %s), and an empty set is not a confident one. ",
+		percent(att.Empty.Mean), percent(run.Empty.Mean))
+	q, name := result.QReduction1, "reduction"
+	if !a.Shrinks {
+		q, name = result.QExpansion1, "expansion"
+	}
+	if d := s.Difference(q, result.Attack, result.RandUn); d != nil {
+		t += fmt.Sprintf("Counted as size 1, the paired difference of the %s ratio is %s ± %s (z = %s).", name, signed(d.Mean, 2), num(d.SE, 2), num(d.Z, 1))
+	}
+	return t
+}
+
+func step(s *result.Summary) string {
+	c := s.Crafting
+	if c.StepAttack.N == 0 || c.StepRandUn.N == 0 {
+		return ""
+	}
+	t := fmt.Sprintf("One victim-style SGD step on the data with the poisons in place changes the adversary’s loss ℓ₃ on the surrogates by %s ± %s; with noise in their place, by %s ± %s. ",
+		small(c.StepAttack.Mean), small(c.StepAttack.SE), small(c.StepRandUn.Mean), small(c.StepRandUn.SE))
+	switch {
+	case c.StepAttack.Mean < 0 && c.StepPaired.Z <= -clearZ:
+		t += "The poisons steer training where they should."
+	case c.StepAttack.Mean < 0:
+		t += "The direction is right, but not significantly different from noise."
+	default:
+		t += "The poisons do not steer training where they should."
+	}
+	return t
+}
+
+// small formats a quantity of unknown scale with three significant digits, always fixed point
+// where that is short.
+func small(x result.Number) string {
+	f := x.Float()
+	if !x.Finite() || f == 0 || math.Abs(f) >= 1e6 || math.Abs(f) < 1e-6 {
+		if x.Finite() && f != 0 {
+			return minus(fmt.Sprintf("%.2e", f))
+		}
+		return num(x, 0)
+	}
+	d := 2 - int(math.Floor(math.Log10(math.Abs(f))))
+	return num(x, min(max(d, 0), 8))
+}
+
+func meaning(r *result.Result, class string, a aim) string {
+	who := fmt.Sprintf("Someone who may alter %s of the training images (%s of %s), none by more than %s/255 per pixel and none with a wrong label",
+		fractionPercent(r.Config.Budget.Fraction), thousands(r.Config.Budget.Count), thousands(trainSize(r)), general(r.Config.Budget.Epsilon255))
+	if r.Config.Access == "black-box" {
+		who += ", without seeing the victim"
+	}
+	switch class {
+	case "clear":
+		what := "can make the model look surer about chosen inputs than it is"
+		if !a.Shrinks {
+			what = "can make the model look less sure about chosen inputs than it is"
+		}
+		switch r.Config.Goal {
+		case "remove":
+			what = "can take chosen labels out of the sets of chosen inputs"
+		case "add":
+			what = "can put chosen labels into the sets of chosen inputs"
+		}
+		return who + ", " + what + ". The coverage guarantee speaks of averages over exchangeable data; it does not protect a chosen input."
+	case "weak":
+		return who + ", may have some influence on the sets of chosen inputs; this run is too small to be sure."
+	case "reverse":
+		return "The objective that was optimised on the surrogates does not carry over to these victims: the transfer fails."
+	}
+	return who + ", did not move the sets of chosen inputs measurably in this setting. That is a statement about this attack, these models and this budget, not a guarantee."
+}
+
+// trainSize is the size of the victim's training set, 0 if the splits do not tell.
+func trainSize(r *result.Result) int {
+	for _, s := range r.Dataset.Splits {
+		if s.Name == result.SplitVictimTrain {
+			return s.Size
+		}
+	}
+	return 0
+}
