@@ -3,6 +3,7 @@ package nn
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -52,8 +53,13 @@ func newFixture(s *device.Stream, spec Spec, mode Mode, n int) *fixture {
 	rng.FillNormal(11, 2, 1, f.v)
 	if spec.BatchNorm {
 		running := make([]float32, spec.NumBuffers())
-		for i := range running {
-			running[i] = 0.5 + r.Float32()
+		for _, b := range spec.Buffers() {
+			for i := b.Off; i < b.Off+b.Len; i++ {
+				running[i] = 0.2 * (r.Float32() - 0.5) // means that leave ReLUs alive
+				if strings.HasSuffix(b.Name, "_var") {
+					running[i] = 0.5 + r.Float32()
+				}
+			}
 		}
 		f.running = s.Alloc(4 * len(running))
 		device.Upload(s, f.running, running)
