@@ -1,0 +1,257 @@
+package compute
+
+import (
+	"context"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// The vectors of bench/vectors_torch.py: PyTorch in float64.
+const vectors = "../nn/testdata"
+
+type vectorCase struct {
+	name  string
+	model *nn.Model
+	in    *safetensors.File
+}
+
+func load(t *testing.T, name string) *safetensors.File {
+	t.Helper()
+	f, err := safetensors.Load(filepath.Join(vectors, name+".safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func loadCase(t *testing.T, name string) vectorCase {
+	t.Helper()
+	m, err := nn.FromFile(load(t, name+".model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vectorCase{name, m, load(t, name+".in")}
+}
+
+func openDevice(t *testing.T) *device.Device {
+	t.Helper()
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// gather concatenates the tensors of that name, or all whose name begins with it if it ends in
+// a dot: a gradient is one vector.
+func gather(t *testing.T, f *safetensors.File, name string) []float64 {
+	t.Helper()
+	var names []string
+	for _, x := range f.Tensors {
+		if x.Name == name || strings.HasSuffix(name, ".") && strings.HasPrefix(x.Name, name) {
+			names = append(names, x.Name)
+		}
+	}
+	slices.Sort(names)
+	var out []float64
+	for _, n := range names {
+		v, err := f.Get(n).Float64s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, v...)
+	}
+	if len(out) == 0 {
+		t.Fatalf("no tensor %q", name)
+	}
+	return out
+}
+
+// relative returns ‖a−b‖/‖b‖.
+func relative(t *testing.T, a, b []float64) float64 {
+	t.Helper()
+	if len(a) != len(b) {
+		t.Fatalf("%d values, want %d", len(a), len(b))
+	}
+	var diff, norm float64
+	for i := range a {
+		diff += (a[i] - b[i]) * (a[i] - b[i])
+		norm += b[i] * b[i]
+	}
+	return math.Sqrt(diff / norm)
+}
+
+// Bounds of ‖a−b‖/‖b‖. Float32 rounds to 6e-8 and sums some thousand terms; a second derivative
+// passes through twice as many. Bfloat16 rounds to 2e-3 at each of ten or so products. The
+// vectors keep away from kinks, so no branch differs.
+func bound(precision kernel.Precision, second bool) float64 {
+	switch {
+	case precision == kernel.BF16:
+		return 2e-2
+	case second:
+		return 1e-4
+	}
+	return 1e-5
+}
+
+func TestAgainstPyTorch(t *testing.T) {
+	d := openDevice(t)
+	for _, name := range []string{"pool", "pool-bn", "stride", "stride-bn"} {
+		c := loadCase(t, name)
+		for _, mode := range []nn.Mode{nn.Eval, nn.Train} {
+			if mode == nn.Train && !c.model.BatchNorm {
+				continue // the same as evaluation: TestTrainingWithoutBatchNorm
+			}
+			label := map[nn.Mode]string{nn.Eval: "eval", nn.Train: "train"}[mode]
+			want := load(t, name+"."+label)
+			for _, precision := range []kernel.Precision{kernel.F32, kernel.BF16} {
+				t.Run(name+"/"+label+"/"+precision.String(), func(t *testing.T) {
+					compare(t, d, c, want, mode, precision)
+				})
+			}
+		}
+	}
+}
+
+func compare(t *testing.T, d *device.Device, c vectorCase, want *safetensors.File, mode nn.Mode, precision kernel.Precision) {
+	base := Request{Model: c.model, In: c.in, Mode: mode, Precision: precision}
+	ask := func(r Request) *safetensors.File {
+		t.Helper()
+		out, err := Run(context.Background(), d, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	check := func(out *safetensors.File, got, wanted string, second bool) {
+		t.Helper()
+		err := relative(t, gather(t, out, got), gather(t, want, wanted))
+		if limit := bound(precision, second); !(err <= limit) {
+			t.Errorf("%s: relative error %.3g, want at most %.0e", wanted, err, limit)
+		} else {
+			t.Logf("%s: relative error %.2g", wanted, err)
+		}
+	}
+
+	r := base
+	r.What = []string{Logits, Loss, Grad, InputGrad, Directional, HVP, Mixed, SAM}
+	r.SAM = SAMOptions{Rho: 0.05, P: 3}
+	if mode == nn.Eval {
+		r.What = append(r.What, PersampleSqNorm, PersampleGrad)
+	}
+	out := ask(r)
+	for _, q := range []string{"logits", "loss", "grad.", "input_grad", "sam."} {
+		check(out, q, q, false)
+	}
+	for _, q := range []string{"directional", "hvp.", "mixed"} {
+		check(out, q, q, q != "directional")
+	}
+	if mode == nn.Eval {
+		check(out, "persample_sqnorm", "persample_sqnorm", false)
+		check(out, "persample.", "persample.", false)
+	}
+	for _, kind := range []string{"hps", "aps", "raps"} {
+		r := base
+		r.What, r.Score = []string{Scores}, ScoreOptions{Kind: kind, Lambda: 0.1, KReg: 2}
+		check(ask(r), "scores", "scores."+kind, false)
+	}
+	if mode == nn.Train {
+		return
+	}
+	for form, o := range map[string]struct {
+		score  string
+		margin float64
+	}{Pairwise: {"hps", 0.3}, SoftQuantile: {"aps", 0.25}} {
+		r := base
+		r.What, r.Score = []string{L2}, ScoreOptions{Kind: o.score}
+		r.L2 = L2Options{Form: form, Miscoverage: "0.4", Margin: o.margin, Bandwidth: 2, KeepBeta: 2}
+		out := ask(r)
+		if precision == kernel.F32 { // the sum cancels: in bfloat16 only its terms are comparable
+			check(out, "l2", "l2."+form, false)
+		}
+		check(out, "l2_terms", "l2_terms."+form, false)
+		check(out, "l2_grad.", "l2_grad."+form+".", false)
+	}
+}
+
+// with returns a copy of f in which the tensor of t's name is t, or is absent if t has no type.
+func with(f *safetensors.File, t safetensors.Tensor) *safetensors.File {
+	out := &safetensors.File{Meta: f.Meta}
+	for _, x := range f.Tensors {
+		if x.Name != t.Name {
+			out.Tensors = append(out.Tensors, x)
+		}
+	}
+	if t.DType != "" {
+		out.Tensors = append(out.Tensors, t)
+	}
+	return out
+}
+
+func TestBadInput(t *testing.T) {
+	d := openDevice(t)
+	c, bn := loadCase(t, "pool"), loadCase(t, "pool-bn")
+	size := c.model.C * c.model.H * c.model.W
+	x := func(n int, v float32) safetensors.Tensor {
+		p := make([]float32, n*size)
+		for i := range p {
+			p[i] = v
+		}
+		return safetensors.FromFloat32("x", p, n, c.model.C, c.model.H, c.model.W)
+	}
+	cases := []struct {
+		name string
+		r    Request
+		says string
+	}{
+		{"nothing asked", Request{Model: c.model, In: c.in}, "known: logits"},
+		{"unknown quantity", Request{Model: c.model, In: c.in, What: []string{"logit"}}, `"logit"`},
+		{"no x", Request{In: with(c.in, safetensors.Tensor{Name: "x"}), What: []string{Logits}}, `"x" is missing`},
+		{"x of another shape", Request{In: with(c.in, safetensors.FromFloat32("x", make([]float32, 48), 1, 3, 4, 4)), What: []string{Logits}}, "[1 3 4 4]"},
+		{"x of another type", Request{In: with(c.in, safetensors.FromFloat64("x", make([]float64, size), 1, 3, 12, 13)), What: []string{Logits}}, "F64"},
+		{"no samples", Request{In: with(c.in, x(0, 0)), What: []string{Logits}}, "no samples"},
+		{"pixel above 1", Request{In: with(c.in, x(5, 255)), What: []string{Logits}}, "255"},
+		{"pixel NaN", Request{In: with(c.in, x(5, float32(math.NaN()))), What: []string{Logits}}, "NaN"},
+		{"too few labels", Request{In: with(c.in, safetensors.FromInt64("y", make([]int64, 4), 4)), What: []string{Loss}}, "[4]"},
+		{"label out of range", Request{In: with(c.in, safetensors.FromInt64("y", []int64{0, 1, 2, 3, 10}, 5)), What: []string{Loss}}, "10"},
+		{"a direction is missing", Request{In: with(c.in, safetensors.Tensor{Name: "v.conv2.bias"}), What: []string{HVP}}, "v.conv2.bias"},
+		{"a direction of another model", Request{In: bn.in, What: []string{Logits}}, "v.bn1.bias"},
+		{"u out of range", Request{In: with(c.in, safetensors.FromFloat32("u", []float32{0, 0, 2, 0, 0}, 5)), What: []string{Scores}}, "2"},
+		{"unknown score", Request{What: []string{Scores}, Score: ScoreOptions{Kind: "saps"}}, "saps"},
+		{"norm below 1", Request{What: []string{SAM}, SAM: SAMOptions{P: 1}}, "p = 1"},
+		{"persample in training mode", Request{Model: bn.model, In: bn.in, What: []string{PersampleGrad}, Mode: nn.Train}, "batch norm"},
+		{"l2 in training mode", Request{What: []string{L2}, Mode: nn.Train}, "l2"},
+		{"miscoverage", Request{What: []string{L2}, L2: L2Options{Miscoverage: "1.5"}}, "1.5"},
+		{"infinite soft quantile", Request{What: []string{L2}, L2: L2Options{Form: SoftQuantile, Miscoverage: "0.01"}}, "99"},
+		{"a pair out of range", Request{In: with(c.in, safetensors.FromInt64("target.add", []int64{3, 0}, 1, 2)), What: []string{L2}}, "(3, 0)"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			r := tc.r
+			if r.Model == nil {
+				r.Model = c.model
+			}
+			if r.In == nil {
+				r.In = c.in
+			}
+			_, err := Run(context.Background(), d, r)
+			if err == nil || !usage.Is(err) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v, want a usage error that says %q", err, tc.says)
+			}
+		})
+	}
+}
