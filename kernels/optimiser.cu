@@ -19,7 +19,7 @@ KERNEL sgd(int64_t n, float* w, const float* g, float* m, const float* lr, float
   block::specialise(m != nullptr, [&](auto momentum) {
     block::each(n, [&](int64_t i) {
       float d = scale * g[i] + decay * w[i];
-      if (momentum) {
+      if (momentum.value) {
         d = mu * m[i] + d;
         m[i] = d;
       }
@@ -67,7 +67,7 @@ KERNEL sign_adam(int64_t n, float* delta, const float* g, float* m, float* v, co
       m[i] = mi;
       v[i] = vi;
       float d = delta[i] - rate * (mi * c1) / (math::sqrt(vi * c2) + eps);
-      delta[i] = optimiser::project(d, radius, bounded ? base[i] : 0.0f, bounded);
+      delta[i] = optimiser::project(d, radius, bounded.value ? base[i] : 0.0f, bounded.value);
     });
   });
 }

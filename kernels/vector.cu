@@ -54,7 +54,7 @@ KERNEL vector_axpby(int64_t n, float alpha, const double* alpha_at, const float*
   float a = alpha_at ? static_cast<float>(alpha * *alpha_at) : alpha;
   float b = beta_at ? static_cast<float>(beta * *beta_at) : beta;
   block::specialise(b == 0, [&](auto fresh) {
-    block::each(n, [&](int64_t i) { y[i] = fresh ? a * x[i] : a * x[i] + b * y[i]; });
+    block::each(n, [&](int64_t i) { y[i] = fresh.value ? a * x[i] : a * x[i] + b * y[i]; });
   });
 }
 
