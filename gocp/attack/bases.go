@@ -1,9 +1,14 @@
 package attack
 
 import (
+	"math"
 	"sort"
 
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/tensor"
 	"github.com/gocp/gocp/gocp/train"
 )
 
@@ -92,4 +97,34 @@ func squaredDistance(a, b []float32) float64 {
 		s += d * d
 	}
 	return s
+}
+
+// gradientNorms returns ‖∇_θ l(x, y)‖ of the pool's images m, mean over surrogates.
+func (v *Solver) gradientNorms(m []int) ([]float64, error) {
+	s, pool := v.s, v.p.Pool.Select(m)
+	pixels, labels := uploaded(s, pool.Pixels), uploaded(s, pool.Labels)
+	batch := min(craftBatch, len(m))
+	x := tensor.New(s, batch, pool.H, pool.W, pool.C)
+	squares := s.Alloc(4 * len(m))
+	out, square := make([]float64, len(m)), make([]float32, len(m))
+	for _, f := range v.fields {
+		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+		each := nn.NewPersample(net)
+		for at := 0; at < len(m); at += batch {
+			b := min(batch, len(m)-at)
+			xb := x.Slice(0, b, pool.H, pool.W, pool.C)
+			kernel.Gather(s, pixels.Add(at*pool.Size()), 0, 0, b, pool.H, pool.W, pool.C, xb)
+			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
+			_, dlogits := net.Loss(labels.Add(4 * at))
+			net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
+			each.SqNorm(dlogits, squares.Add(4*at))
+		}
+		if err := device.Download(s, square, squares); err != nil {
+			return nil, err
+		}
+		for i, q := range square {
+			out[i] += math.Sqrt(float64(q)) / float64(len(v.fields))
+		}
+	}
+	return out, nil
 }

@@ -35,7 +35,7 @@ type loss struct {
 	// Pairs (row, label) whose scores enter: one for each calibration image, then one for each
 	// label that an aim names.
 	pairs       kernel.ScorePairs
-	m           int // of the latter
+	m           int           // of the latter
 	kind        device.Ptr    // int32 [m]: +1 into the set, −1 out of it
 	weight      tensor.Tensor // [m]
 	scores, ds  tensor.Tensor // [n+m]

@@ -21,7 +21,7 @@ func (r *run) assemble() (*result.Result, error) {
 	info := r.dev.Info()
 	res := &result.Result{Schema: result.Schema, Version: r.opt.Version, Kind: "audit", Embedded: r.data.Embedded,
 		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Why: info.Why},
-		Dataset: result.Dataset{Name: r.data.Name, Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
+		Dataset: result.Dataset{Name: r.data.Train.Name, Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
 			H: r.data.Train.H, W: r.data.Train.W, C: r.data.Train.C, Classes: r.data.Train.Classes,
 			Splits: r.split.record(r.cfg.WhiteBox)},
 	}

@@ -78,7 +78,8 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	return res, res.Save(o.Dir)
 }
 
-func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
+// prepare cuts the data and settles everything that does not need a device or a folder.
+func prepare(c Config, d Data) (*run, error) {
 	c = c.WithDefaults()
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -95,34 +96,34 @@ func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{cfg: c, opt: o, dev: dev, data: d, split: split, judge: j, goal: goal,
+	r := &run{cfg: c, data: d, split: split, judge: j, goal: goal,
 		victimSpec:    c.Victim.spec(split.train.Images, split.classes),
-		surrogateSpec: c.Surrogate.spec(split.auxTrain.Images, split.classes),
-		bars:          newBars(progress.Or(o.Progress), c)}
+		surrogateSpec: c.Surrogate.spec(split.auxTrain.Images, split.classes)}
 	for _, s := range []nn.Spec{r.victimSpec, r.surrogateSpec} {
 		if err := s.Validate(); err != nil {
 			return nil, err
 		}
 	}
-	if y, n := most(c.Goal.Labels); n > 0 && (y < 0 || y >= split.classes) {
-		return nil, usage.Errorf("goal %s: label %d is out of range, the data set has %d classes (0 to %d)", c.Goal.Name, y, split.classes, split.classes-1)
+	for _, y := range c.Goal.Labels {
+		if y < 0 || y >= split.classes {
+			return nil, usage.Errorf("goal %s: label %d is out of range, the data set has %d classes (0 to %d)", c.Goal.Name, y, split.classes, split.classes-1)
+		}
 	}
-	h := header{Schema: 1, Data: d.Name, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: c}
-	if h.Identity, err = c.identity(h.Train, h.Test, h.Backend); err != nil {
+	return r, nil
+}
+
+func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
+	r, err := prepare(c, d)
+	if err != nil {
+		return nil, err
+	}
+	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg)
+	h := header{Schema: 1, Data: d.Train.Name, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: r.cfg}
+	if h.Identity, err = r.cfg.identity(h.Train, h.Test, h.Backend); err != nil {
 		return nil, err
 	}
 	r.folder, err = openFolder(o.Dir, h, o.Resume)
 	return r, err
-}
-
-// most returns the label furthest out of a list and the list's length.
-func most(labels []int) (y, n int) {
-	if n = len(labels); n > 0 {
-		if y = slices.Min(labels); y >= 0 {
-			y = slices.Max(labels)
-		}
-	}
-	return y, n
 }
 
 // Priorities of jobs. Surrogates gate everything; crafting gates the attacked victims.

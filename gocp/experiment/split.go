@@ -1,20 +1,16 @@
 package experiment
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
+	"slices"
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/result"
-	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
 // Data is what an audit runs on.
 type Data struct {
-	Name        string // of the data set
 	Train, Test *data.Dataset
 	Origin      string // where the images come from, in words
 	Embedded    bool   // they are the sample shipped with gocp
@@ -23,7 +19,8 @@ type Data struct {
 // A part is a subset of one of the two parts of the data.
 type part struct {
 	attack.Images
-	index []int // in the data set's part
+	index []int  // in the data set's part
+	hash  string // SHA-256 of its images and labels
 }
 
 // splits are the disjoint parts of an audit.
@@ -36,23 +33,8 @@ type splits struct {
 	classes          int
 }
 
-// take copies the images of d with the given indices.
-func take(d *data.Dataset, index []int) part {
-	all := attack.Images{H: d.H, W: d.W, C: d.C, Pixels: d.Images, Labels: d.Labels}
-	return part{Images: all.Select(index), index: index}
-}
-
-// hash is the SHA-256 of the part's indices and images.
-func (p part) hash() string {
-	h := sha256.New()
-	for i, j := range p.index {
-		var b [12]byte
-		binary.LittleEndian.PutUint64(b[:8], uint64(j))
-		binary.LittleEndian.PutUint32(b[8:], uint32(p.Labels[i]))
-		h.Write(b[:])
-	}
-	h.Write(p.Pixels)
-	return hex.EncodeToString(h.Sum(nil))
+func newPart(d data.Drawn) part {
+	return part{Images: attack.Images{H: d.H, W: d.W, C: d.C, Pixels: d.Images, Labels: d.Labels}, index: d.Index, hash: d.SHA256}
 }
 
 // newSplits cuts the data by a seeded shuffle: archives are often sorted by class.
@@ -81,32 +63,31 @@ func newSplits(c Config, d Data) (*splits, error) {
 		return nil, usage.Errorf("audit: %d of %d test images as target candidates; at least %d are needed, and some must be left to test on", candidates, n, c.Repeats*c.Targets)
 	}
 	s := &splits{classes: len(tr.Classes)}
-	order := rng.New(c.Seed, rng.Stream("split train")).Perm(len(tr.Labels))
-	cut := func(n int) part {
-		p := take(tr, order[:n:n])
-		order = order[n:]
-		return p
+	parts := []data.Part{{Name: "victim train", N: c.TrainSize}, {Name: "victim calibration", N: c.CalSize}}
+	if !c.WhiteBox {
+		parts = append(parts, data.Part{Name: "auxiliary train", N: c.TrainSize}, data.Part{Name: "auxiliary calibration", N: c.CalSize})
 	}
-	s.train, s.cal = cut(c.TrainSize), cut(c.CalSize)
+	drawn, _, err := data.Split(tr, data.Draw{Seed: c.Seed}, parts...)
+	if err != nil {
+		return nil, err
+	}
+	s.train, s.cal = newPart(drawn[0]), newPart(drawn[1])
 	s.auxTrain, s.auxCal = s.train, s.cal
 	if !c.WhiteBox {
-		s.auxTrain, s.auxCal = cut(c.TrainSize), cut(c.CalSize)
+		s.auxTrain, s.auxCal = newPart(drawn[2]), newPart(drawn[3])
 	}
-	order = rng.New(c.Seed, rng.Stream("split test")).Perm(len(te.Labels))
-	s.whole = take(te, order)
-	s.candidates, s.test = take(te, order[:candidates]), take(te, order[candidates:])
-	for _, p := range []part{s.train, s.cal, s.auxTrain, s.auxCal, s.whole} {
-		for i, y := range p.Labels {
-			if y < 0 || int(y) >= s.classes {
-				return nil, usage.Errorf("audit: image %d has label %d; the data set has %d classes (0 to %d)", p.index[i], y, s.classes, s.classes-1)
-			}
-		}
+	drawn, _, err = data.Split(te, data.Draw{Seed: c.Seed}, data.Part{Name: "candidates", N: candidates}, data.Part{Name: "test", N: len(te.Labels) - candidates})
+	if err != nil {
+		return nil, err
 	}
-	if counts := classCounts(s.train.Labels, s.classes); true {
-		for y, n := range counts {
-			if n == 0 {
-				return nil, usage.Errorf("audit: class %d (%s) has no image among the victim's %d training images", y, tr.Classes[y], c.TrainSize)
-			}
+	s.candidates, s.test = newPart(drawn[0]), newPart(drawn[1])
+	s.whole = s.candidates
+	s.whole.Pixels = append(slices.Clone(s.candidates.Pixels), s.test.Pixels...)
+	s.whole.Labels = append(slices.Clone(s.candidates.Labels), s.test.Labels...)
+	s.whole.index = append(slices.Clone(s.candidates.index), s.test.index...)
+	for y, n := range classCounts(s.train.Labels, s.classes) {
+		if n == 0 {
+			return nil, usage.Errorf("audit: class %d (%s) has no image among the victim's %d training images", y, tr.Classes[y], c.TrainSize)
 		}
 	}
 	return s, nil
@@ -123,15 +104,15 @@ func classCounts(labels []int32, k int) []int {
 // record lists the parts for the result.
 func (s *splits) record(whiteBox bool) []result.Split {
 	out := []result.Split{
-		{Name: "victim train", Use: "victims and benign models train on it; poisons replace some of it", Size: s.train.Len(), SHA256: s.train.hash()},
-		{Name: "victim calibration", Use: "victims and benign models calibrate on it; always clean", Size: s.cal.Len(), SHA256: s.cal.hash()},
+		{Name: "victim train", Use: "victims and benign models train on it; poisons replace some of it", Size: s.train.Len(), SHA256: s.train.hash},
+		{Name: "victim calibration", Use: "victims and benign models calibrate on it; always clean", Size: s.cal.Len(), SHA256: s.cal.hash},
 	}
 	if !whiteBox {
 		out = append(out,
-			result.Split{Name: "auxiliary train", Use: "the adversary's: surrogates train on it, poisons are made from it", Size: s.auxTrain.Len(), SHA256: s.auxTrain.hash()},
-			result.Split{Name: "auxiliary calibration", Use: "the adversary's: surrogates calibrate on it", Size: s.auxCal.Len(), SHA256: s.auxCal.hash()})
+			result.Split{Name: "auxiliary train", Use: "the adversary's: surrogates train on it, poisons are made from it", Size: s.auxTrain.Len(), SHA256: s.auxTrain.hash},
+			result.Split{Name: "auxiliary calibration", Use: "the adversary's: surrogates calibrate on it", Size: s.auxCal.Len(), SHA256: s.auxCal.hash})
 	}
 	return append(out,
-		result.Split{Name: "candidates", Use: "targets are chosen from it", Size: s.candidates.Len(), SHA256: s.candidates.hash()},
-		result.Split{Name: "test", Use: "coverage and accuracy", Size: s.test.Len(), SHA256: s.test.hash()})
+		result.Split{Name: "candidates", Use: "targets are chosen from it", Size: s.candidates.Len(), SHA256: s.candidates.hash},
+		result.Split{Name: "test", Use: "coverage and accuracy", Size: s.test.Len(), SHA256: s.test.hash})
 }

@@ -1,0 +1,266 @@
+package experiment
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/data"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+func open(t *testing.T) *device.Device {
+	t.Helper()
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// blobs are images whose class is where they are bright, under so much noise that a classifier
+// stays unsure.
+func blobs(t *testing.T, name string, n int, seed uint64) *data.Dataset {
+	t.Helper()
+	const side, classes = 12, 4
+	src := rng.New(seed, 0)
+	var pixels []uint8
+	var labels []int32
+	for range n {
+		y := src.Intn(classes)
+		labels = append(labels, int32(y))
+		for r := range side {
+			for c := range side {
+				v := 128 + 45*float64(src.Normal())
+				if 2*r/side == y/2 && 2*c/side == y%2 {
+					v += 22
+				}
+				pixels = append(pixels, uint8(math.Max(0, math.Min(255, v))))
+			}
+		}
+	}
+	d, err := data.New(name, side, side, 1, pixels, labels, []string{"nw", "ne", "sw", "se"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func tinyData(t *testing.T) Data {
+	return Data{Train: blobs(t, "blobs", 500, 1), Test: blobs(t, "blobs", 160, 2), Origin: "noise"}
+}
+
+func tiny() Config {
+	return Config{Seed: 3, Repeats: 2, Victims: 2, Surrogates: 2, References: 2, Controls: 1, TrainSize: 160, CalSize: 60,
+		Candidates: 100, Budget: "0.1", Victim: Model{Width: 4}, VictimTrain: Train{Epochs: 6, Batch: 16, LR: 0.02},
+		Craft: attack.Config{Steps: 4}}
+}
+
+func audit(t *testing.T, dev *device.Device, c Config, dir string) *result.Result {
+	t.Helper()
+	r, err := Audit(context.Background(), dev, c, tinyData(t), Options{Dir: dir, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// contents hashes every file of a run folder, clock times apart.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == clockFile || d.Name() == result.TimingsFile {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(dir, path)
+		fmt.Fprintf(&b, "%s %x\n", rel, sha256.Sum256(content))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestAuditIsReproducible(t *testing.T) {
+	dev := open(t)
+	root := t.TempDir()
+	one, two := filepath.Join(root, "one"), filepath.Join(root, "two")
+	c := tiny()
+	c.Workers = 1
+	r := audit(t, dev, c, one)
+	c.Workers = 3
+	audit(t, dev, c, two)
+	if a, b := contents(t, one), contents(t, two); a != b {
+		t.Errorf("one worker:\n%s\nthree workers:\n%s", a, b)
+	}
+
+	if len(r.Repeats) != 2 || len(r.Models) != 5 {
+		t.Fatalf("%d repeats, %d models", len(r.Repeats), len(r.Models))
+	}
+	for _, rep := range r.Repeats {
+		if n := len(rep.Victims); n != 2+2+1+1 {
+			t.Errorf("group %d has %d victims", rep.ID, n)
+		}
+		if rep.Poisons.Count != 16 || rep.Poisons.MaxAbs > 16 || len(rep.Poisons.Restarts[0].Phi) != 4 {
+			t.Errorf("group %d: poisons %+v", rep.ID, rep.Poisons)
+		}
+		phi := rep.Poisons.Restarts[0].Phi
+		if rep.Poisons.Phi <= phi[0] {
+			t.Errorf("group %d: crafting took Φ from %v to %v", rep.ID, phi[0], rep.Poisons.Phi)
+		}
+		for _, v := range rep.Victims {
+			if v.Test.N != 60 || len(v.Outcomes) != 1 {
+				t.Errorf("group %d: victim %+v", rep.ID, v)
+			}
+		}
+	}
+	back, err := result.Load(one)
+	if err != nil || len(back.Timings) == 0 {
+		t.Errorf("the folder's result: %v", err)
+	}
+	if cfg, name, err := LoadConfig(one); err != nil || name != "blobs" || cfg.TrainSize != 160 {
+		t.Errorf("the folder's configuration: %+v, %q, %v", cfg, name, err)
+	}
+}
+
+// stopper cancels a run after a number of units of work.
+type stopper struct {
+	mu     sync.Mutex
+	left   int
+	cancel context.CancelFunc
+}
+
+func (s *stopper) Phase(string, int) progress.Task { return s }
+func (s *stopper) Note(string, ...any)             {}
+func (s *stopper) Detail(string, ...any)           {}
+func (s *stopper) Done()                           {}
+func (s *stopper) Add(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left -= n; s.left <= 0 {
+		s.cancel()
+	}
+}
+
+func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
+	dev := open(t)
+	root := t.TempDir()
+	whole, parts := filepath.Join(root, "whole"), filepath.Join(root, "parts")
+	c := tiny()
+	c.Workers = 2
+	audit(t, dev, c, whole)
+	stops := 0
+	for {
+		ctx, cancel := context.WithCancel(context.Background())
+		_, err := Audit(ctx, dev, c, tinyData(t), Options{Dir: parts, Resume: true, Version: "test", Progress: &stopper{left: 23, cancel: cancel}})
+		cancel()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		// What a killed process leaves behind.
+		if err := os.WriteFile(filepath.Join(parts, logitsDir, ".x.safetensors.gocp-part-01234567"), []byte("half"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if stops++; stops > 50 {
+			t.Fatal("the run gets nowhere")
+		}
+	}
+	if stops < 2 {
+		t.Errorf("stopped %d times", stops)
+	}
+	if a, b := contents(t, whole), contents(t, parts); a != b {
+		t.Errorf("whole:\n%s\nin parts:\n%s", a, b)
+	}
+}
+
+func TestFolderOfAnotherRun(t *testing.T) {
+	dev := open(t)
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Audit(ctx, dev, tiny(), tinyData(t), Options{Dir: dir}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		change func(*Config)
+		resume bool
+		text   string
+	}{
+		{func(*Config) {}, false, "holds this run already"},
+		{func(c *Config) { c.Seed++ }, true, "holds another run"},
+		{func(c *Config) { c.Craft.Steps++ }, false, "holds another run"},
+	} {
+		cfg := tiny()
+		c.change(&cfg)
+		_, err := Audit(ctx, dev, cfg, tinyData(t), Options{Dir: dir, Resume: c.resume})
+		if !usage.Is(err) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%q: %v", c.text, err)
+		}
+	}
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "thesis.tex"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Audit(ctx, dev, tiny(), tinyData(t), Options{Dir: other}); !usage.Is(err) || !strings.Contains(err.Error(), "other files") {
+		t.Errorf("a folder of other files: %v", err)
+	}
+}
+
+// Every goal, score, loss and alignment goes through.
+func TestVariants(t *testing.T) {
+	dev := open(t)
+	for name, change := range map[string]func(*Config){
+		"underconfidence": func(c *Config) {
+			c.Goal, c.Score = attack.GoalConfig{Name: "underconfidence", Count: 2}, conformal.Variant{Name: "aps", U: conformal.DrawSample}
+		},
+		"auto budget":  func(c *Config) { c.Goal, c.Budget = attack.GoalConfig{Name: "add", Labels: []int{0, 1}}, BudgetAuto },
+		"unequal":      func(c *Config) { c.Goal, c.Targets = attack.GoalConfig{Name: "unequal"}, 2 },
+		"remove truth": func(c *Config) { c.Goal, c.WhiteBox = attack.GoalConfig{Name: "remove", True: true}, true },
+		"sum, gradnorm, quantile": func(c *Config) {
+			c.Craft = attack.Config{Steps: 3, Align: "sum", Bases: "gradnorm", Loss: "softquantile", Restarts: 2, Start: "normal"}
+		},
+		"batch, augmented, random": func(c *Config) {
+			c.Craft = attack.Config{Steps: 3, Align: "batch", Batch: 5, Bases: "random", Shift: 1, Flip: true, SAMP: result.Number(math.Inf(1)), SAMSteps: 2}
+			c.Victim.BatchNorm, c.VictimTrain.Shift = true, 1
+		},
+		"raps, plain, window": func(c *Config) {
+			c.Score, c.Craft = conformal.Variant{Name: "raps", Lambda: .01, KReg: 1}, attack.Config{Steps: 3, Plain: true, Window: 9}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tiny()
+			c.Repeats, c.Victims, c.References, c.Conditions = 1, 1, 1, []result.Condition{result.Attack}
+			change(&c)
+			c.Goal.Size = 0
+			r := audit(t, dev, c, filepath.Join(t.TempDir(), "run"))
+			if len(r.Repeats) != 1 || r.Repeats[0].Poisons.Phi <= 0 {
+				t.Errorf("Φ = %v", r.Repeats[0].Poisons.Phi)
+			}
+		})
+	}
+}
