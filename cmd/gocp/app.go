@@ -34,6 +34,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Version:   version().String(),
 		Commands: []*cli.Command{
 			dataCommand(),
+			computeCommand(),
 			doctorCommand(),
 			versionCommand(),
 		},

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/compute"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+var (
+	modes      = []string{"eval", "train"}
+	precisions = []string{"f32", "bf16"}
+)
+
+func computeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "compute",
+		Usage:     "quantities of a model as numbers, to hold against another framework (docs/compute.md)",
+		ArgsUsage: "WHAT…",
+		Description: "WHAT is one or more of " + strings.Join(compute.Quantities(), ", ") + ".\n" +
+			"The input holds x [N,C,H,W], y [N], v.<parameter>, u [N], target.*; docs/compute.md defines them and the output.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "model", Usage: "the model, a safetensors `FILE`"},
+			&cli.StringFlag{Name: "in", Usage: "the inputs, a safetensors `FILE`"},
+			&cli.StringFlag{Name: "out", Usage: "where the answers go, a safetensors `FILE`"},
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of products: " + strings.Join(precisions, ", ")},
+			&cli.StringFlag{Name: "mode", Value: "eval", Usage: "of batch norm: " + strings.Join(modes, ", ")},
+			&cli.StringFlag{Name: "score", Value: "hps", Usage: "for scores and l2: hps, aps, raps"},
+			&cli.Float64Flag{Name: "lambda", Value: 0.1, Usage: "raps: penalty a rank"},
+			&cli.IntFlag{Name: "kreg", Value: 2, Usage: "raps: ranks without a penalty"},
+			&cli.StringFlag{Name: "form", Value: compute.Pairwise, Usage: "of l2: pairwise, softquantile"},
+			&cli.StringFlag{Name: "miscoverage", Value: "0.1", Usage: "l2: ε, exactly as this decimal says"},
+			&cli.Float64Flag{Name: "margin", Value: 0.3, Usage: "l2: margin of the hinges"},
+			&cli.IntFlag{Name: "window", Usage: "l2 pairwise: only so many ranks nearest to the threshold's; 0: all"},
+			&cli.Float64Flag{Name: "bandwidth", Value: 1, Usage: "l2 softquantile: of the kernel, in ranks"},
+			&cli.Float64Flag{Name: "beta", Value: 2, Usage: "l2: clamp of the keep-prediction term"},
+			&cli.Float64Flag{Name: "rho", Value: 0.05, Usage: "sam: radius of the ball"},
+			&cli.Float64Flag{Name: "p", Value: 2, Usage: "sam: norm of the ball, above 1, inf allowed"},
+			&cli.StringFlag{Name: "of", Value: "loss", Usage: "sam: whose gradient: loss, l2"},
+			deviceFlag(),
+		},
+		Action: runCompute,
+	}
+}
+
+func runCompute(c *cli.Context) error {
+	if err := useDevice(c); err != nil {
+		return err
+	}
+	for _, name := range []string{"model", "in", "out"} {
+		if c.String(name) == "" {
+			return usage.Errorf("gocp compute needs --%s FILE", name)
+		}
+	}
+	mode, precision := slices.Index(modes, c.String("mode")), slices.Index(precisions, c.String("precision"))
+	if mode < 0 {
+		return unknown("mode", c.String("mode"), modes)
+	}
+	if precision < 0 {
+		return unknown("precision", c.String("precision"), precisions)
+	}
+	model, err := nn.Load(c.String("model"))
+	if err != nil {
+		return err
+	}
+	in, err := safetensors.Load(c.String("in"))
+	if err != nil {
+		return err
+	}
+	r := compute.Request{
+		Model: model, In: in, What: c.Args().Slice(),
+		Mode: nn.Mode(mode), Precision: kernel.Precision(precision),
+		Score: compute.ScoreOptions{Kind: c.String("score"), Lambda: c.Float64("lambda"), KReg: c.Int("kreg")},
+		L2: compute.L2Options{Form: c.String("form"), Miscoverage: c.String("miscoverage"), Margin: c.Float64("margin"),
+			Window: c.Int("window"), Bandwidth: c.Float64("bandwidth"), KeepBeta: c.Float64("beta")},
+		SAM: compute.SAMOptions{Of: c.String("of"), Rho: c.Float64("rho"), P: c.Float64("p")},
+	}
+	out, err := computeOn(c, r)
+	if err != nil {
+		return err
+	}
+	if err := out.Save(c.String("out")); err != nil {
+		return fmt.Errorf("writing the answers: %w", err)
+	}
+	return nil
+}
+
+// computeOn opens a device for one request.
+func computeOn(c *cli.Context, r compute.Request) (out *safetensors.File, err error) {
+	d, err := device.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return compute.Run(c.Context, d, r)
+}
