@@ -43,7 +43,12 @@ type rule struct {
 }
 
 func (p strips) draw(width float64) template.HTML {
-	const left, right, rowH, top = 128.0, 96.0, 46.0, 26.0
+	const left, rowH, top = 128.0, 46.0, 26.0
+	wide := width > half // room for mean and standard error on one line
+	right := 70.0
+	if wide {
+		right = 112
+	}
 	bottom := top + rowH*float64(len(p.rows))
 	s := newSVG(width, bottom+42, p.label)
 	var e extent
@@ -96,7 +101,7 @@ func (p strips) draw(width float64) template.HTML {
 		}
 		m, se := r.est.Mean.Float(), r.est.SE.Float()
 		if !r.est.Mean.Finite() {
-			s.text("val", "start", width-right+12, y+4, num(r.est.Mean, 2))
+			s.text("val", "start", width-right+14, y+4, num(r.est.Mean, 2))
 			continue
 		}
 		if r.est.SE.Finite() {
@@ -104,9 +109,15 @@ func (p strips) draw(width float64) template.HTML {
 			s.line("whisk "+string(r.cond), a, y, b, y)
 		}
 		s.mark(r.cond, "", x.at(m), y, 6, "")
-		s.text("val", "start", width-right+12, y+4, num(r.est.Mean, p.decimals))
-		if r.est.SE.Finite() {
-			s.text("se", "end", width-2, y+4, "± "+num(r.est.SE, p.decimals))
+		switch at := width - right + 14; {
+		case !r.est.SE.Finite():
+			s.text("val", "start", at, y+4, num(r.est.Mean, p.decimals))
+		case wide:
+			s.text("val", "start", at, y+4, num(r.est.Mean, p.decimals))
+			s.text("se", "end", width, y+4, "± "+num(r.est.SE, p.decimals))
+		default:
+			s.text("val", "start", at, y-2, num(r.est.Mean, p.decimals))
+			s.text("se", "start", at, y+12, "± "+num(r.est.SE, p.decimals))
 		}
 	}
 	return s.html()
@@ -202,7 +213,7 @@ func (v *view) probPlot() template.HTML {
 
 func (v *view) marginPlot() template.HTML {
 	return strips{
-		label: "Score minus threshold of the attacked labels by condition", axis: "← inside        S − τ        outside →", decimals: 2,
+		label: "Score minus threshold of the attacked labels by condition", axis: "← inside\u2003\u2003S − τ\u2003\u2003outside →", decimals: 2,
 		marks: []rule{{0, "τ"}},
 		rows: v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
 			return repeatMean(r, c, func(_ *result.Target, o *result.Outcome) float64 {
@@ -247,15 +258,9 @@ func (v *view) stepPlot() template.HTML {
 		att.values = append(att.values, p.StepAttack.Float())
 		run.values = append(run.values, p.StepRandUn.Float())
 	}
-	var e extent
-	e.add(att.values...)
-	e.add(run.values...)
-	d := 3
-	if m := math.Max(math.Abs(e.lo), math.Abs(e.hi)); m > 0 {
-		d = min(max(2-int(math.Floor(math.Log10(m))), 0), 6)
-	}
+	d := places(append(slices.Clone(att.values), run.values...)...)
 	return strips{
-		label: "Change of the adversary's loss after one SGD step", axis: "← helps the adversary        Δℓ₃        hinders →", decimals: d,
+		label: "Change of the adversary's loss after one SGD step", axis: "← helps the adversary\u2003\u2003Δℓ₃\u2003\u2003hinders →", decimals: d,
 		rows: []strip{run, att}, marks: []rule{{0, ""}},
 	}.draw(half)
 }

@@ -213,10 +213,20 @@ func TestFormats(t *testing.T) {
 		{plural(1, "victim"), "1 victim"}, {plural(3, "class"), "3 classes"}, {thousands(4500), "4500"}, {thousands(50000), "50\u202f000"}, {thousands(1234567), "1\u202f234\u202f567"},
 		{duration(3.21), "3.2 s"}, {duration(75), "1 min 15 s"}, {duration(3700), "1 h 01 min"}, {duration(math.NaN()), "–"},
 		{pValue(0.00001), "p < 0.0001"}, {pValue(0.004), "p = 0.0040"}, {pValue(0.2), "p = 0.20"},
-		{small(-0.02346), "−0.0235"}, {small(0), "0"}, {small(123456), "123456"}, {small(1e-9), "1.00e-09"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%q, want %q", c[0], c[1])
+		}
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	for _, c := range []struct {
+		x    []float64
+		want int
+	}{{[]float64{0.0243, -0.0007}, 4}, {[]float64{-3.5}, 2}, {[]float64{1234}, 0}, {nil, 2}, {[]float64{math.NaN(), math.Inf(1), 0.5}, 3}, {[]float64{1e-300}, 9}} {
+		if got := places(c.x...); got != c.want {
+			t.Errorf("places(%v) = %d, want %d", c.x, got, c.want)
 		}
 	}
 }

@@ -160,8 +160,9 @@ func step(s *result.Summary) string {
 	if c.StepAttack.N == 0 || c.StepRandUn.N == 0 {
 		return ""
 	}
-	t := fmt.Sprintf("One victim-style SGD step on the data with the poisons in place changes the adversary’s loss ℓ₃ on the surrogates by %s ± %s; with noise in their place, by %s ± %s. ",
-		small(c.StepAttack.Mean), small(c.StepAttack.SE), small(c.StepRandUn.Mean), small(c.StepRandUn.SE))
+	d := places(c.StepAttack.Mean.Float(), c.StepRandUn.Mean.Float())
+	t := fmt.Sprintf("One victim-style SGD step on the data with the poisons in place changes the adversary’s loss ℓ₃ on the surrogates by %s; with noise in their place, by %s. ",
+		plusMinus(c.StepAttack, d), plusMinus(c.StepRandUn, d))
 	switch {
 	case c.StepAttack.Mean < 0 && c.StepPaired.Z <= -clearZ:
 		t += "The poisons steer training where they should."
@@ -173,18 +174,16 @@ func step(s *result.Summary) string {
 	return t
 }
 
-// small formats a quantity of unknown scale with three significant digits, always fixed point
-// where that is short.
-func small(x result.Number) string {
-	f := x.Float()
-	if !x.Finite() || f == 0 || math.Abs(f) >= 1e6 || math.Abs(f) < 1e-6 {
-		if x.Finite() && f != 0 {
-			return minus(fmt.Sprintf("%.2e", f))
-		}
-		return num(x, 0)
+// places is the number of decimals that shows the largest of xs with three significant digits.
+func places(xs ...float64) int {
+	var e extent
+	e.add(0)
+	e.add(xs...)
+	m := math.Max(-e.lo, e.hi)
+	if m == 0 {
+		return 2
 	}
-	d := 2 - int(math.Floor(math.Log10(math.Abs(f))))
-	return num(x, min(max(d, 0), 8))
+	return min(max(2-int(math.Floor(math.Log10(m))), 0), 9)
 }
 
 func meaning(r *result.Result, class string, a aim) string {

@@ -158,7 +158,6 @@ type quantity struct {
 	decimals   int
 	of         func(*result.Row) result.Estimate
 	benign     func(*result.Benign) result.Estimate
-	strong     bool
 }
 
 func (v *view) quantities() []struct {
@@ -188,20 +187,20 @@ func (v *view) quantities() []struct {
 				benign: func(b *result.Benign) result.Estimate { return b.SetSize1 }},
 			{name: "Set size " + word + " ratio", hint: "mean of ratios, against the benign models", key: key, decimals: 2,
 				of: ratio(func(r *result.Row) result.Estimate { return r.Reduction.Mean }, func(r *result.Row) result.Estimate { return r.Expansion.Mean })},
-			{name: "… ratio of means", key: keyOM, decimals: 2,
+			{name: "… as ratio of means", key: keyOM, decimals: 2,
 				of: ratio(func(r *result.Row) result.Estimate { return r.Reduction.OfMeans }, func(r *result.Row) result.Estimate { return r.Expansion.OfMeans })},
 			{name: "… with max(1, size)", hint: "mean of ratios", key: key1, decimals: 2,
 				of: ratio(func(r *result.Row) result.Estimate { return r.Reduce1.Mean }, func(r *result.Row) result.Estimate { return r.Expand1.Mean })},
-			{name: "… with max(1, size), ratio of means", key: keyOM1, decimals: 2,
+			{name: "… with max(1, size)", hint: "ratio of means", key: keyOM1, decimals: 2,
 				of: ratio(func(r *result.Row) result.Estimate { return r.Reduce1.OfMeans }, func(r *result.Row) result.Estimate { return r.Expand1.OfMeans })},
 		}},
 		{"Targets: labels", []quantity{
 			{name: "p of the benign prediction", key: result.QProb, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Prob }},
 			{name: "S − τ of the attacked labels", hint: "≤ 0 is inside the set", key: result.QMargin, decimals: 3, of: func(r *result.Row) result.Estimate { return r.Margin }},
-			{name: "Attacked labels in the set", hint: "share", key: result.QInside, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Inside }},
-			{name: "Prediction kept", hint: "share", key: result.QKept, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Kept }},
-			{name: "True label in the set", hint: "share", decimals: 2, of: func(r *result.Row) result.Estimate { return r.TrueIn }},
-			{name: "Empty sets", hint: "share", key: result.QEmpty, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Empty }},
+			{name: "Attacked labels in the set", key: result.QInside, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Inside }},
+			{name: "Prediction kept", key: result.QKept, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Kept }},
+			{name: "True label in the set", decimals: 2, of: func(r *result.Row) result.Estimate { return r.TrueIn }},
+			{name: "Empty sets", key: result.QEmpty, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Empty }},
 		}},
 		{"Test data", []quantity{
 			{name: "Coverage", hint: "promised: " + v.R.Config.Coverage, key: result.QCoverage, decimals: 3, of: func(r *result.Row) result.Estimate { return r.Coverage }},
