@@ -79,6 +79,12 @@ func launchConv(s *device.Stream, name string, g Conv, a tensor.Tensor, na int, 
 		return
 	}
 	if g.N == 0 {
+		if out.P != 0 {
+			s.Memset32(out.P, 0, nout)
+		}
+		if out.T != 0 {
+			s.Memset32(out.T, 0, nout)
+		}
 		return
 	}
 	s.Launch(name, 1, 1,
