@@ -1,8 +1,7 @@
 package csrc
 
 /*
-#cgo CFLAGS: -O2
-#include "gocp.h"
+#cgo CFLAGS: -O2 -include ${SRCDIR}/gocp.h
 */
 import "C"
 

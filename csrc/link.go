@@ -3,11 +3,11 @@
 package csrc
 
 /*
+#cgo CFLAGS: -include ${SRCDIR}/stamp.h
 #cgo LDFLAGS: ${SRCDIR}/../build/cpp/libgocp.a
 #cgo LDFLAGS: -ldnnl -lgomp -lstdc++ -ldl -lpthread
 #cgo amd64 LDFLAGS: -lmvec
 #cgo LDFLAGS: -lm
-#include "stamp.h"
 */
 import "C"
 

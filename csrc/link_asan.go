@@ -3,11 +3,11 @@
 package csrc
 
 /*
+#cgo CFLAGS: -include ${SRCDIR}/stamp_asan.h
 #cgo LDFLAGS: ${SRCDIR}/../build/asan/libgocp.a -fsanitize=address -fsanitize=undefined
 #cgo LDFLAGS: -ldnnl -lgomp -lstdc++ -ldl -lpthread
 #cgo amd64 LDFLAGS: -lmvec
 #cgo LDFLAGS: -lm
-#include "stamp_asan.h"
 */
 import "C"
 

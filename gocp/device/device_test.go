@@ -402,41 +402,34 @@ func TestSize(t *testing.T) {
 
 func BenchmarkLaunch(b *testing.B) {
 	d := open(b)
-	do(b, d, 1, func(s *Stream) error {
-		x := s.Alloc(4)
-		s.Memset32(x, 0, 1)
-		b.Run("enqueue", func(b *testing.B) {
-			for range b.N {
-				axpby(s, 1, 1, 0, x, 1, x)
-			}
-			if err := s.Sync(); err != nil {
-				b.Fatal(err)
-			}
-		})
-		b.Run("sync", func(b *testing.B) {
-			for range b.N {
-				axpby(s, 1, 1, 0, x, 1, x)
-				if err := s.Sync(); err != nil {
-					b.Fatal(err)
+	for _, c := range []struct {
+		name string
+		each func(s *Stream, launch, graph func()) error
+	}{
+		{"enqueue", func(_ *Stream, launch, _ func()) error { launch(); return nil }},
+		{"sync", func(s *Stream, launch, _ func()) error { launch(); return s.Sync() }},
+		{"graph100", func(_ *Stream, _, graph func()) error { graph(); return nil }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			do(b, d, 1, func(s *Stream) error {
+				x := s.Alloc(4)
+				launch := func() { axpby(s, 1, 1, 0, x, 1, x) }
+				g, err := s.Capture(func() {
+					for range 100 {
+						launch()
+					}
+				})
+				if err != nil {
+					return err
 				}
-			}
+				b.ReportAllocs()
+				for range b.N {
+					if err := c.each(s, launch, g.Launch); err != nil {
+						return err
+					}
+				}
+				return s.Sync()
+			})
 		})
-		g, err := s.Capture(func() {
-			for range 100 {
-				axpby(s, 1, 1, 0, x, 1, x)
-			}
-		})
-		if err != nil {
-			return err
-		}
-		b.Run("graph100", func(b *testing.B) {
-			for range b.N {
-				g.Launch()
-			}
-			if err := s.Sync(); err != nil {
-				b.Fatal(err)
-			}
-		})
-		return nil
-	})
+	}
 }
