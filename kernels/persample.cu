@@ -336,3 +336,50 @@ KERNEL persample_linear(int64_t n, int64_t c, int64_t k, const float* x, const f
     if (block::rank() == 0) out[i] += xx * dd;
   }
 }
+
+// The parameters of act.cu's affine map, y = pool(relu(scale_c z + shift_c)), for each sample:
+//   dscale_ic = sum dy z,  dshift_ic = sum dy,  over the outputs of sample i that idx says passed,
+// z at the input that idx names. Row i starts `stride` floats after row i-1. z and dscale may be
+// absent, and idx where all pass (no ReLU, no pooling). Bytes: (4 + 4 p^2 + 1) n h w c / p^2 read.
+KERNEL persample_affine(int64_t n, int h, int w, int c, int pool, const float* dy, const float* z,
+                        const uint8_t* idx, float* dscale, float* dshift, int64_t stride) {
+  int oh = h / pool, ow = w / pool;
+  int64_t pixels = static_cast<int64_t>(oh) * ow;
+  block::Range range = block::range(n);
+  for (int64_t i = range.lo; i < range.hi; i++) {
+    block::columns<2>(
+        i * pixels, (i + 1) * pixels, c,
+        [&](int64_t row) {
+          int64_t at = row - i * pixels, oy = at / ow, ox = at - oy * ow;
+          const float* d = dy + row * c;
+          const uint8_t* pick = idx ? idx + row * c : nullptr;
+          const float* zi = z ? z + ((i * h + oy * pool) * w + ox * pool) * c : nullptr;
+          int64_t line = static_cast<int64_t>(w) * c;
+          return [=](int ch, float* v) {
+            int q = pick ? pick[ch] : 0;
+            v[1] = q == 255 ? 0.0f : d[ch];
+            v[0] = 0;
+            if (zi)
+              for (int r = 0; r < pool; r++)
+                for (int s = 0; s < pool; s++)
+                  v[0] += q == r * pool + s ? d[ch] * zi[r * line + s * c + ch] : 0.0f;
+          };
+        },
+        [&](int ch, const float* v) {
+          if (dscale) dscale[i * stride + ch] = v[0];
+          if (dshift) dshift[i * stride + ch] = v[1];
+        });
+  }
+}
+
+// Batch norm's weight in evaluation mode, in place of dscale: dgamma = (dscale - mean dshift) /
+// sqrt(variance + eps). Rows of both [n,c] are `stride` floats apart.
+KERNEL persample_norm(int64_t n, int c, const float* mean, const float* variance, float eps,
+                      const float* dshift, float* dscale, int64_t stride) {
+  block::Range range = block::range(n);
+  block::rows(range.lo, range.hi, c, [&](int64_t i) {
+    float* d = dscale + i * stride;
+    const float* b = dshift + i * stride;
+    return [=](int ch) { d[ch] = (d[ch] - mean[ch] * b[ch]) * math::rsqrt(variance[ch] + eps); };
+  });
+}

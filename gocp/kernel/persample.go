@@ -128,3 +128,47 @@ func PersampleInner(s *device.Stream, g Conv, x, dy, v, out device.Ptr, w *Works
 			device.P(v), device.P(out), device.P(work), device.I64(g.directFloats()))...)
 	}
 }
+
+// PersampleAffine writes, for each sample, the gradients of the affine map inside ActForward: row i
+// of dscale is Σ dy·z and row i of dshift Σ dy over sample i's outputs that idx says passed, z at
+// the inputs that idx names. Rows of both [N,C] start stride floats apart. Either may be absent;
+// idx may be absent with neither ReLU nor pooling, z without dscale. With Pool 1 and no idx, dshift
+// is each sample's gradient to the bias of the layer whose output gradient is dy.
+func PersampleAffine(s *device.Stream, a Act, dy, z, idx, dscale, dshift device.Ptr, stride int) {
+	const name = "PersampleAffine"
+	if !a.check(s, name) || a.N*a.C == 0 || !checkPresent(s, name, pointer{"dy", dy}) {
+		return
+	}
+	switch {
+	case stride < a.C:
+		fail(s, name, "stride %d, want at least %d", stride, a.C)
+	case dscale != 0 && z == 0:
+		fail(s, name, "dscale is wanted and z is absent")
+	case idx == 0 && a.indexed():
+		fail(s, name, "idx is absent with ReLU or pooling in %+v", a)
+	default:
+		if dscale == 0 {
+			z = 0
+		}
+		s.Launch("persample_affine", blocks(a.N, max(1, perBlock/max(a.H*a.W*a.C, 1))), threads,
+			device.I64(a.N), device.I32(a.H), device.I32(a.W), device.I32(a.C), device.I32(a.Pool),
+			device.P(dy), device.P(z), device.P(idx), device.P(dscale), device.P(dshift), device.I64(stride))
+	}
+}
+
+// PersampleNorm turns PersampleAffine's dscale into each sample's gradient to batch norm's weight in
+// evaluation mode, in place: (dscale − mean·dshift) / √(variance + eps). dshift is that to its
+// bias already.
+func PersampleNorm(s *device.Stream, n, c int, mean, variance device.Ptr, eps float64, dscale, dshift device.Ptr, stride int) {
+	const name = "PersampleNorm"
+	if !check(s, name, n, c) || n*c == 0 || !checkPresent(s, name, pointer{"mean", mean},
+		pointer{"variance", variance}, pointer{"dscale", dscale}, pointer{"dshift", dshift}) {
+		return
+	}
+	if stride < c {
+		fail(s, name, "stride %d, want at least %d", stride, c)
+		return
+	}
+	s.Launch("persample_norm", blocks(n, max(1, perBlock/c)), threads, device.I64(n), device.I32(c), device.P(mean),
+		device.P(variance), device.F32(eps), device.P(dshift), device.P(dscale), device.I64(stride))
+}
