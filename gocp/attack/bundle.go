@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/safetensors"
@@ -74,11 +76,11 @@ type Bundle struct {
 func WriteBundle(dir string, b *Bundle) (err error) {
 	part := dir + ".part"
 	if err := os.RemoveAll(part); err != nil {
-		return fmt.Errorf("poisons: %w", err)
+		return unwritten(err)
 	}
 	for _, sub := range []string{"before", "after"} {
 		if err := os.MkdirAll(filepath.Join(part, sub), 0o777); err != nil {
-			return fmt.Errorf("poisons: %w", err)
+			return unwritten(err)
 		}
 	}
 	m := Manifest{Schema: 1, Method: b.Method, Epsilon255: b.Epsilon255, Seed: b.Seed,
@@ -101,7 +103,7 @@ func WriteBundle(dir string, b *Bundle) (err error) {
 			}
 			// A folder without a manifest is not read, so these many small files need no sync each.
 			if err := os.WriteFile(filepath.Join(part, f.name), content, 0o666); err != nil {
-				return fmt.Errorf("poisons: %w", err)
+				return unwritten(err)
 			}
 		}
 		m.Entries = append(m.Entries, e)
@@ -126,9 +128,19 @@ func WriteBundle(dir string, b *Bundle) (err error) {
 		return err
 	}
 	if err := os.Rename(part, dir); err != nil {
-		return fmt.Errorf("poisons: %w", err)
+		return unwritten(err)
 	}
 	return nil
+}
+
+// unwritten marks the failures of a file system that its user can mend.
+func unwritten(err error) error {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, os.ErrPermission} {
+		if errors.Is(err, e) {
+			return usage.Errorf("poisons: not written: %w", err)
+		}
+	}
+	return fmt.Errorf("poisons: not written: %w", err)
 }
 
 // ReadBundle reads a bundle and holds every image against its hash, its ball and its size.

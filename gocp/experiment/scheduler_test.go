@@ -60,6 +60,7 @@ func TestJobsStopAtFirstError(t *testing.T) {
 
 func TestJobsStopWhenCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var jobs []*job
 	n := 0
 	for i := range 9 {
