@@ -75,10 +75,10 @@ bench-peers: build  ## time gocp beside PyTorch, alternately (installs PyTorch u
 check: lint test  ## lint and test: what a change must pass
 
 check-full: check  ## also the race detector, sanitizers, checked mode, fuzzing and longer audits
-	scripts/check-full.sh
+	FUZZ_TIME=$(FUZZ_TIME) scripts/check-full.sh
 
 clean:  ## remove what was built (a fetched Go toolchain and runs/ stay)
-	rm -rf bin build/cpp build/asan build/cmake.log csrc/stamp.h
+	rm -rf bin build/cpp build/asan build/cmake.log csrc/stamp.h csrc/stamp_asan.h
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)$$/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'

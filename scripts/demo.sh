@@ -14,7 +14,7 @@ if [ -e "$out/result.json" ]; then
 	echo "$out is finished (report: $out/report.html); this run goes to $out-$n. To start over: rm -r $out*"
 	out=$out-$n
 fi
-if [ -d "$out" ]; then
+if [ -e "$out/config.json" ]; then
 	echo "$out was interrupted; finishing it."
 	resume=(--resume)
 fi
