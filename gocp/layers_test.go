@@ -17,8 +17,8 @@ const module = "github.com/gocp/gocp/"
 // layers lists every package, the highest layer first. A package imports packages of lower layers
 // only. What stands below csrc is pure Go and can be used alone.
 var layers = [][]string{
-	{"cmd/gocp"},
-	{"gocp/experiment", "gocp/compute"},
+	{"cmd/gocp", "gocp/data/internal/mksample"},
+	{"gocp/experiment", "gocp/compute", "gocp/bench"},
 	{"gocp/attack"},
 	{"gocp/train"},
 	{"gocp/nn"},
@@ -29,6 +29,7 @@ var layers = [][]string{
 	{"csrc"},
 	{"gocp/report"},
 	{"gocp/result"},
+	{"gocp/data/cifar10sample"},
 	{"gocp/data"},
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/atomicfile"},
@@ -86,6 +87,7 @@ func checkFile(t *testing.T, rel, name string) {
 		t.Errorf("%s: the package %s has no layer: give it one in layers_test.go", rel, pkg)
 		return
 	}
+	test := strings.HasSuffix(rel, "_test.go") // a test may look from above
 	f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 	if err != nil {
 		t.Error(err)
@@ -97,7 +99,7 @@ func checkFile(t *testing.T, rel, name string) {
 			t.Error(err)
 			continue
 		}
-		if own, ok := owners[imp]; ok && !slices.Contains(own, pkg) {
+		if own, ok := owners[imp]; ok && !test && !slices.Contains(own, pkg) {
 			t.Errorf("%s imports %q, which only %s may", rel, imp, strings.Join(own, ", "))
 		}
 		to, ours := strings.CutPrefix(imp, module)
@@ -107,7 +109,7 @@ func checkFile(t *testing.T, rel, name string) {
 		switch layer := layerOf(to); {
 		case layer < 0:
 			t.Errorf("%s imports %s, which has no layer", rel, to)
-		case layer <= layerOf(pkg) && !strings.HasSuffix(rel, "_test.go"):
+		case layer <= layerOf(pkg) && !test:
 			t.Errorf("%s imports %s, which is not below %s", rel, to, pkg)
 		}
 	}
