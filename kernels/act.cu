@@ -22,15 +22,6 @@ enum Index { kNone, kWrite, kRead };
 constexpr int kStage = 512;  // channels staged by a block
 constexpr int kOff = 255;
 
-template <class T>
-struct is_dual {
-  static constexpr bool value = false;
-};
-template <>
-struct is_dual<dual> {
-  static constexpr bool value = true;
-};
-
 // A per-channel vector, staged in the block: entries i of v repeat with period c.
 template <class T>
 struct Staged;
@@ -61,12 +52,6 @@ FN Staged<dual> stage(in<dual> v, float absent, int c0, int period, int width, f
   stage(v.p, absent, c0, period, width, a);
   stage(v.t, 0, c0, period, width, b);
   return {a, b};
-}
-
-FN void put(float* to, float v) { *to = v; }
-FN void put(float* to, dual v) {
-  to[0] = v.a;
-  to[1] = v.b;
 }
 
 // How a block walks [pixels, c]: `span` elements of one or several pixels at a time.
@@ -281,7 +266,7 @@ FN void backward(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, in<T> 
 template <bool Pool, bool Indexed, bool Scale, class T>
 FN void reduce_range(int n, int h, int w, int c, in<T> dy, in<T> z, const uint8_t* idx,
                      float* part) {
-  constexpr int planes = sizeof(T) / sizeof(float), K = Scale ? 2 * planes : planes;
+  constexpr int K = Scale ? 2 * kPlanes<T> : kPlanes<T>;
   int oh = Pool ? h / 2 : h, ow = Pool ? w / 2 : w;
   int64_t below = static_cast<int64_t>(w) * c;
   block::Range r = block::range(static_cast<int64_t>(n) * oh * ow);
@@ -309,7 +294,7 @@ FN void reduce_range(int n, int h, int w, int c, in<T> dy, in<T> z, const uint8_
         }
         put(v, d * math::select(at == kOff, T(0), zi));
       }
-      put(v + (Scale ? planes : 0), d);
+      put(v + (Scale ? kPlanes<T> : 0), d);
     };
   };
   block::columns<K>(r.lo, r.hi, c, row, [=](int i, const float(&v)[K]) {

@@ -46,6 +46,28 @@ FN bool operator>=(dual x, dual y) { return x.a >= y.a; }
 FN float primal(float x) { return x; }
 FN float primal(dual x) { return x.a; }
 
+// The planes of a value in scratch memory and in reductions: primal, then tangent `step` further
+// on.
+template <class T>
+constexpr int kPlanes = sizeof(T) / sizeof(float);
+
+FN void put(float* to, float x) { to[0] = x; }
+FN void put(float* to, dual x) {
+  to[0] = x.a;
+  to[1] = x.b;
+}
+
+template <class T>
+FN T get(const float* from, int64_t step = 1);
+template <>
+FN float get<float>(const float* from, int64_t) {
+  return from[0];
+}
+template <>
+FN dual get<dual>(const float* from, int64_t step) {
+  return {from[0], from[step]};
+}
+
 namespace math {
 FN dual select(bool c, dual x, dual y) { return {c ? x.a : y.a, c ? x.b : y.b}; }
 FN dual abs(dual x) { return {abs(x.a), x.a < 0 ? -x.b : x.b}; }

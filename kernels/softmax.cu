@@ -62,7 +62,9 @@ FN void cross_entropy(int64_t n, int k, in<T> z, const int* labels, out<T> loss,
 
 }  // namespace softmax_cu
 
-KERNEL softmax_f32(int64_t n, int k, const float* z, float* p) { softmax<float>(n, k, {z}, {p}); }
+KERNEL softmax_f32(int64_t n, int k, const float* z, float* p) {
+  softmax_cu::probabilities<float>(n, k, {z}, {p});
+}
 
 KERNEL softmax_dual(int64_t n, int k, const float* z, const float* zt, float* p, float* pt) {
   softmax_cu::probabilities<dual>(n, k, {z, zt}, {p, pt});
