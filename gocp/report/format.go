@@ -47,12 +47,13 @@ func signed(x result.Number, d int) string {
 	return s
 }
 
-// plusMinus is "mean ± se"; without a standard error, the mean alone.
+// plusMinus is "mean ± se", which does not break over lines; without a standard error, the mean
+// alone.
 func plusMinus(e result.Estimate, d int) string {
 	if !e.SE.Finite() {
 		return num(e.Mean, d)
 	}
-	return num(e.Mean, d) + " ± " + num(e.SE, d)
+	return num(e.Mean, d) + "\u00a0±\u00a0" + num(e.SE, d)
 }
 
 // percent is a share in percent, without decimals unless it is small and not zero.
@@ -62,9 +63,9 @@ func percent(x result.Number) string {
 	case !x.Finite():
 		return dash
 	case f > 0 && f < 1, f > 99 && f < 100:
-		return num(result.Number(f), 1) + " %"
+		return num(result.Number(f), 1) + "\u00a0%"
 	}
-	return num(result.Number(f), 0) + " %"
+	return num(result.Number(f), 0) + "\u00a0%"
 }
 
 // pValue is "p = 0.012" or "p < 0.0001".
@@ -86,7 +87,7 @@ func fractionPercent(s string) string {
 	if err != nil {
 		return s
 	}
-	return strconv.FormatFloat(math.Round(f*1e8)/1e6, 'f', -1, 64) + " %"
+	return strconv.FormatFloat(math.Round(f*1e8)/1e6, 'f', -1, 64) + "\u00a0%"
 }
 
 // general is the shortest form of a parameter.
@@ -166,4 +167,12 @@ func upperFirst(s string) string {
 		return s
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// clip shortens s to n runes, for labels that have no more room.
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
 }

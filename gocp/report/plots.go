@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"math"
@@ -43,7 +44,11 @@ type rule struct {
 }
 
 func (p strips) draw(width float64) template.HTML {
-	const left, rowH, top = 128.0, 46.0, 26.0
+	const left, top = 128.0, 26.0
+	rowH := 46.0
+	if len(p.rows) <= 2 {
+		rowH = 92
+	}
 	wide := width > half // room for mean and standard error on one line
 	right := 70.0
 	if wide {
@@ -340,15 +345,49 @@ func (v *view) histogramPlot() template.HTML {
 	return s.html()
 }
 
-// dumbbell draws the change of every target under attack and under uniform noise, joined.
+// change is what decides the verdict, for one target under one condition, victims averaged: the
+// set size ratio in the goal's direction, or the share of attacked labels inside.
+func (v *view) change(r *result.Repeat, t int, c result.Condition) float64 {
+	tgt := &r.Targets[t]
+	sum, n := 0.0, 0
+	for i := range r.Victims {
+		if r.Victims[i].Condition != c {
+			continue
+		}
+		set := r.Victims[i].Outcomes[t].Set
+		if v.Aim.quantity == result.QInside {
+			in := 0
+			for _, a := range tgt.Attacked {
+				if slices.Contains(set, a.Label) {
+					in++
+				}
+			}
+			sum += float64(in) / float64(len(tgt.Attacked))
+		} else {
+			sum += float64(len(set))
+		}
+		n++
+	}
+	mean := sum / float64(n)
+	if v.Aim.quantity == result.QInside {
+		return mean
+	}
+	b := 0.0
+	for _, k := range tgt.Benign {
+		b += float64(k)
+	}
+	b /= float64(len(tgt.Benign))
+	if v.Aim.Shrinks {
+		return 1 - mean/b
+	}
+	return mean/b - 1
+}
+
+// dumbbell draws every target under attack and under uniform noise, joined.
 func (v *view) dumbbell() template.HTML {
 	type row struct {
 		name     string
 		att, run float64
-	}
-	sign := 1.0
-	if !v.Aim.Shrinks {
-		sign = -1
 	}
 	var rows []row
 	var e extent
@@ -356,22 +395,8 @@ func (v *view) dumbbell() template.HTML {
 	for i := range v.R.Repeats {
 		r := &v.R.Repeats[i]
 		for t := range r.Targets {
-			b := 0.0
-			for _, k := range r.Targets[t].Benign {
-				b += float64(k)
-			}
-			b /= float64(len(r.Targets[t].Benign))
-			change := func(c result.Condition) float64 {
-				sum, n := 0.0, 0
-				for _, vic := range r.Victims {
-					if vic.Condition == c {
-						sum += float64(len(vic.Outcomes[t].Set))
-						n++
-					}
-				}
-				return sign * (1 - sum/float64(n)/b)
-			}
-			w := row{fmt.Sprintf("%s #%d", className(v.R, r.Targets[t].Predicted), r.Targets[t].ID), change(result.Attack), change(result.RandUn)}
+			w := row{fmt.Sprintf("%s #%d", className(v.R, r.Targets[t].Predicted), r.Targets[t].ID),
+				v.change(r, t, result.Attack), v.change(r, t, result.RandUn)}
 			if math.IsNaN(w.att+w.run) || math.IsInf(w.att+w.run, 0) {
 				continue
 			}
@@ -382,46 +407,40 @@ func (v *view) dumbbell() template.HTML {
 	if len(rows) == 0 {
 		return ""
 	}
-	slices.SortStableFunc(rows, func(a, b row) int {
-		switch x, y := a.att-a.run, b.att-b.run; {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
-	const most = 48
-	cut := rows
+	gain := func(w row) float64 { return v.Aim.sign * (w.att - w.run) }
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(gain(b), gain(a)) })
+	const most = 200
 	if len(rows) > most { // the two ends tell most
-		cut = append(slices.Clone(rows[:most/2]), rows[len(rows)-most/2:]...)
+		rows = append(slices.Clone(rows[:most/2]), rows[len(rows)-most/2:]...)
 	}
-	rowH := 22.0
-	const left, right, top = 128.0, 24.0, 30.0
-	bottom := top + rowH*float64(len(cut))
-	name := "reduction"
-	if sign < 0 {
-		name = "expansion"
-	}
-	s := newSVG(half, bottom+42, "Set size "+name+" ratio of every target, attack and uniform noise")
+	const left, right, top, labelled = 128.0, 24.0, 30.0, 13.0
+	rowH := min(22, max(5, 420/float64(len(rows)))) // many targets get thin lines without names
+	radius := min(4.5, rowH*0.45)
+	bottom := top + rowH*float64(len(rows))
+	s := newSVG(half, bottom+42, upperFirst(v.Aim.name)+" of every target, attack and uniform noise")
 	lo, hi := e.padded(0.05)
 	x := scale{lo, hi, left, half - right}
 	s.mark(result.RandUn, "", left+4, 10, 5, "")
 	s.text("tick", "start", left+14, 14, "uniform noise")
 	s.mark(result.Attack, "", left+110, 10, 5, "")
 	s.text("tick", "start", left+120, 14, "attack")
-	s.axisX(x, top-6, bottom, 6, fmt.Sprintf("set size %s ratio against the benign models", name))
+	s.axisX(x, top-6, bottom, 6, v.Aim.name)
 	s.line("ref", x.at(0), top-6, x.at(0), bottom)
-	for i, w := range cut {
+	for i, w := range rows {
 		y := top + rowH*(float64(i)+0.5)
-		s.text("tick", "end", left-14, y+4, w.name)
+		if rowH >= labelled {
+			s.text("tick", "end", left-14, y+4, clip(w.name, 18))
+		}
 		class := "join good"
-		if w.att < w.run {
+		if gain(w) < 0 {
 			class = "join bad"
 		}
 		s.line(class, x.at(w.run), y, x.at(w.att), y)
-		s.mark(result.RandUn, "", x.at(w.run), y, 4.5, fmt.Sprintf("%s: uniform noise %s", w.name, num(result.Number(w.run), 2)))
-		s.mark(result.Attack, "", x.at(w.att), y, 4.5, fmt.Sprintf("%s: attack %s", w.name, num(result.Number(w.att), 2)))
+		s.mark(result.RandUn, "", x.at(w.run), y, radius, fmt.Sprintf("%s: uniform noise %s", w.name, num(result.Number(w.run), 2)))
+		s.mark(result.Attack, "", x.at(w.att), y, radius, fmt.Sprintf("%s: attack %s", w.name, num(result.Number(w.att), 2)))
+	}
+	if rowH < labelled {
+		s.text("tick", "end", left-14, (top+bottom)/2+4, plural(len(rows), "target"))
 	}
 	return s.html()
 }
@@ -510,15 +529,7 @@ func (v *view) classPlot() template.HTML {
 			}
 			return math.Abs((att.Classes[k].Mean - run.Classes[k].Mean).Float())
 		}
-		slices.SortStableFunc(classes, func(a, b int) int {
-			switch x, y := moved(a), moved(b); {
-			case x > y:
-				return -1
-			case x < y:
-				return 1
-			}
-			return 0
-		})
+		slices.SortStableFunc(classes, func(a, b int) int { return cmp.Compare(moved(b), moved(a)) })
 		classes = classes[:most]
 		slices.Sort(classes)
 	}
@@ -549,7 +560,7 @@ func (v *view) classPlot() template.HTML {
 	s.text("reft", "middle", ref, top-12, "promised "+v.R.Config.Coverage)
 	for i, k := range classes {
 		y := top + rowH*(float64(i)+0.5)
-		s.text("tick", "end", left-14, y+4, className(v.R, k))
+		s.text("tick", "end", left-14, y+4, clip(className(v.R, k), 18))
 		for j, r := range rows {
 			est := r.Classes[k]
 			if !est.Mean.Finite() {

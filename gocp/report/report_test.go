@@ -53,6 +53,7 @@ func cases() map[string]func() (*result.Result, fs.FS) {
 		"one":   with("overconfidence", 1, 10, 1, nil),
 		"large": with("overconfidence", 60, 100, 1, nil),
 		"two":   with("remove", 5, 2, 1, nil),
+		"group": with("unequal", 8, 10, 1.5, nil),
 		"nothing": func() (*result.Result, fs.FS) {
 			r, _ := made("overconfidence", 3, 10, 1)
 			r.Repeats = nil
@@ -155,6 +156,12 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s: verdict %s (%s), want %s", name, v.Class, v.Headline, want)
 		}
 	}
+	// Thresholds that are infinite are said.
+	few, _ := cases()["infinite"]()
+	sum := result.Summarise(few.Repeats, len(few.Dataset.Classes))
+	if p := newVerdict(few, &sum).Points[0]; p.Title != "Calibration" || !strings.Contains(p.Text, "16 of 32 victims") && !strings.Contains(p.Text, "32 of 32 victims") {
+		t.Errorf("infinite thresholds: %+v", p)
+	}
 	// The verdict follows the repeats even where the file's own summary claims otherwise.
 	r, fsys := cases()["none"]()
 	for i := range r.Summary.Paired {
@@ -196,7 +203,7 @@ func TestPicturesAreChecked(t *testing.T) {
 		}
 	}
 	r, f := good()
-	if page := write(t, r, f); strings.Count(page, "<img") != 2*(1+4*3) {
+	if page := write(t, r, f); strings.Count(page, "<img") != 2*(1+2*4*3) {
 		t.Errorf("%d pictures", strings.Count(page, "<img"))
 	}
 	if page := write(t, r, nil); strings.Contains(page, "<img") {
@@ -208,8 +215,8 @@ func TestFormats(t *testing.T) {
 	for _, c := range [][2]string{
 		{num(-0.001, 2), "0.00"}, {num(-1.5, 1), "−1.5"}, {num(result.Number(math.NaN()), 2), "–"}, {num(result.Number(math.Inf(-1)), 2), "−∞"},
 		{signed(0.5, 2), "+0.50"}, {signed(0.001, 2), "0.00"}, {signed(-1, 0), "−1"},
-		{percent(0.5), "50 %"}, {percent(0.004), "0.4 %"}, {percent(0.996), "99.6 %"}, {percent(1), "100 %"}, {percent(0), "0 %"},
-		{fractionPercent("0.04"), "4 %"}, {fractionPercent("0.005"), "0.5 %"}, {fractionPercent("x"), "x"},
+		{percent(0.5), "50\u00a0%"}, {percent(0.004), "0.4\u00a0%"}, {percent(0.996), "99.6\u00a0%"}, {percent(1), "100\u00a0%"}, {percent(0), "0\u00a0%"},
+		{fractionPercent("0.04"), "4\u00a0%"}, {fractionPercent("0.005"), "0.5\u00a0%"}, {fractionPercent("x"), "x"},
 		{plural(1, "victim"), "1 victim"}, {plural(3, "class"), "3 classes"}, {thousands(4500), "4500"}, {thousands(50000), "50\u202f000"}, {thousands(1234567), "1\u202f234\u202f567"},
 		{duration(3.21), "3.2 s"}, {duration(75), "1 min 15 s"}, {duration(3700), "1 h 01 min"}, {duration(math.NaN()), "–"},
 		{pValue(0.00001), "p < 0.0001"}, {pValue(0.004), "p = 0.0040"}, {pValue(0.2), "p = 0.20"},

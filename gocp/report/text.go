@@ -85,7 +85,7 @@ func Text(w io.Writer, r *result.Result) error {
 			fmt.Fprintln(&b, p.Text)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, strings.ReplaceAll(b.String(), "\u00a0", " ")) // a terminal breaks where it must
 	return err
 }
 

@@ -24,6 +24,8 @@ func aimOf(goal string) aim {
 		return aim{result.QInside, 1, "push the given labels into the targets’ prediction sets", "share of attacked labels in the set", false}
 	case "remove":
 		return aim{result.QInside, -1, "drive the given labels out of the targets’ prediction sets", "share of attacked labels in the set", true}
+	case "unequal":
+		return aim{result.QInside, -1, "drive the true label out of the prediction sets of a subgroup", "share of attacked labels in the set", true}
 	}
 	return aim{result.QReduction, 1, "shrink the targets’ prediction sets", "set size reduction ratio", true}
 }
@@ -66,6 +68,9 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 	default:
 		v = verdict{Class: "reverse", Label: "Reversed", Headline: "The poisons did the opposite of what was asked."}
 	}
+	if t := tooFew(r); t != "" {
+		v.add("Calibration", t)
+	}
 	v.add("Effect", effect(r, s, att, run, clean))
 	v.add("Against noise", paired(a, d))
 	v.add("Stealth", stealth(r, s, att, run))
@@ -82,6 +87,24 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 
 func (v *verdict) add(title, text string) { v.Points = append(v.Points, point{title, text}) }
 
+// tooFew warns of thresholds that are infinite because there are too few calibration samples.
+func tooFew(r *result.Result) string {
+	few, all, n := 0, 0, 0
+	for i := range r.Repeats {
+		for _, v := range r.Repeats[i].Victims {
+			all++
+			if v.Threshold.TooFew() {
+				few, n = few+1, v.Threshold.N
+			}
+		}
+	}
+	if few == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s calibration samples are too few for coverage %s: the threshold of %d of %d victims is infinite and their sets hold every label.",
+		thousands(n), r.Config.Coverage, few, all)
+}
+
 func effect(r *result.Result, s *result.Summary, att, run, clean *result.Row) string {
 	t := fmt.Sprintf("A target’s set holds %s labels under the attack and %s when the same images carry uniform noise instead",
 		plusMinus(att.SetSize, 2), plusMinus(run.SetSize, 2))
@@ -93,7 +116,7 @@ func effect(r *result.Result, s *result.Summary, att, run, clean *result.Row) st
 }
 
 func paired(a aim, d *result.Paired) string {
-	t := fmt.Sprintf("Within each repeat, the %s differs from that under uniform noise by %s ± %s on average",
+	t := fmt.Sprintf("Within each repeat, the %s differs from that under uniform noise by %s\u00a0±\u00a0%s on average",
 		a.name, signed(d.Mean, 2), num(d.SE, 2))
 	t += fmt.Sprintf(": %s standard errors from zero, %s (two-sided t, n = %d). ", num(absolute(d.Z), 1), pValue(d.P), d.N)
 	switch z := a.sign * d.Z.Float(); {
@@ -150,7 +173,7 @@ func empty(s *result.Summary, a aim, att, run *result.Row) string {
 		q, name = result.QExpansion1, "expansion"
 	}
 	if d := s.Difference(q, result.Attack, result.RandUn); d != nil {
-		t += fmt.Sprintf("Counted as size 1, the paired difference of the %s ratio is %s ± %s (z = %s).", name, signed(d.Mean, 2), num(d.SE, 2), num(d.Z, 1))
+		t += fmt.Sprintf("Counted as size 1, the paired difference of the %s ratio is %s\u00a0±\u00a0%s (z = %s).", name, signed(d.Mean, 2), num(d.SE, 2), num(d.Z, 1))
 	}
 	return t
 }
@@ -201,6 +224,8 @@ func meaning(r *result.Result, class string, a aim) string {
 		switch r.Config.Goal {
 		case "remove":
 			what = "can take chosen labels out of the sets of chosen inputs"
+		case "unequal":
+			what = "can take the true label out of the sets of a subgroup while coverage on average stands"
 		case "add":
 			what = "can put chosen labels into the sets of chosen inputs"
 		}

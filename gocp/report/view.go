@@ -28,6 +28,7 @@ type view struct {
 	Columns []string
 	Table   []group
 
+	Gallery   []triplet // poisons to look at closely
 	Cards     []card
 	CardsLeft int // repeats that are not shown
 	Amplify   int
@@ -99,11 +100,17 @@ func newView(r *result.Result, fsys fs.FS) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	copied := *r
+	copied.Config.Coverage = level.Coverage() // follows from ε, whatever the file says
+	r = &copied
 	v := &view{R: r, Level: level, Aim: aimOf(r.Config.Goal), Band: newBand(r), Amplify: amplification(r.Config.Budget.Epsilon255), Style: style}
 	// Summed up again here: the figures then follow from the repeats, whatever the file says.
 	v.Sum = result.Summarise(r.Repeats, len(r.Dataset.Classes))
 	v.Verdict = newVerdict(r, &v.Sum)
 	v.Title = upperFirst(r.Config.Goal) + " attack"
+	if r.Config.Goal == "unequal" {
+		v.Title = "Unequal-coverage attack"
+	}
 	if r.Dataset.Name != "" {
 		v.Title += " on " + r.Dataset.Name
 	}
@@ -289,6 +296,7 @@ type chip struct{ Name, Class, Title string }
 const (
 	maxCards   = 24
 	maxSamples = 4
+	maxGallery = 8
 	maxChips   = 12
 )
 
@@ -330,6 +338,14 @@ func (v *view) cards(fsys fs.FS) error {
 			c.Note = "Φ = " + num(rep.Poisons.Phi, 2)
 		}
 		v.Cards = append(v.Cards, c)
+	}
+	// One poison of each repeat in turn, so that the gallery shows many classes.
+	for k := range maxSamples {
+		for _, c := range v.Cards {
+			if k < len(c.Poisons) && len(v.Gallery) < maxGallery {
+				v.Gallery = append(v.Gallery, c.Poisons[k])
+			}
+		}
 	}
 	return nil
 }
