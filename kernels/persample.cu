@@ -23,17 +23,18 @@ namespace persample {
 constexpr int kA = block::kHost ? 8 : 4;   // rows of a tile: broadcast
 constexpr int kB = block::kHost ? 32 : 8;  // columns of a tile: vectors
 constexpr int kPanel = 32;                 // positions or columns of a packed panel
+constexpr int kChunk = 256;                // positions whose panel stays in the first-level cache
 
 struct Tile {
   float v[kA][kB];
 };
 
-// v[i][j] = sum_l a[l lda + i] b[l kPanel + j]
+// v[i][j] = sum_l a[l lda + i] b[l kPanel + j], plus start's if there is one.
 FN void multiply(int len, const float* __restrict__ a, int lda, const float* __restrict__ b,
-                 Tile& out) {
+                 const Tile* start, Tile& out) {
   float acc[kA][kB];
   for (int i = 0; i < kA; i++)
-    for (int j = 0; j < kB; j++) acc[i][j] = 0;
+    for (int j = 0; j < kB; j++) acc[i][j] = start ? start->v[i][j] : 0.0f;
   for (int l = 0; l < len; l++) {
     const float* al = a + static_cast<int64_t>(l) * lda;
     const float* bl = b + static_cast<int64_t>(l) * kPanel;
@@ -90,12 +91,13 @@ FN Runs find_runs(const Shape& g, int64_t j) {
   return runs;
 }
 
-// The panel [T,kPanel] of those columns. Every run is copied as a whole panel's row, which the next
-// run overwrites where it begins: vector copies of constant length.
-FN void pack_patches(const Shape& g, const float* image, const Runs& runs, float* to) {
+// The panel [len,kPanel] of those columns at positions from t0 on. Every run is copied as a whole
+// panel's row, which the next run overwrites where it begins: vector copies of constant length.
+FN void pack_patches(const Shape& g, const float* image, const Runs& runs, int t0, int len,
+                     float* to) {
   int ow = g.ow(), wide = g.w + 2 * g.pad;
-  LANES(t, g.positions()) {
-    int oy = t / ow, ox = t - oy * ow;
+  LANES(t, len) {
+    int oy = (t0 + t) / ow, ox = t0 + t - oy * ow;
     const float* corner = image + (static_cast<int64_t>(oy) * wide + ox) * g.stride * g.c;
     float row[2 * kPanel];
     for (int q = 0; q < runs.count; q++)
@@ -106,13 +108,17 @@ FN void pack_patches(const Shape& g, const float* image, const Runs& runs, float
   }
 }
 
-// dy [T,K] as tiles [K/kA][T][kA].
+// Floats from one tile of packed rows to the next: not a multiple of the cache's stride between
+// lines of one set, whatever T.
+FN int64_t tile_stride(int positions) { return static_cast<int64_t>(positions) * kA + 16; }
+
+// dy [T,K] as tiles [K/kA][T][kA], tile_stride apart.
 FN void pack_rows(int positions, int k, const float* dy, float* to) {
   int tiles = (k + kA - 1) / kA;
   LANES(t, positions) {
     const float* row = dy + static_cast<int64_t>(t) * k;
     for (int b = 0; b < tiles; b++) {
-      float* dst = to + (static_cast<int64_t>(b) * positions + t) * kA;
+      float* dst = to + b * tile_stride(positions) + t * kA;
       if ((b + 1) * kA <= k)
         for (int l = 0; l < kA; l++) dst[l] = row[b * kA + l];
       else
@@ -122,33 +128,41 @@ FN void pack_rows(int positions, int k, const float* dy, float* to) {
 }
 
 // Calls use(i, k0, j0, tile) for every tile of every G_i of this block's samples, done(i) after
-// each sample. work, in floats: T (K rounded up to kA) for dy, T kPanel for a panel, then the
-// padded image and kPanel more, which runs may read and never use.
+// each sample. work, in floats: (T + 4) (K rounded up to 8) for dy, kChunk kPanel for a panel, K
+// (rounded up to 8) kPanel for unfinished tiles, then the padded image and kPanel more, which runs
+// may read and never use.
 template <class Use, class Done>
 FN void direct(int64_t n, const Shape& g, const float* x, const float* dy, float* work, Use use,
                Done done) {
-  int positions = g.positions(), tiles = (g.k + kA - 1) / kA;
+  int positions = g.positions(), tiles = (g.k + kA - 1) / kA, parts = kPanel / kB;
   int64_t columns = g.columns(), pixels = static_cast<int64_t>(g.h) * g.w * g.c;
   float* rows = work;
-  float* panel = rows + static_cast<int64_t>(positions) * tiles * kA;
-  float* image = panel + static_cast<int64_t>(positions) * kPanel;
+  float* panel = rows + tile_stride(positions) * tiles;
+  Tile* unfinished = reinterpret_cast<Tile*>(panel + kChunk * kPanel);
+  float* image = panel + kChunk * kPanel + static_cast<int64_t>(tiles) * kA * kPanel;
   block::Range range = block::range(n);
   for (int64_t i = range.lo; i < range.hi; i++) {
     pack_rows(positions, g.k, dy + i * positions * g.k, rows);
     pack_image(g, x + i * pixels, image);
     block::sync();
     for (int64_t p = 0; p < panels(columns); p++) {
-      pack_patches(g, image, find_runs(g, p * kPanel), panel);
-      block::sync();
-      int parts = kPanel / kB;
-      LANES(b, tiles * parts) {
-        Tile tile;
-        int part = b % parts, kt = b / parts;
-        multiply(positions, rows + static_cast<int64_t>(kt) * positions * kA, kA, panel + part * kB,
-                 tile);
-        use(i, kt * kA, p * kPanel + part * kB, tile);
+      Runs runs = find_runs(g, p * kPanel);
+      for (int t0 = 0; t0 < positions; t0 += kChunk) {
+        int len = positions - t0 < kChunk ? positions - t0 : kChunk;
+        pack_patches(g, image, runs, t0, len, panel);
+        block::sync();
+        LANES(b, tiles * parts) {
+          Tile tile;
+          int part = b % parts, kt = b / parts;
+          multiply(len, rows + kt * tile_stride(positions) + t0 * kA, kA, panel + part * kB,
+                   t0 ? unfinished + b : nullptr, tile);
+          if (t0 + len < positions)
+            unfinished[b] = tile;
+          else
+            use(i, kt * kA, p * kPanel + part * kB, tile);
+        }
+        block::sync();
       }
-      block::sync();
     }
     done(i);
   }
@@ -199,7 +213,8 @@ FN void ghost(int64_t n, const Shape& g, const float* x, const float* dy, float*
       if (b + kB > a) {
         Tile tile;
         multiply(g.c, xp + (a / kPanel) * static_cast<int64_t>(g.c) * kPanel + a % kPanel, kPanel,
-                 xp + (b / kPanel) * static_cast<int64_t>(g.c) * kPanel + b % kPanel, tile);
+                 xp + (b / kPanel) * static_cast<int64_t>(g.c) * kPanel + b % kPanel, nullptr,
+                 tile);
         for (int r = 0; r < kA; r++)
           for (int c = 0; c < kB; c++) pixels[(a + r) * padded + b + c] = tile.v[r][c];
       }
@@ -234,7 +249,8 @@ FN void ghost(int64_t n, const Shape& g, const float* x, const float* dy, float*
       if (b + kB > a) {
         Tile tile;
         multiply(g.k, dp + (a / kPanel) * static_cast<int64_t>(g.k) * kPanel + a % kPanel, kPanel,
-                 dp + (b / kPanel) * static_cast<int64_t>(g.k) * kPanel + b % kPanel, tile);
+                 dp + (b / kPanel) * static_cast<int64_t>(g.k) * kPanel + b % kPanel, nullptr,
+                 tile);
         for (int r = 0; r < kA; r++)
           for (int c = 0; c < kB; c++) part[c] += tile.v[r][c] * patches[(a + r) * padded + b + c];
       }

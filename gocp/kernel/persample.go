@@ -5,18 +5,21 @@ import "github.com/gocp/gocp/gocp/device"
 // persampleBlocks bounds the blocks, and so the scratch, of per-sample kernels.
 const persampleBlocks = 16
 
-// Tile and panel of kernels/persample.cu; the device's smaller tiles fit the same scratch.
+// Tile, panel and chunk of kernels/persample.cu; the device's smaller tiles fit the same scratch.
 const (
 	tileRows  = 8
 	panelSize = 32
+	chunkSize = 256
 )
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
 // directFloats and ghostFloats are the scratch of one block in the two forms of kernels/persample.cu.
 func (g Conv) directFloats() int {
-	t := g.OutH() * g.OutW()
-	return roundUp(t*roundUp(g.K, tileRows)+t*panelSize+(g.H+2*g.Pad)*(g.W+2*g.Pad)*g.C+panelSize, 64)
+	rows := (g.OutH()*g.OutW() + 4) * roundUp(g.K, tileRows)
+	panel := (chunkSize + roundUp(g.K, tileRows)) * panelSize
+	image := (g.H+2*g.Pad)*(g.W+2*g.Pad)*g.C + panelSize
+	return roundUp(rows+panel+image, 64)
 }
 
 func (g Conv) ghostFloats() int {
