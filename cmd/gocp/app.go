@@ -33,7 +33,16 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		UsageText: "gocp COMMAND [flags]\n\ngocp audit --out runs/first    trains, attacks and measures; writes a report",
 		Version:   version().String(),
 		Commands: []*cli.Command{
+			auditCommand(),
+			trainCommand(),
+			calibrateCommand(),
+			attackCommand(),
+			evaluateCommand(),
+			reportCommand(),
+			benchCommand(),
+			computeCommand(),
 			dataCommand(),
+			benchCommand(),
 			computeCommand(),
 			doctorCommand(),
 			versionCommand(),
@@ -142,6 +151,16 @@ func flagNames(flags []cli.Flag) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// first is the first error among errs: a user mends one thing at a time.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noArgs refuses arguments that a command has no use for.

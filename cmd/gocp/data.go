@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/data/cifar10sample"
+	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -26,6 +29,8 @@ func dataCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			dataListCommand(),
 			dataInfoCommand(),
+			dataFetchCommand(),
+			dataExportCommand(),
 		},
 	}
 }
@@ -138,6 +143,102 @@ func printSplits(w io.Writer, src *data.Source, splits []splitInfo) error {
 		}
 	}
 	return t.Flush()
+}
+
+func dataFetchCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "fetch",
+		Usage:     "download a published data set, verify it, and keep it for later",
+		ArgsUsage: "NAME",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "dir", Usage: "folder for data sets", DefaultText: "$GOCP_DATA, or gocp/data in the user's cache"},
+			quietFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			name, err := oneArg(c, "the name of a data set")
+			if err != nil {
+				return err
+			}
+			r, stop := newReporter(c)
+			files := map[string]*download{}
+			dir, err := data.Fetch(c.Context, name, c.String("dir"), func(file string, done, size int64) {
+				f := files[file]
+				if f == nil {
+					f = &download{task: r.Phase(file, int(size>>10))} // in KiB
+					files[file] = f
+				}
+				f.task.Add(int(done>>10) - f.done)
+				f.done = int(done >> 10)
+			})
+			for _, f := range files {
+				f.task.Done()
+			}
+			stop()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s is in %s\n", name, dir)
+			return err
+		},
+	}
+}
+
+type download struct {
+	task progress.Task
+	done int
+}
+
+func dataExportCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "export",
+		Usage:     "write what a run's victims train on, or a data set, as .npz for other frameworks",
+		ArgsUsage: "RUN|NAME|PATH",
+		Description: "Of a run folder: the victim's training set, the poisons of each condition with the images they\n" +
+			"replace, the calibration set, the test set and the targets, all images 8-bit [N,H,W,C].",
+		Flags: []cli.Flag{
+			outFlag(".npz file to write"),
+			&cli.StringFlag{Name: "data", Usage: "data set of the run, if it has moved since"},
+		},
+		Action: func(c *cli.Context) error {
+			from, err := oneArg(c, "a run folder, the name of a data set or a path")
+			if err != nil {
+				return err
+			}
+			out := c.String("out")
+			if err := first(needFlags(c, "out"), fresh(out)); err != nil {
+				return err
+			}
+			_, name, runErr := experiment.LoadConfig(from)
+			if runErr != nil {
+				// Not a run: a data set, or nothing that is known.
+				src, err := data.Open(from)
+				if err != nil {
+					return err
+				}
+				return data.ExportSource(out, src)
+			}
+			if c.IsSet("data") {
+				name = c.String("data")
+			}
+			d, err := loadData(name)
+			if err != nil {
+				return err
+			}
+			v, err := experiment.Export(from, d)
+			if err != nil {
+				return err
+			}
+			return data.Export(out, v)
+		},
+	}
+}
+
+// fresh refuses to write over a file.
+func fresh(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return usage.Errorf("%s exists already; give another name", path)
+	}
+	return nil
 }
 
 // oneArg is the single argument of a command.

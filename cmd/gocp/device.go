@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -8,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/device"
 )
 
 var devices = []string{"auto", "cpu", "cuda"}
@@ -43,4 +47,16 @@ func useDevice(c *cli.Context) error {
 		return fmt.Errorf("--device: starting %s again: %w", self, err)
 	}
 	return nil
+}
+
+// onDevice opens the device that --device names for the length of f.
+func onDevice(c *cli.Context, f func(ctx context.Context, dev *device.Device) error) error {
+	if err := useDevice(c); err != nil {
+		return err
+	}
+	dev, err := device.Open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c.Context, dev), dev.Close())
 }

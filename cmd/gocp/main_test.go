@@ -93,11 +93,76 @@ func TestBadCommandLines(t *testing.T) {
 	}{
 		{"unknown command", []string{"audti"}, `there is no command "audti"; known: `},
 		{"unknown flag", []string{"version", "--jsno"}, `there is no flag "--jsno"; known: --json`},
+		{"unknown subcommand", []string{"data", "frobnicate"}, `there is no command "frobnicate"; known: `},
+		{"unknown flag of a command with many", []string{"audit", "--gaol", "add"}, `there is no flag "--gaol"; known: --add-count, `},
+		{"flag without its value", []string{"audit", "--out"}, `the flag --out needs a value`},
+		{"no number", []string{"audit", "--steps", "many"}, `invalid value "many" for flag -steps`},
+		{"audit without a folder", []string{"audit"}, `needs a folder to write`},
+		{"unknown goal", []string{"audit", "--out", "x", "--goal", "chaos"}, `(known: overconfidence, `},
+		{"unknown score", []string{"audit", "--out", "x", "--score", "best"}, `best`},
+		{"unknown precision", []string{"audit", "--out", "x", "--precision", "f16"}, `(known: f32, bf16)`},
+		{"unknown bases", []string{"audit", "--out", "x", "--bases", "best"}, `(known: nearest, random, gradnorm)`},
+		{"unknown condition", []string{"audit", "--out", "x", "--conditions", "attack,luck"}, `unknown condition "luck"`},
+		{"unknown data", []string{"audit", "--out", "x", "--data", "imagenot"}, `is neither a known data set nor a file or folder; the known ones are cifar10-sample`},
+		{"unknown device", []string{"audit", "--out", "x", "--device", "tpu"}, `there is no device "tpu"; known: auto, cpu, cuda`},
+		{"no steps", []string{"audit", "--out", "x", "--steps", "0"}, `--steps is 0; it must be at least 1`},
+		{"budget above 1", []string{"audit", "--out", "x", "--budget", "2"}, `budget "2"`},
+		{"budget of no image", []string{"audit", "--out", "x", "--budget", "0.00001"}, `is less than one image`},
+		{"labels that are no list", []string{"audit", "--out", "x", "--goal", "add", "--labels", "cat"}, `--labels: "cat" is no list`},
+		{"label out of range", []string{"audit", "--out", "x", "--goal", "add", "--labels", "10"}, `label 10 is out of range`},
+		{"too few to calibrate on", []string{"audit", "--out", "x", "--cal-size", "20", "--miscoverage", "0.01"}, `are too few for miscoverage 0.01`},
+		{"miscoverage that is none", []string{"audit", "--out", "x", "--miscoverage", "1.5"}, `1.5`},
+		{"more images than there are", []string{"audit", "--out", "x", "--train-size", "50000"}, `the training part has 12000 images`},
+		{"resume of nothing", []string{"audit", "--out", "x", "--resume"}, `x is not a run folder`},
+		{"configuration that is not there", []string{"audit", "--out", "x", "--config", "none.json"}, `none.json`},
+		{"report of nothing", []string{"report", "x"}, `x holds no finished run`},
+		{"report of two", []string{"report", "x", "y"}, `takes one argument, but got "y" too`},
+		{"report without a folder", []string{"report"}, `gocp report needs the folder of a finished run`},
+		{"range that is none", []string{"train", "--out", "x", "--take", "9:3"}, `--take: "9:3" is no range`},
+		{"range past the end", []string{"train", "--out", "x", "--take", "0:99999"}, `it has 12000`},
+		{"unknown split", []string{"train", "--out", "x", "--split", "validation"}, `no split is called "validation"; there is train and test`},
+		{"threads that are none", []string{"train", "--out", "x", "--threads", "0"}, `--threads is 0; it must be at least 1`},
+		{"model that is not there", []string{"calibrate", "--model", "none.safetensors", "--out", "x"}, `none.safetensors`},
+		{"attack without a surrogate", []string{"attack", "--out", "x", "--target", "1", "--calibration", ":500"}, `needs --surrogate`},
+		{"set that cannot be fetched", []string{"data", "fetch", "imagenet"}, `what can be fetched is cifar10`},
+		{"export of nothing", []string{"data", "export", "nothing", "--out", "x"}, `"nothing" is neither a known data set nor a file or folder`},
+		{"compute without a model", []string{"compute", "logits"}, `--model`},
 		{"argument too many", []string{"version", "please"}, `takes no argument, but got "please"`},
 		{"flag that is no truth value", []string{"version", "--json=perhaps"}, `invalid boolean value "perhaps"`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { refuses(t, t.TempDir(), c.want, c.args...) })
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "unknown.json", []byte(`{"seeds": 1}`))
+	write(t, dir, "broken.json", []byte(`{"seed": `))
+	write(t, dir, "two.json", []byte(`{} {}`))
+	write(t, dir, "wrong.json", []byte(`{"steps": "many", "repeats": "x"}`))
+	write(t, dir, "photos/train/cat/1.jpg", []byte("\xff\xd8\xff\xe0 and no more"))
+	write(t, dir, "photos/train/dog/1.jpg", []byte("\xff\xd8\xff\xe0 and no more"))
+	write(t, dir, "cut.npz", []byte("PK\x03\x04"))
+	write(t, dir, "cut.tar.gz", []byte("\x1f\x8b\x08"))
+	write(t, dir, "notes.txt", []byte("not a data set"))
+	write(t, dir, "run/result.json", []byte(`{"schema": 1}`))
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"unknown field", []string{"audit", "--out", "x", "--config", "unknown.json"}, `unknown.json: json: unknown field "seeds"`},
+		{"broken configuration", []string{"audit", "--out", "x", "--config", "broken.json"}, `broken.json`},
+		{"two configurations", []string{"audit", "--out", "x", "--config", "two.json"}, `something follows the configuration`},
+		{"wrong type", []string{"audit", "--out", "x", "--config", "wrong.json"}, `wrong.json`},
+		{"corrupt JPEG", []string{"data", "info", "photos"}, `1.jpg`},
+		{"truncated npz", []string{"data", "info", "cut.npz"}, `cut.npz`},
+		{"truncated tar", []string{"data", "info", "cut.tar.gz"}, `cut.tar.gz`},
+		{"no data set", []string{"data", "info", "notes.txt"}, `unknown format`},
+		{"broken result", []string{"report", "run"}, `run: result.json`},
+	} {
+		t.Run(c.name, func(t *testing.T) { refuses(t, dir, c.want, c.args...) })
 	}
 }
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+func attackCommand() *cli.Command {
+	options := slices.Concat(sharedOptions(), goalOptions(), scoreOptions(), craftOptions())
+	return &cli.Command{
+		Name:  "attack",
+		Usage: "craft poisons on models of one's own, for chosen targets",
+		Description: "gocp attack --surrogate a.safetensors --take :4500 --calibration 4500:5000 --target 17 --out poisons\n" +
+			"takes images 0 to 4499 of the shuffled training split as what poisons are made from and the next 500\n" +
+			"to calibrate on; targets are images of the test split.",
+		Flags: append([]cli.Flag{
+			outFlag("folder to write: manifest, 8-bit images before and after, δ"),
+			&cli.StringSliceFlag{Name: "surrogate", Usage: "model file; give several for an ensemble"},
+			&cli.StringFlag{Name: "target", Usage: "images of the test split whose sets are to change, such as 3,17"},
+			dataFlag(), takeFlag("take", "training images that poisons are made from", ":"),
+			takeFlag("calibration", "training images to calibrate on", ""), shuffleFlag(),
+			threadsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+		}, flagsOf(options)...),
+		Action: func(c *cli.Context) error {
+			if err := first(noArgs(c), needFlags(c, "out", "target", "calibration")); err != nil {
+				return err
+			}
+			if len(c.StringSlice("surrogate")) == 0 {
+				return usage.Errorf("%s needs --surrogate", c.Command.HelpName)
+			}
+			job := experiment.AttackJob{Surrogates: c.StringSlice("surrogate"), Out: c.String("out")}
+			var err error
+			if job.Pool, err = pick(c, "take", "train"); err != nil {
+				return err
+			}
+			if job.Calibration, err = pick(c, "calibration", "train"); err != nil {
+				return err
+			}
+			if job.Targets, err = parseInts(c.String("target")); err != nil {
+				return usage.Errorf("--target: %w", err)
+			}
+			if job.Threads, err = threads(c); err != nil {
+				return err
+			}
+			var cfg experiment.Config
+			if err := apply(c, options, &cfg); err != nil {
+				return err
+			}
+			job.Goal, job.Score, job.Miscoverage, job.Budget = cfg.Goal, cfg.Score, cfg.Miscoverage, cfg.Budget
+			job.Craft, job.Precision, job.Seed = cfg.Craft, cfg.Precision, cfg.Seed
+			var b *attack.Bundle
+			err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
+				r, stop := newReporter(c)
+				defer stop()
+				b, err = experiment.AttackModels(ctx, dev, job, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			largest, mean := b.Spread()
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, map[string]any{"folder": job.Out, "poisons": b.Before.Len(), "max_abs_255": largest,
+					"mean_abs_255": mean, "sha256": b.Hash(), "targets": b.Targets, "crafting": b.Report})
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s: %d poisons, pixels moved by at most %d/255, %.1f/255 on average\n", job.Out, b.Before.Len(), largest, mean)
+			return err
+		},
+	}
+}

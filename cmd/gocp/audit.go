@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/report"
+	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// reportFile is the report's name inside a run folder.
+const reportFile = "report.html"
+
+// The options of an audit in groups: its parts take some of them each.
+
+type auditOption = option[experiment.Config]
+
+var defaults = experiment.Config{}.WithDefaults()
+
+func goalOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		text("goal", "what the adversary wants: "+strings.Join(attack.GoalNames(), ", "), &d, func(c *C) *string { return &c.Goal.Name }),
+		integers("labels", "goals add and remove: the labels, such as 3,5", func(c *C) *[]int { return &c.Goal.Labels }),
+		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }),
+		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }),
+		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
+		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }),
+	}
+}
+
+func scoreOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		text("score", "non-conformity score: "+strings.Join(conformal.Names(), ", "), &d, func(c *C) *string { return &c.Score.Name }),
+		text("u", "the u of randomised scores: one, sample, label", &d, func(c *C) *string { return (*string)(&c.Score.U) }),
+		number("raps-lambda", "weight of RAPS's rank penalty", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }),
+		count("raps-kreg", "rank up to which RAPS does not penalise", 0, &d, func(c *C) *int { return &c.Score.KReg }),
+		truth("nonempty", "give empty sets the top label", func(c *C) *bool { return &c.Score.Nonempty }),
+		text("miscoverage", "ε: sets miss the true label this often", &d, func(c *C) *string { return &c.Miscoverage }),
+	}
+}
+
+func craftOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
+		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }),
+		text("bases", "which images become poisons: nearest, random, gradnorm", &d, func(c *C) *string { return &c.Craft.Bases }),
+		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
+		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
+		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
+		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }),
+		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }),
+		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }),
+		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }),
+		number("margin", "margin of the hinges", -1, &d, func(c *C) *float64 { return &c.Craft.Margin }),
+		count("window", "pairwise loss: calibration scores next to the rank; 0: all", 0, &d, func(c *C) *int { return &c.Craft.Window }),
+		number("bandwidth", "soft quantile: bandwidth, as a share of the ranks", 0, &C{Craft: attack.Config{Bandwidth: 0.01}}, func(c *C) *float64 { return &c.Craft.Bandwidth }),
+		truth("plain", "minimise the loss itself and not its worst case in a ball of parameters", func(c *C) *bool { return &c.Craft.Plain }),
+		number("sam-rho", "radius of that ball", 0, &d, func(c *C) *float64 { return &c.Craft.SAMRho }),
+		number("sam-p", "norm of that ball, above 1; +Inf too", 0, &d, func(c *C) *float64 { return (*float64)(&c.Craft.SAMP) }),
+		count("sam-steps", "ascent steps in that ball", 1, &d, func(c *C) *int { return &c.Craft.SAMSteps }),
+	}
+}
+
+func sizeOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		count("repeats", "groups of targets, each with its own poisons", 1, &d, func(c *C) *int { return &c.Repeats }),
+		count("targets", "targets of a group", 1, &d, func(c *C) *int { return &c.Targets }),
+		count("victims", "victims of a group, under each condition", 1, &d, func(c *C) *int { return &c.Victims }),
+		{
+			flag: &cli.StringFlag{Name: "conditions", Usage: "what is compared", DefaultText: joinConditions(d.Conditions)},
+			set: func(c *cli.Context, cfg *C) error {
+				cfg.Conditions = nil
+				for _, w := range strings.Split(c.String("conditions"), ",") {
+					cfg.Conditions = append(cfg.Conditions, result.Condition(strings.TrimSpace(w)))
+				}
+				return nil
+			},
+		},
+		count("surrogates", "models of the adversary", 1, &d, func(c *C) *int { return &c.Surrogates }),
+		count("attackers", "surrogates that poisons are crafted on", 1, &d, func(c *C) *int { return &c.Attackers }),
+		count("references", "benign models that measure the sets before", 1, &d, func(c *C) *int { return &c.References }),
+		count("controls", "benign models that show the churn of retraining", 1, &d, func(c *C) *int { return &c.Controls }),
+		truth("white-box", "the adversary sees the victim's own data", func(c *C) *bool { return &c.WhiteBox }),
+		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
+		count("cal-size", "images a victim calibrates on", 1, &d, func(c *C) *int { return &c.CalSize }),
+		count("candidates", "test images that targets are chosen from; 0: a quarter", 0, &d, func(c *C) *int { return &c.Candidates }),
+	}
+}
+
+func modelOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		text("arch", "network: convnet", &d, func(c *C) *string { return &c.Victim.Arch }),
+		count("width", "channels of its first layer", 1, &d, func(c *C) *int { return &c.Victim.Width }),
+		text("stem", "its first layer: stride, pool", &d, func(c *C) *string { return &c.Victim.Stem }),
+		truth("batchnorm", "with batch normalisation", func(c *C) *bool { return &c.Victim.BatchNorm }),
+		count("epochs", "training epochs", 1, &d, func(c *C) *int { return &c.VictimTrain.Epochs }),
+		count("batch", "training batch", 1, &d, func(c *C) *int { return &c.VictimTrain.Batch }),
+		number("lr", "learning rate", 0, &d, func(c *C) *float64 { return &c.VictimTrain.LR }),
+		number("momentum", "momentum", -1, &d, func(c *C) *float64 { return &c.VictimTrain.Momentum }),
+		number("weight-decay", "weight decay", -1, &d, func(c *C) *float64 { return &c.VictimTrain.WeightDecay }),
+	}
+}
+
+func sharedOptions() []auditOption {
+	type C = experiment.Config
+	d := defaults
+	return []auditOption{
+		seed("seed of everything that is drawn", func(c *C) *uint64 { return &c.Seed }),
+		{
+			flag: &cli.IntFlag{Name: "shift", Usage: "training and crafting shift images by at most this many pixels"},
+			set: func(c *cli.Context, cfg *C) error {
+				// Crafting with another augmentation than the victim's is a known way to fail.
+				v := c.Int("shift")
+				cfg.VictimTrain.Shift, cfg.Craft.Shift = v, v
+				return nil
+			},
+		},
+		{
+			flag: &cli.BoolFlag{Name: "flip", Usage: "training and crafting mirror images"},
+			set: func(c *cli.Context, cfg *C) error {
+				v := c.Bool("flip")
+				cfg.VictimTrain.Flip, cfg.Craft.Flip = v, v
+				return nil
+			},
+		},
+		text("precision", "of convolutions: f32, bf16", &d, func(c *C) *string { return &c.Precision }),
+	}
+}
+
+func auditOptions() []auditOption {
+	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(), craftOptions(), sizeOptions(), modelOptions())
+}
+
+func joinConditions(conditions []result.Condition) string {
+	words := make([]string, len(conditions))
+	for i, c := range conditions {
+		words[i] = string(c)
+	}
+	return strings.Join(words, ",")
+}
+
+// quick is a run that shows that everything works, in a minute or two.
+func quick(c *experiment.Config) {
+	c.Repeats, c.Victims, c.GaussVictims = 3, 1, 1
+	c.Surrogates, c.Attackers, c.References, c.Controls = 2, 1, 2, 1
+	c.TrainSize, c.CalSize = 2000, 300
+	c.VictimTrain.Epochs = 8
+	c.Craft.Steps = 15
+}
+
+func auditCommand() *cli.Command {
+	options := auditOptions()
+	return &cli.Command{
+		Name:  "audit",
+		Usage: "train, attack and measure; write a folder with a report",
+		Description: "Without flags it is the demo: an adversary who sees none of the victim's data poisons 4 % of a\n" +
+			"training set of real images to make the prediction sets of chosen targets overconfident.\n" +
+			"An interrupted run goes on with --resume and ends with the same bytes.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on with the run that the folder holds"},
+			dataFlag(),
+			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
+			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
+			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
+			deviceFlag(), jsonFlag(), quietFlag(),
+		}, flagsOf(options)...),
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return audit(c, options)
+		},
+	}
+}
+
+func audit(c *cli.Context, options []option[experiment.Config]) error {
+	dir := c.String("out")
+	if dir == "" {
+		return usage.Errorf("gocp audit needs a folder to write: --out runs/first")
+	}
+	cfg, name, err := auditConfig(c, options, dir)
+	if err != nil {
+		return err
+	}
+	d, err := loadData(name)
+	if err != nil {
+		return err
+	}
+	var res *result.Result
+	err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
+		r, stop := newReporter(c)
+		defer stop()
+		res, err = experiment.Audit(ctx, dev, cfg, d, experiment.Options{
+			Dir: dir, Resume: c.Bool("resume"), Progress: r, Version: version().Gocp,
+		})
+		return err
+	})
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: gocp audit --resume --out %s goes on where this stopped", context.Canceled, dir)
+	}
+	if err != nil {
+		return err
+	}
+	if err := writeReport(dir, res); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, res)
+	}
+	if err := report.Text(c.App.Writer, res); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "\nReport: %s\n", filepath.Join(dir, reportFile))
+	return err
+}
+
+// auditConfig is the configuration from, in this order, the run that is resumed, a file, --quick
+// and the flags, and the name of the data set.
+func auditConfig(c *cli.Context, options []option[experiment.Config], dir string) (cfg experiment.Config, name string, err error) {
+	name = c.String("data")
+	if c.Bool("resume") {
+		old, oldName, err := experiment.LoadConfig(dir)
+		if err != nil {
+			return cfg, "", err
+		}
+		cfg = old
+		if !c.IsSet("data") {
+			name = oldName
+		}
+	}
+	if path := c.String("config"); path != "" {
+		if cfg, err = readConfig(path); err != nil {
+			return cfg, "", err
+		}
+	}
+	if c.Bool("quick") {
+		quick(&cfg)
+	}
+	if err := apply(c, options, &cfg); err != nil {
+		return cfg, "", err
+	}
+	if cfg.Workers = c.Int("workers"); cfg.Workers < 0 {
+		return cfg, "", usage.Errorf("--workers is %d; it must be at least 1", cfg.Workers)
+	}
+	return cfg, name, nil
+}
+
+// writeReport writes report.html into the run folder.
+func writeReport(dir string, res *result.Result) error {
+	return atomicfile.Write(filepath.Join(dir, reportFile), func(w io.Writer) error {
+		return report.Write(w, res, os.DirFS(dir))
+	})
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/experiment"
+)
+
+func calibrateCommand() *cli.Command {
+	options := scoreOptions()
+	return &cli.Command{
+		Name:  "calibrate",
+		Usage: "find a model's threshold on images it was not trained on",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "model file"},
+			outFlag("calibration file to write (JSON)"),
+			dataFlag(), splitFlag("train"), takeFlag("take", "images to calibrate on", ":"), shuffleFlag(), seedFlag(),
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of convolutions: f32, bf16"},
+			threadsFlag(), deviceFlag(), jsonFlag(),
+		}, flagsOf(options)...),
+		Action: func(c *cli.Context) error {
+			if err := first(noArgs(c), needFlags(c, "model", "out")); err != nil {
+				return err
+			}
+			images, err := pick(c, "take", c.String("split"))
+			if err != nil {
+				return err
+			}
+			var cfg experiment.Config
+			if err := apply(c, options, &cfg); err != nil {
+				return err
+			}
+			job := experiment.CalibrateJob{Model: c.String("model"), Images: images, Score: cfg.Score, Miscoverage: cfg.Miscoverage,
+				Precision: c.String("precision"), Seed: c.Uint64("seed"), Out: c.String("out")}
+			if job.Threads, err = threads(c); err != nil {
+				return err
+			}
+			var cal *experiment.Calibration
+			err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
+				cal, err = experiment.CalibrateModel(ctx, dev, job)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, cal)
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s: %s, miscoverage %s: τ = %.6g, the score of rank %d among %d; accuracy on these images %.3f\n",
+				job.Out, cal.Score, cal.Miscoverage, cal.Threshold.Tau, cal.Threshold.Rank, cal.Threshold.N, cal.Accuracy)
+			return err
+		},
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// An option is a flag that sets one field of a configuration T. A flag that is not given leaves
+// the field alone, so that the library's defaults, or a configuration file, stand.
+type option[T any] struct {
+	flag cli.Flag
+	set  func(c *cli.Context, cfg *T) error
+}
+
+// flagsOf are the flags of a table of options.
+func flagsOf[T any](options []option[T]) []cli.Flag {
+	var flags []cli.Flag
+	for _, o := range options {
+		flags = append(flags, o.flag)
+	}
+	return flags
+}
+
+// apply puts the flags that were given into cfg.
+func apply[T any](c *cli.Context, options []option[T], cfg *T) error {
+	for _, o := range options {
+		if !c.IsSet(o.flag.Names()[0]) {
+			continue
+		}
+		if err := o.set(c, cfg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anySet tells whether one of the options was given, and which.
+func anySet[T any](c *cli.Context, options []option[T]) (string, bool) {
+	for _, o := range options {
+		if name := o.flag.Names()[0]; c.IsSet(name) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+func text[T any](name, help string, defaults *T, field func(*T) *string) option[T] {
+	return option[T]{
+		flag: &cli.StringFlag{Name: name, Usage: help, DefaultText: *field(defaults)},
+		set: func(c *cli.Context, cfg *T) error {
+			v := c.String(name)
+			if v == "" {
+				return usage.Errorf("the flag --%s needs a value", name)
+			}
+			*field(cfg) = v
+			return nil
+		},
+	}
+}
+
+func count[T any](name, help string, least int, defaults *T, field func(*T) *int) option[T] {
+	return option[T]{
+		flag: &cli.IntFlag{Name: name, Usage: help, DefaultText: strconv.Itoa(*field(defaults))},
+		set: func(c *cli.Context, cfg *T) error {
+			v := c.Int(name)
+			if v < least {
+				return usage.Errorf("--%s is %d; it must be at least %d", name, v, least)
+			}
+			*field(cfg) = v
+			return nil
+		},
+	}
+}
+
+// number is a flag for a float. In the configurations zero stands for the default; where zero is a
+// value of its own, none is what the configuration calls it.
+func number[T any](name, help string, none float64, defaults *T, field func(*T) *float64) option[T] {
+	return option[T]{
+		flag: &cli.Float64Flag{Name: name, Usage: help, DefaultText: strconv.FormatFloat(math.Max(*field(defaults), 0), 'g', -1, 64)},
+		set: func(c *cli.Context, cfg *T) error {
+			v := c.Float64(name)
+			switch {
+			case math.IsNaN(v) || v < 0 || v == 0 && none == 0:
+				return usage.Errorf("--%s is %g; it must be above 0", name, v)
+			case v == 0:
+				v = none
+			}
+			*field(cfg) = v
+			return nil
+		},
+	}
+}
+
+func truth[T any](name, help string, field func(*T) *bool) option[T] {
+	return option[T]{
+		flag: &cli.BoolFlag{Name: name, Usage: help},
+		set: func(c *cli.Context, cfg *T) error {
+			*field(cfg) = c.Bool(name)
+			return nil
+		},
+	}
+}
+
+func seed[T any](help string, field func(*T) *uint64) option[T] {
+	return option[T]{
+		flag: &cli.Uint64Flag{Name: "seed", Usage: help},
+		set: func(c *cli.Context, cfg *T) error {
+			*field(cfg) = c.Uint64("seed")
+			return nil
+		},
+	}
+}
+
+// integers is a flag for a list such as 3,5,8.
+func integers[T any](name, help string, field func(*T) *[]int) option[T] {
+	return option[T]{
+		flag: &cli.StringFlag{Name: name, Usage: help},
+		set: func(c *cli.Context, cfg *T) error {
+			list, err := parseInts(c.String(name))
+			if err != nil {
+				return usage.Errorf("--%s: %w", name, err)
+			}
+			*field(cfg) = list
+			return nil
+		},
+	}
+}
+
+func parseInts(s string) ([]int, error) {
+	var out []int
+	for _, word := range strings.Split(s, ",") {
+		v, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no list of whole numbers such as 3,5,8", s)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}

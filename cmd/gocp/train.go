@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/experiment"
+)
+
+func trainCommand() *cli.Command {
+	options := slices.Concat(sharedOptions(), modelOptions())
+	return &cli.Command{
+		Name:  "train",
+		Usage: "train a model, with poisons among its images if asked",
+		Description: "gocp train --take :4500 --out m.safetensors trains on 4500 images of the training split. With\n" +
+			"--poisons each poison takes the place of the image it was made from, or of another of its class.",
+		Flags: append([]cli.Flag{
+			outFlag("model file to write (safetensors)"),
+			dataFlag(), splitFlag("train"), takeFlag("take", "images to train on", ":"), shuffleFlag(),
+			&cli.StringFlag{Name: "poisons", Usage: "folder of poisons, as gocp attack and gocp audit write them"},
+			threadsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+		}, flagsOf(options)...),
+		Action: func(c *cli.Context) error {
+			if err := first(noArgs(c), needFlags(c, "out")); err != nil {
+				return err
+			}
+			images, err := pick(c, "take", c.String("split"))
+			if err != nil {
+				return err
+			}
+			var cfg experiment.Config
+			if err := apply(c, options, &cfg); err != nil {
+				return err
+			}
+			job := experiment.TrainJob{Images: images, Poisons: c.String("poisons"), Model: cfg.Victim, Train: cfg.VictimTrain,
+				Precision: cfg.Precision, Seed: cfg.Seed, Out: c.String("out")}
+			if job.Threads, err = threads(c); err != nil {
+				return err
+			}
+			var t *experiment.Trained
+			err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
+				r, stop := newReporter(c)
+				defer stop()
+				t, err = experiment.TrainModel(ctx, dev, job, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, t)
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s: trained on %d images, %d of them poisons; accuracy on them %.3f\n", t.File, t.Images, t.Poisoned, t.Accuracy)
+			return err
+		},
+	}
+}
