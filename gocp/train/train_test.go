@@ -1,0 +1,213 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// blobs is a set that a network can learn: class k is bright in column k.
+func blobs(n, classes int) Set {
+	set := Set{Images: make([]uint8, n*8*8), Labels: make([]int32, n)}
+	r := rng.New(9, 0)
+	for i := 0; i < n; i++ {
+		k := i % classes
+		set.Labels[i] = int32(k)
+		for p := 0; p < 64; p++ {
+			v := r.Intn(100)
+			if p%8 == k {
+				v += 120
+			}
+			set.Images[i*64+p] = uint8(v)
+		}
+	}
+	return set
+}
+
+func spec(bn bool) nn.Spec {
+	return nn.Spec{Arch: "convnet", Width: 4, Classes: 4, C: 1, H: 8, W: 8, BatchNorm: bn, Stem: nn.StemPool, Mean: []float64{.4}, Std: []float64{.25}}
+}
+
+func on(t *testing.T, width int, f func(s *device.Stream) error) {
+	t.Helper()
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Do(context.Background(), width, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fit(s *device.Stream, bn bool, cfg Config, o Options) (*nn.Model, error) {
+	m, err := nn.New(spec(bn), 1)
+	if err != nil {
+		return nil, err
+	}
+	return m, Run(s, m, blobs(150, 4), cfg, o)
+}
+
+func TestLearns(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		bn   bool
+		cfg  Config
+	}{
+		{"plain", false, Config{Epochs: 80, Batch: 32}},
+		{"batch norm", true, Config{Epochs: 12, Batch: 32}},
+		{"shifted and flipped", true, Config{Epochs: 20, Batch: 32, Shift: 1}},
+		{"bf16", false, Config{Epochs: 80, Batch: 32, Precision: kernel.BF16}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			on(t, 1, func(s *device.Stream) error {
+				var losses []float64
+				m, err := fit(s, c.bn, c.cfg, Options{Progress: func(_ int, l float64) { losses = append(losses, l) }})
+				if err != nil {
+					return err
+				}
+				if len(losses) != c.cfg.Epochs || losses[len(losses)-1] > 0.5*losses[0] {
+					t.Errorf("losses %.3f", losses)
+				}
+				test := blobs(40, 4)
+				out, err := Predict(s, m, test.Images, c.cfg.Precision)
+				if err != nil {
+					return err
+				}
+				right := 0
+				for i, y := range test.Labels {
+					best := 0
+					for k := 1; k < 4; k++ {
+						if out.Logits[i*4+k] > out.Logits[i*4+best] {
+							best = k
+						}
+					}
+					if best == int(y) {
+						right++
+					}
+				}
+				if right < 34 {
+					t.Errorf("%d of 40 right", right)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// The same run gives the same bits, and so does one that was interrupted after its third epoch.
+func TestSameBits(t *testing.T) {
+	for _, bn := range []bool{false, true} {
+		cfg := Config{Epochs: 5, Batch: 32, Shift: 2, Flip: true, Seed: 4}
+		var whole, again, resumed *nn.Model
+		on(t, 1, func(s *device.Stream) (err error) {
+			var at *nn.Model
+			var state State
+			if whole, err = fit(s, bn, cfg, Options{}); err != nil {
+				return err
+			}
+			if again, err = fit(s, bn, cfg, Options{Checkpoint: func(m *nn.Model, st State) error {
+				if st.Epoch == 3 {
+					at, state = m, st
+				}
+				return nil
+			}}); err != nil {
+				return err
+			}
+			resumed = at
+			return Run(s, resumed, blobs(150, 4), cfg, Options{Resume: &state})
+		})
+		if !reflect.DeepEqual(whole.Theta, again.Theta) || !reflect.DeepEqual(whole.Running, again.Running) {
+			t.Errorf("batch norm %v: two runs differ", bn)
+		}
+		if !reflect.DeepEqual(whole.Theta, resumed.Theta) || !reflect.DeepEqual(whole.Running, resumed.Running) {
+			t.Errorf("batch norm %v: a resumed run differs", bn)
+		}
+	}
+}
+
+// One step without momentum is θ − lr·(∇ + wd·θ), by central differences of the loss.
+func TestFirstStepDescends(t *testing.T) {
+	on(t, 1, func(s *device.Stream) error {
+		zero := 0.0
+		var before, after float64
+		cfg := Config{Epochs: 2, Batch: 150, LR: 0.05, Momentum: &zero, WeightDecay: &zero}
+		_, err := fit(s, false, cfg, Options{Progress: func(e int, l float64) {
+			if e == 1 {
+				before = l
+			} else {
+				after = l
+			}
+		}})
+		if err == nil && !(after < before) {
+			t.Errorf("loss %v, then %v", before, after)
+		}
+		return err
+	})
+}
+
+func TestBadConfigs(t *testing.T) {
+	nan := math.NaN()
+	for want, cfg := range map[string]Config{
+		"epochs":        {Epochs: -1},
+		"batch":         {Batch: -2},
+		"learning rate": {LR: nan},
+		"momentum":      {Momentum: &nan},
+		"weight decay":  {WeightDecay: &nan},
+		"shift":         {Shift: -1},
+	} {
+		if err := cfg.Validate(); !usage.Is(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: got %v; want a usage error about %q", cfg, err, want)
+		}
+	}
+}
+
+func TestBadSets(t *testing.T) {
+	on(t, 1, func(s *device.Stream) error {
+		m, err := nn.New(spec(false), 1)
+		if err != nil {
+			return err
+		}
+		bad := blobs(8, 4)
+		bad.Labels[3] = 4
+		for want, set := range map[string]Set{
+			"empty":      {},
+			"bytes":      {Images: make([]uint8, 63), Labels: make([]int32, 1)},
+			"label 4 of": bad,
+		} {
+			if err := Run(s, m, set, Config{}, Options{}); !usage.Is(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v; want a usage error with %q", err, want)
+			}
+		}
+		return nil
+	})
+}
+
+func TestCancelled(t *testing.T) {
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	err = d.Do(ctx, 1, func(s *device.Stream) error {
+		_, err := fit(s, false, Config{Epochs: 50, Batch: 32}, Options{Progress: func(e int, _ float64) {
+			if e == 2 {
+				cancel()
+			}
+		}})
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
