@@ -39,7 +39,7 @@ const Build& build() {
 }  // namespace
 
 bool winograd_fits(const ConvShape& g) {
-  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % 16 == 0 && g.k % 32 == 0 &&
+  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % 32 == 0 && g.k % 32 == 0 &&
          build().forward != nullptr;
 }
 

@@ -14,8 +14,8 @@
 
 namespace gocp {
 
-// Whether the shape and this CPU suit it: 3×3, stride 1, input channels in multiples of 16 and
-// output channels in multiples of 32, AVX2.
+// Whether it is worth it: 3×3, stride 1, channels in multiples of 32 (with fewer, the tiles' own
+// arithmetic costs what the products save), and a CPU with AVX2.
 bool winograd_fits(const ConvShape& g);
 
 // y (+)= x ∗ w
