@@ -1,0 +1,146 @@
+package bench
+
+import (
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/tensor"
+)
+
+// The three products of a convolution.
+const (
+	forward = iota
+	backwardData
+	backwardWeight
+)
+
+// A product is one launch of a convolution: which of the three, which operands have tangents, and
+// which planes of the result are wanted.
+type product struct {
+	op              int
+	g               kernel.Conv
+	aDual, bDual    bool
+	primal, tangent bool // of the result
+	count           int  // of convolution products in it
+}
+
+func newProduct(op int, g kernel.Conv, aDual, bDual, primal, tangent bool) product {
+	p := product{op: op, g: g, aDual: aDual, bDual: bDual, primal: primal, tangent: tangent}
+	for _, wanted := range []bool{primal, tangent && aDual, tangent && bDual} {
+		if wanted {
+			p.count++
+		}
+	}
+	return p
+}
+
+// An ordinary pass in floats; weights says whether the parameters' gradient is wanted.
+func ordinary(convs []kernel.Conv, weights bool) []product {
+	var ps []product
+	for _, g := range convs {
+		ps = append(ps, newProduct(forward, g, false, false, true, false))
+	}
+	for i := len(convs) - 1; i >= 0; i-- {
+		if weights {
+			ps = append(ps, newProduct(backwardWeight, convs[i], false, false, true, false))
+		}
+		if i > 0 {
+			ps = append(ps, newProduct(backwardData, convs[i], false, false, true, false))
+		}
+	}
+	return ps
+}
+
+func trainProducts(s nn.Spec, precision kernel.Precision) []product {
+	return ordinary(s.Convs(Batch, precision), true)
+}
+
+func normProducts(s nn.Spec, precision kernel.Precision) []product {
+	return ordinary(s.Convs(Batch, precision), false)
+}
+
+// craftProducts is an ordinary pass, then the tangents alone down to the image.
+func craftProducts(s nn.Spec, precision kernel.Precision) []product {
+	convs := s.Convs(Batch, precision)
+	ps := ordinary(convs, true)
+	for i, g := range convs {
+		ps = append(ps, newProduct(forward, g, i > 0, true, false, true))
+	}
+	for i := len(convs) - 1; i >= 0; i-- {
+		ps = append(ps, newProduct(backwardData, convs[i], true, true, false, true))
+	}
+	return ps
+}
+
+// hvpProducts is one pass in dual numbers, without the image's gradient.
+func hvpProducts(s nn.Spec, precision kernel.Precision) []product {
+	convs := s.Convs(Batch, precision)
+	var ps []product
+	for i, g := range convs {
+		ps = append(ps, newProduct(forward, g, i > 0, true, true, true))
+	}
+	for i := len(convs) - 1; i >= 0; i-- {
+		ps = append(ps, newProduct(backwardWeight, convs[i], i > 0, true, true, true))
+		if i > 0 {
+			ps = append(ps, newProduct(backwardData, convs[i], true, true, true, true))
+		}
+	}
+	return ps
+}
+
+// convolve runs the products alone, in order, on operands of their own.
+func convolve(s *device.Stream, products []product, tick func(int)) error {
+	type operands struct{ x, w, y tensor.Tensor }
+	memory := map[kernel.Conv]operands{}
+	filled := func(n int) tensor.Tensor {
+		t := tensor.NewDual(s, n)
+		values := make([]float32, n)
+		rng.FillNormal(seed, rng.Stream("bench operand"), 0.1, values)
+		device.Upload(s, t.P, values)
+		device.Upload(s, t.T, values)
+		return t
+	}
+	largest := [3]int{}
+	for _, p := range products {
+		if _, ok := memory[p.g]; !ok {
+			memory[p.g] = operands{filled(p.g.In()), filled(p.g.Weights()), filled(p.g.Out())}
+		}
+		for i, n := range [3]int{p.g.Out(), p.g.In(), p.g.Weights()} {
+			largest[i] = max(largest[i], n)
+		}
+	}
+	// Results go elsewhere: operands keep ordinary values however often this runs.
+	var result [3]tensor.Tensor
+	for i, n := range largest {
+		result[i] = tensor.NewDual(s, n)
+	}
+	return repeat(s, func() {
+		for _, p := range products {
+			m := memory[p.g]
+			switch p.op {
+			case forward:
+				kernel.ConvForward(s, p.g, planes(m.x, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[0], p.g.Out()))
+			case backwardData:
+				kernel.ConvBackwardData(s, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[1], p.g.In()))
+			default:
+				kernel.ConvBackwardWeight(s, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), p.result(result[2], p.g.Weights()))
+			}
+		}
+	}, tick)
+}
+
+func (p product) result(t tensor.Tensor, n int) tensor.Tensor {
+	return planes(t.Slice(0, n), p.primal, p.tangent)
+}
+
+// planes keeps the planes of t that are asked for.
+func planes(t tensor.Tensor, primal, tangent bool) tensor.Tensor {
+	if !primal {
+		t.P = 0
+	}
+	if !tangent {
+		t.T = 0
+	}
+	return t
+}
