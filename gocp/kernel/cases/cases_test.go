@@ -1,0 +1,84 @@
+package cases_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel/cases"
+)
+
+func open(t testing.TB) *device.Device {
+	t.Helper()
+	d, err := device.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func TestCases(t *testing.T) {
+	d := open(t)
+	for _, c := range cases.All() {
+		t.Run(c.Name+"/"+c.Precision, func(t *testing.T) {
+			for _, sh := range c.Tests {
+				if err := cases.Check(context.Background(), d, c, sh); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+var (
+	kernelLine = regexp.MustCompile(`(?m)^KERNEL (\w+)\(`)
+	glueLine   = regexp.MustCompile(`(?m)^\s*\{"(\w+)", \d+, `)
+)
+
+// Every kernel in the sources has a case, and a case names only kernels that are there.
+func TestEveryKernelHasACase(t *testing.T) {
+	var sources []string
+	find := func(pattern string, line *regexp.Regexp) {
+		files, err := filepath.Glob(filepath.Join("..", "..", "..", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files for %s: %v", pattern, err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range line.FindAllSubmatch(text, -1) {
+				sources = append(sources, string(m[1]))
+			}
+		}
+	}
+	find("kernels/*.cu", kernelLine)
+	find("csrc/onednn/*.cc", glueLine)
+	var covered []string
+	for _, c := range cases.All() {
+		if len(c.Tests) == 0 || len(c.Benches) == 0 {
+			t.Errorf("case %s has no shapes to test or none to time", c.Name)
+		}
+		for _, k := range c.Kernels {
+			if !slices.Contains(sources, k) {
+				t.Errorf("case %s is of %s, which no source defines", c.Name, k)
+			}
+		}
+		covered = append(covered, c.Kernels...)
+	}
+	for _, k := range sources {
+		if !slices.Contains(covered, k) {
+			t.Errorf("kernel %s has no case", k)
+		}
+	}
+}

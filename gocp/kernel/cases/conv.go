@@ -1,0 +1,128 @@
+package cases
+
+import (
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+)
+
+var (
+	convTol = Tol{Rel: 5e-6, Why: "float32 sums of R·S·C (or N·H·W) products, Winograd's transforms among them"}
+	bf16Tol = Tol{Rel: 2e-2, Abs: 1e-3, Why: "inputs rounded to 8 bits: 2⁻⁹ each"}
+)
+
+func convolutions() []Case {
+	axes := []string{"n", "h", "w", "c", "k", "r", "stride", "pad"}
+	tests := []Shape{
+		Dims(1, 1, 1, 1, 1, 1, 1, 0), Dims(5, 1, 1, 13, 7, 1, 1, 0), Dims(2, 5, 7, 3, 4, 3, 1, 1), Dims(3, 8, 8, 16, 32, 3, 1, 1),
+		Dims(2, 9, 8, 3, 5, 5, 2, 2), Dims(1, 6, 6, 17, 19, 3, 1, 1), Dims(4, 7, 7, 32, 16, 3, 1, 1), Dims(0, 4, 4, 3, 4, 3, 1, 1),
+	}
+	benches := []Shape{
+		Dims(128, 32, 32, 3, 64, 3, 1, 1), Dims(128, 16, 16, 64, 128, 3, 1, 1), Dims(128, 8, 8, 128, 256, 3, 1, 1),
+		Dims(128, 14, 14, 32, 64, 3, 1, 1), Dims(128, 32, 32, 3, 16, 5, 2, 2), Dims(128, 1, 1, 4096, 256, 1, 1, 0),
+	}
+	var all []Case
+	for _, precision := range []kernel.Precision{kernel.F32, kernel.BF16} {
+		for _, part := range []struct {
+			name, kernel string
+			build        func(g kernel.Conv, r *Rand) *Problem
+		}{
+			{"ConvForward", "conv_forward", newConvForward},
+			{"ConvBackwardData", "conv_backward_data", newConvBackwardData},
+			{"ConvBackwardWeight", "conv_backward_weight", newConvBackwardWeight},
+		} {
+			all = append(all, Case{
+				Name: part.name, Kernels: []string{part.kernel}, Precision: precision.String(), Axes: axes, Tests: tests, Benches: benches,
+				New: func(sh Shape, r *Rand) *Problem {
+					d := sh.Dims
+					g := kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7], Precision: precision}
+					p := part.build(g, r)
+					p.Replay, p.Bits = true, OnThreads
+					p.Bytes = 4 * float64(g.In()+g.Weights()+g.Out())
+					p.FLOPs = float64(g.FLOPs())
+					return p
+				},
+			})
+		}
+	}
+	return all
+}
+
+func convTolerance(g kernel.Conv) Tol {
+	if g.Precision == kernel.BF16 {
+		return bf16Tol
+	}
+	return convTol
+}
+
+// eachProduct calls f with the places of every product x·w that is summed into y.
+func eachProduct(g kernel.Conv, f func(x, w, y int)) {
+	oh, ow := g.OutH(), g.OutW()
+	for y := range g.Out() {
+		k := y % g.K
+		ox := y / g.K % ow
+		oy := y / g.K / ow % oh
+		n := y / g.K / ow / oh
+		for r := range g.R {
+			for s := range g.S {
+				iy, ix := oy*g.Stride+r-g.Pad, ox*g.Stride+s-g.Pad
+				if iy < 0 || iy >= g.H || ix < 0 || ix >= g.W {
+					continue
+				}
+				for c := range g.C {
+					f(((n*g.H+iy)*g.W+ix)*g.C+c, ((k*g.R+r)*g.S+s)*g.C+c, y)
+				}
+			}
+		}
+	}
+}
+
+func newConvForward(g kernel.Conv, r *Rand) *Problem {
+	p := &Problem{}
+	x, w := p.Diff("x", r.Normal(g.In())), p.Diff("w", r.Normal(g.Weights()))
+	y := p.Out("y", convTolerance(g), g.Out())
+	p.Run = func(s *device.Stream, b *Bound) { kernel.ConvForward(s, g, b.Tensor(x), b.Tensor(w), b.Tensor(y)) }
+	p.Ref = func(v *Values) {
+		a, b, to := v.F(x), v.F(w), v.F(y)
+		eachProduct(g, func(x, w, y int) { to[y] += a[x] * b[w] })
+	}
+	return p
+}
+
+func newConvBackwardData(g kernel.Conv, r *Rand) *Problem {
+	p := &Problem{}
+	dy, w := p.Diff("dy", r.Normal(g.Out())), p.Diff("w", r.Normal(g.Weights()))
+	x := p.Diff("x", r.Normal(g.In())) // dx is the gradient of ⟨dy, x ∗ w⟩; no launch reads x
+	dx := p.Out("dx", convTolerance(g), g.In())
+	p.Run = func(s *device.Stream, b *Bound) {
+		kernel.ConvBackwardData(s, g, b.Tensor(dy), b.Tensor(w), b.Tensor(dx))
+	}
+	p.Ref = func(v *Values) {
+		a, b, to := v.F(dy), v.F(w), v.F(dx)
+		eachProduct(g, func(x, w, y int) { to[x] += a[y] * b[w] })
+	}
+	p.Gradients = []Gradient{{dx, x, func(v *Values) float64 { return trilinear(g, v.F(x), v.F(w), v.F(dy)) }}}
+	return p
+}
+
+func newConvBackwardWeight(g kernel.Conv, r *Rand) *Problem {
+	p := &Problem{}
+	x, dy := p.Diff("x", r.Normal(g.In())), p.Diff("dy", r.Normal(g.Out()))
+	w := p.Diff("w", r.Normal(g.Weights())) // dw is the gradient of ⟨dy, x ∗ w⟩; no launch reads w
+	dw := p.Out("dw", convTolerance(g), g.Weights())
+	p.Run = func(s *device.Stream, b *Bound) {
+		kernel.ConvBackwardWeight(s, g, b.Tensor(x), b.Tensor(dy), b.Tensor(dw))
+	}
+	p.Ref = func(v *Values) {
+		a, b, to := v.F(x), v.F(dy), v.F(dw)
+		eachProduct(g, func(x, w, y int) { to[w] += a[x] * b[y] })
+	}
+	p.Gradients = []Gradient{{dw, w, func(v *Values) float64 { return trilinear(g, v.F(x), v.F(w), v.F(dy)) }}}
+	return p
+}
+
+// trilinear is ⟨dy, x ∗ w⟩.
+func trilinear(g kernel.Conv, x, w, dy []float64) float64 {
+	sum := 0.0
+	eachProduct(g, func(i, j, o int) { sum += x[i] * w[j] * dy[o] })
+	return sum
+}
