@@ -42,8 +42,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			benchCommand(),
 			computeCommand(),
 			dataCommand(),
-			benchCommand(),
-			computeCommand(),
 			doctorCommand(),
 			versionCommand(),
 		},

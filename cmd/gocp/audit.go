@@ -207,6 +207,9 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.WithDefaults().Validate(); err != nil {
+		return err
+	}
 	d, err := loadData(name)
 	if err != nil {
 		return err

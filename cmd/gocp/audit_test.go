@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,7 +36,7 @@ func read(t *testing.T, path ...string) []byte {
 
 func TestAudit(t *testing.T) {
 	dir := workFolder(t)
-	o := succeeds(t, dir, append(tinyAudit, "--out", "run")...)
+	o := succeeds(t, dir, append(slices.Clone(tinyAudit), "--out", "run")...)
 	if !strings.Contains(o.stdout, "Report: run/report.html") || !strings.Contains(o.stderr, "victims: done in") {
 		t.Errorf("stdout:\n%s\nstderr:\n%s", o.stdout, o.stderr)
 	}
@@ -45,7 +46,7 @@ func TestAudit(t *testing.T) {
 	}
 
 	t.Run("again, as JSON, quietly", func(t *testing.T) {
-		o := succeeds(t, dir, append(tinyAudit, "--out", "again", "--json", "--quiet")...)
+		o := succeeds(t, dir, append(slices.Clone(tinyAudit), "--out", "again", "--json", "--quiet")...)
 		if o.stderr != "" {
 			t.Errorf("stderr: %s", o.stderr)
 		}
@@ -80,24 +81,24 @@ func TestAudit(t *testing.T) {
 		refuses(t, dir, "victims.npz exists already", "data", "export", "run", "--out", "victims.npz")
 	})
 	t.Run("folder of another run", func(t *testing.T) {
-		refuses(t, dir, "holds another run", append(tinyAudit, "--out", "run", "--seed", "4")...)
-		refuses(t, dir, "holds this run already", append(tinyAudit, "--out", "run")...)
-		refuses(t, dir, "holds other files", append(tinyAudit, "--out", ".")...)
+		refuses(t, dir, "holds another run", append(slices.Clone(tinyAudit), "--out", "run", "--seed", "4")...)
+		refuses(t, dir, "holds this run already", append(slices.Clone(tinyAudit), "--out", "run")...)
+		refuses(t, dir, "holds other files", append(slices.Clone(tinyAudit), "--out", ".")...)
 	})
 }
 
 // An interrupted audit says how to go on, and ends with the same bytes.
 func TestInterruptAndResume(t *testing.T) {
 	dir := workFolder(t)
-	flags := append(tinyAudit[:len(tinyAudit):len(tinyAudit)], "--epochs", "12")
-	succeeds(t, dir, append(flags, "--out", "whole")...)
+	flags := slices.Concat(tinyAudit, []string{"--victims", "4"})
+	succeeds(t, dir, append(slices.Clone(flags), "--out", "whole")...)
 
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, os.Kill} {
-		cmd := exec.Command(self, append(flags, "--out", "cut")...)
+		cmd := exec.Command(self, append(slices.Clone(flags), "--out", "cut")...)
 		if _, err := os.Stat(filepath.Join(dir, "cut", "config.json")); err == nil {
 			cmd = exec.Command(self, "audit", "--resume", "--out", "cut")
 		}
@@ -133,7 +134,7 @@ func TestParts(t *testing.T) {
 	dir := workFolder(t)
 	small := []string{"--data", "blobs.npz", "--quiet", "--seed", "5"}
 	train := append([]string{"train", "--width", "4", "--epochs", "6", "--batch", "16", "--lr", "0.02", "--take", ":200"}, small...)
-	succeeds(t, dir, append(train, "--out", "a.safetensors")...)
+	succeeds(t, dir, append(slices.Clone(train), "--out", "a.safetensors")...)
 	succeeds(t, dir, "calibrate", "--model", "a.safetensors", "--data", "blobs.npz", "--take", "200:300", "--out", "a.json")
 	o := succeeds(t, dir, "evaluate", "--model", "a.safetensors", "--calibration", "a.json", "--data", "blobs.npz", "--show", "7", "--json")
 	var e struct {
@@ -150,7 +151,7 @@ func TestParts(t *testing.T) {
 	}
 	succeeds(t, dir, append([]string{"attack", "--surrogate", "a.safetensors", "--take", ":200", "--calibration", "200:300",
 		"--target", "7", "--goal", "add", "--labels", "0,1", "--budget", "0.1", "--steps", "4", "--out", "poisons"}, small...)...)
-	o = succeeds(t, dir, append(train, "--poisons", "poisons", "--out", "b.safetensors", "--json")...)
+	o = succeeds(t, dir, append(slices.Clone(train), "--poisons", "poisons", "--out", "b.safetensors", "--json")...)
 	var b struct{ Images, Poisoned int }
 	if err := json.Unmarshal([]byte(o.stdout), &b); err != nil {
 		t.Fatal(err)
@@ -159,7 +160,7 @@ func TestParts(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	// A victim with images of its own: the poisons replace others of their class.
-	succeeds(t, dir, append(train, "--poisons", "poisons", "--out", "c.safetensors", "--take", "250:450")...)
+	succeeds(t, dir, append(slices.Clone(train), "--poisons", "poisons", "--out", "c.safetensors", "--take", "250:450")...)
 
 	t.Run("wrong input", func(t *testing.T) {
 		write(t, dir, "short.safetensors", read(t, dir, "a.safetensors")[:100])
@@ -176,7 +177,7 @@ func TestParts(t *testing.T) {
 			{"no calibration file", "a.safetensors", []string{"evaluate", "--model", "a.safetensors", "--calibration", "a.safetensors", "--data", "blobs.npz"}},
 			{"target that is not there", "no image 160", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--take", ":200", "--calibration", "200:300", "--target", "160", "--out", "x"}},
 			{"label that is not there", "label 4", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--take", ":200", "--calibration", "200:300", "--target", "7", "--goal", "add", "--labels", "4", "--out", "x"}},
-			{"poisons that are not there", "nowhere", append(train, "--poisons", "nowhere", "--out", "x.safetensors")},
+			{"poisons that are not there", "nowhere", append(slices.Clone(train), "--poisons", "nowhere", "--out", "x.safetensors")},
 		} {
 			t.Run(c.name, func(t *testing.T) { refuses(t, dir, c.want, c.args...) })
 		}

@@ -129,10 +129,11 @@ func (t *barTask) Done() {
 		return
 	}
 	t.ended = true
+	how := progress.Ended(t.done, t.total, time.Since(t.start))
 	t.mu.Unlock()
 	t.owner.mu.Lock()
 	delete(t.owner.open, t)
 	t.owner.mu.Unlock()
-	t.owner.Note("%s: done in %s%s", t.name, progress.Round(time.Since(t.start)), t.text())
+	t.owner.Note("%s: %s%s", t.name, how, t.text())
 	t.bar.Abort(true)
 }

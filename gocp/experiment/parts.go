@@ -194,6 +194,9 @@ func accuracy(logits []float32, labels []int32, k int) float64 {
 func poison(p picked, dir string, seed uint64) (attack.Images, int, error) {
 	images := p.images()
 	b, err := attack.ReadBundle(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return images, 0, usage.Errorf("%s holds no poisons: %w", dir, err)
+	}
 	if err != nil {
 		return images, 0, err
 	}
@@ -328,11 +331,11 @@ func ReadCalibration(path string) (*Calibration, error) {
 
 // predict runs a model file on picked images.
 func predict(ctx context.Context, dev *device.Device, file string, pick Pick, precisionName string, threads int) (p picked, logits []float32, sum string, err error) {
-	if p, err = pick.open(); err != nil {
-		return p, nil, "", err
-	}
 	m, err := nn.Load(file)
 	if err != nil {
+		return p, nil, "", err
+	}
+	if p, err = pick.open(); err != nil {
 		return p, nil, "", err
 	}
 	if err := fits(m, file, p.Dataset); err != nil {

@@ -110,7 +110,7 @@ func (t *lineTask) Done() {
 		return
 	}
 	t.ended = true
-	line := fmt.Sprintf("%s: done in %s", t.name, Round(t.l.now().Sub(t.start)))
+	line := fmt.Sprintf("%s: %s", t.name, Ended(t.done, t.total, t.l.now().Sub(t.start)))
 	if t.detail != "" {
 		line += ", " + t.detail
 	}
@@ -131,6 +131,14 @@ func (t *lineTask) state(now time.Time) string {
 		s += ", " + t.detail
 	}
 	return s
+}
+
+// Ended says how a phase ended: it was done, or stopped at a part of its total.
+func Ended(done, total int, took time.Duration) string {
+	if done < total {
+		return fmt.Sprintf("stopped at %d of %d after %s", done, total, Round(took))
+	}
+	return fmt.Sprintf("done in %s", Round(took))
 }
 
 // Round drops the digits of a duration that nobody reads.

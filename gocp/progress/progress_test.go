@@ -21,11 +21,14 @@ func TestLines(t *testing.T) {
 	task.Add(30)
 	task.Done()
 	task.Done()
+	l.Phase("craft", 8).Done()
 	l.Note("report in %s", "runs/demo")
 	want := `train victims …
 train victims: 10 of 40 (25 %), 1m0s left, loss 0.50
 train victims: 40 of 40 (100 %), loss 0.50
 train victims: done in 1m20s, loss 0.50
+craft …
+craft: stopped at 0 of 8 after 0s
 report in runs/demo
 `
 	if b.String() != want {
