@@ -35,14 +35,14 @@ func newSoftmax(sh Shape, r *Rand) *Problem {
 	p.Run = func(s *device.Stream, b *Bound) { kernel.Softmax(s, n, k, b.Tensor(z), b.Tensor(prob)) }
 	p.Ref = func(v *Values) {
 		for i := range n {
-			softmaxInto(v.F(z)[i*k:(i+1)*k], v.F(prob)[i*k:(i+1)*k])
+			softmaxRow(v.F(z)[i*k:(i+1)*k], v.F(prob)[i*k:(i+1)*k])
 		}
 	}
 	return p
 }
 
-// softmaxInto writes p = softmax(z) and returns log Σ exp z.
-func softmaxInto(z, p []float64) float64 {
+// softmaxRow writes p = softmax(z) and returns log Σ exp z.
+func softmaxRow(z, p []float64) float64 {
 	m, sum := math.Inf(-1), 0.0
 	for _, x := range z {
 		if x > m {
@@ -78,7 +78,7 @@ func newSoftmaxXent(sh Shape, r *Rand) *Problem {
 	p.Ref = func(v *Values) {
 		for i := range n {
 			row, d := v.F(z)[i*k:(i+1)*k], v.F(dz)[i*k:(i+1)*k]
-			total := softmaxInto(row, d)
+			total := softmaxRow(row, d)
 			c := int(v.F(labels)[i])
 			if c < 0 || c >= k {
 				v.F(loss)[i] = math.NaN()
