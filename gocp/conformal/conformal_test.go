@@ -345,7 +345,7 @@ func TestPermutationInvariance(t *testing.T) {
 // CoverageLaw; the mean over splits must lie within 4.5 of its standard errors, from above only
 // where the scores tie.
 func TestCoverage(t *testing.T) {
-	const splits, n, m, k = 2000, 60, 40, 5
+	const splits, n, m, k = 300, 60, 40, 5
 	for _, v := range variants {
 		for _, eps := range []string{"0.1", "0.25"} {
 			for _, tied := range []bool{false, true} {

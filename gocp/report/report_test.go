@@ -51,7 +51,7 @@ func cases() map[string]func() (*result.Result, fs.FS) {
 		"wrong": with("underconfidence", 12, 10, 1.4, nil),
 		"empty": with("overconfidence", 12, 10, 2.6, nil),
 		"one":   with("overconfidence", 1, 10, 1, nil),
-		"large": with("overconfidence", 60, 100, 1, nil),
+		"large": with("overconfidence", 40, 100, 1, nil),
 		"two":   with("remove", 5, 2, 1, nil),
 		"group": with("unequal", 8, 10, 1.5, nil),
 		"nothing": func() (*result.Result, fs.FS) {
