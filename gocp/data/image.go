@@ -29,6 +29,10 @@ func isImage(name string) bool {
 // (JPEG's limit is 128 for grey, deflate's for 8-bit PNG 1032.)
 const maxPixels = 1040
 
+// maxArea is the most pixels of an image that is read: no classifier takes more,
+// and one file cannot claim gigabytes.
+const maxArea = 1 << 24
+
 // config is what the header of an image file says.
 type config struct {
 	h, w int
@@ -49,7 +53,10 @@ func readConfig(origin string, b []byte) (config, error) {
 		return config{}, usage.Errorf("%s: corrupt image: %w; replace or remove it", origin, err)
 	}
 	if cfg.Width < 1 || cfg.Height < 1 || cfg.Width > maxPixels*len(b)/cfg.Height {
-		return config{}, usage.Errorf("%s: %d×%d pixels cannot come from a file of %d bytes; replace or remove it", origin, cfg.Height, cfg.Width, len(b))
+		return config{}, usage.Errorf("%s: %d×%d pixels are too many for a file of %d bytes; replace or remove it", origin, cfg.Height, cfg.Width, len(b))
+	}
+	if cfg.Width > maxArea/cfg.Height {
+		return config{}, usage.Errorf("%s: %d×%d pixels; scale it down, at most %d pixels are read", origin, cfg.Height, cfg.Width, maxArea)
 	}
 	switch cfg.ColorModel {
 	case color.Gray16Model, color.RGBA64Model, color.NRGBA64Model:

@@ -120,11 +120,11 @@ func grey(h, w int, v uint8) *image.Gray {
 
 var red = color.RGBA{200, 10, 20, 255}
 
-// hugePNG claims 60000×60000 pixels in a few dozen bytes.
-func hugePNG() []byte {
+// claim is a PNG of a few dozen bytes that claims h×w pixels.
+func claim(h, w uint32) []byte {
 	b := pngOf(grey(1, 1, 0))
-	binary.BigEndian.PutUint32(b[16:], 60000)
-	binary.BigEndian.PutUint32(b[20:], 60000)
+	binary.BigEndian.PutUint32(b[16:], w)
+	binary.BigEndian.PutUint32(b[20:], h)
 	binary.BigEndian.PutUint32(b[29:], crc(b[12:29]))
 	return b
 }
