@@ -41,11 +41,16 @@ type verdict struct {
 // point is one finding: a short title and a sentence.
 type point struct{ Title, Text string }
 
-// Standard errors from which an effect is called clear, and from which it is called weak.
+// An effect is called clear from 3 standard errors with p at most 0.02 (so that 3 standard errors
+// over two or three repeats are not enough), and weak from 2.
 const (
 	clearZ = 3
+	clearP = 0.02
 	weakZ  = 2
 )
+
+// isClear reports whether z, turned so that the wanted direction is positive, is that of a clear effect.
+func isClear(z, p float64) bool { return z >= clearZ && p <= clearP }
 
 func newVerdict(r *result.Result, s *result.Summary) verdict {
 	a := aimOf(r.Config.Goal)
@@ -58,12 +63,12 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 				"on at least two targets; this result does not hold them."}}}
 	}
 	var v verdict
-	switch z := a.sign * d.Z.Float(); {
-	case z >= clearZ:
+	switch z, p := a.sign*d.Z.Float(), d.P.Float(); {
+	case isClear(z, p):
 		v = verdict{Class: "clear", Label: "Clear effect", Headline: fmt.Sprintf("The poisons %s, well beyond what noise does.", a.does)}
 	case z >= weakZ:
 		v = verdict{Class: "weak", Label: "Weak evidence", Headline: fmt.Sprintf("The poisons seem to %s, but the evidence is thin.", a.does)}
-	case z > -clearZ:
+	case !isClear(-z, p):
 		v = verdict{Class: "none", Label: "No effect found", Headline: "No effect beyond that of noise was found."}
 	default:
 		v = verdict{Class: "reverse", Label: "Reversed", Headline: "The poisons did the opposite of what was asked."}
@@ -120,7 +125,7 @@ func paired(a aim, d *result.Paired) string {
 		a.name, signed(d.Mean, 2), num(d.SE, 2))
 	t += fmt.Sprintf(": %s standard errors from zero, %s (two-sided t, n = %d). ", num(absolute(d.Z), 1), pValue(d.P), d.N)
 	switch z := a.sign * d.Z.Float(); {
-	case z >= clearZ:
+	case isClear(z, d.P.Float()):
 		t += "Chance is not a plausible explanation."
 	case z >= weakZ:
 		t += "Chance is not ruled out; more targets would decide it."
@@ -187,7 +192,7 @@ func step(s *result.Summary) string {
 	t := fmt.Sprintf("One victim-style SGD step on the data with the poisons in place changes the adversary’s loss ℓ₃ on the surrogates by %s; with noise in their place, by %s. ",
 		plusMinus(c.StepAttack, d), plusMinus(c.StepRandUn, d))
 	switch {
-	case c.StepAttack.Mean < 0 && c.StepPaired.Z <= -clearZ:
+	case c.StepAttack.Mean < 0 && isClear(-c.StepPaired.Z.Float(), c.StepPaired.P.Float()):
 		t += "The poisons steer training where they should."
 	case c.StepAttack.Mean < 0:
 		t += "The direction is right, but not significantly different from noise."

@@ -139,6 +139,24 @@ func TestSummariseHoles(t *testing.T) {
 	}
 }
 
+// TestAgreement: equal differences have no spread, and rounding in their mean must not invent one.
+func TestAgreement(t *testing.T) {
+	r := small()
+	for i := range r.Repeats {
+		for v := range r.Repeats[i].Victims {
+			vic := &r.Repeats[i].Victims[v]
+			vic.Test.Accuracy = Number(0.1 * float64(i+1))
+			if vic.Condition == Attack {
+				vic.Test.Accuracy += 0.7 / 3
+			}
+		}
+	}
+	s := Summarise(r.Repeats, 6)
+	if d := s.Difference(QAccuracy, Attack, RandUn); d.SE != 0 || !math.IsInf(d.Z.Float(), 1) || d.P != 0.5 {
+		t.Errorf("%+v", d)
+	}
+}
+
 // TestPairingRemovesTheRepeat: adding the same amount to both conditions of a repeat moves no difference.
 func TestPairingRemovesTheRepeat(t *testing.T) {
 	r := small()

@@ -70,8 +70,8 @@ type Paired struct {
 	B        Condition `json:"b"`
 	Mean     Number    `json:"mean"` // A − B
 	SE       Number    `json:"se"`
-	Z        Number    `json:"z"` // mean / SE; 0 when both are 0
-	P        Number    `json:"p"` // two-sided Student t with n−1 degrees of freedom
+	Z        Number    `json:"z"` // mean / SE; 0 when the mean is 0, ±inf when all repeats agree
+	P        Number    `json:"p"` // two-sided Student t with n−1 degrees of freedom; sign test when all agree
 	N        int       `json:"n"`
 }
 
@@ -373,16 +373,21 @@ func estimate(x []float64) Estimate {
 	return Estimate{Mean: Number(mu), SE: Number(stdErr(x, mu, m.n)), N: m.n}
 }
 
-// stdErr is √(Σ(x−μ)²/(n−1)/n) over the entries that are numbers.
+// stdErr is √(Σ(x−μ)²/(n−1)/n) over the entries that are numbers. Equal entries give exactly 0,
+// whatever rounding left in their mean.
 func stdErr(x []float64, mu float64, n int) float64 {
 	if n < 2 {
 		return math.NaN()
 	}
-	var ss float64
+	var ss, largest float64
 	for _, v := range x {
 		if !math.IsNaN(v) {
 			ss += (v - mu) * (v - mu)
+			largest = math.Max(largest, math.Abs(v))
 		}
+	}
+	if math.Sqrt(ss) <= 1e-12*largest {
+		return 0
 	}
 	return math.Sqrt(ss / float64(n-1) / float64(n))
 }
@@ -480,8 +485,8 @@ func test(q string, a, b Condition, e Estimate) Paired {
 	switch {
 	case m == 0:
 		p.Z, p.P = 0, 1
-	case se == 0:
-		p.Z, p.P = Number(math.Copysign(math.Inf(1), m)), 0
+	case se == 0: // all repeats agree; the t-test has no scale, the sign test has
+		p.Z, p.P = Number(math.Copysign(math.Inf(1), m)), Number(math.Exp2(float64(1-e.N)))
 	default:
 		z := m / se
 		t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(e.N - 1)}
