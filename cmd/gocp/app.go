@@ -92,6 +92,7 @@ func status(err error, stderr io.Writer) int {
 	}
 	// Messages are one line each, even if a file name or a library put a line break into them.
 	text := strings.Join(strings.Fields(err.Error()), " ")
+	text = strings.Replace(text, context.Canceled.Error(), "interrupted", 1)
 	fmt.Fprintf(stderr, "gocp: %s\n", text)
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -53,19 +53,11 @@ func (b *bars) Note(format string, args ...any) {
 }
 
 func (b *bars) Phase(name string, total int) progress.Task {
-	t := &barTask{owner: b, name: name, total: total, start: time.Now()}
-	after := []decor.Decorator{
-		decor.CountersNoUnit(" %d/%d"),
-		decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), ""),
-	}
-	if total <= 0 {
-		after = []decor.Decorator{decor.CurrentNoUnit(" %d"), decor.Elapsed(decor.ET_STYLE_GO, decor.WC{W: 8})}
-	}
-	after = append(after, decor.Any(func(decor.Statistics) string { return t.text() }))
+	t := &barTask{owner: b, name: name, meter: progress.Meter{Total: total, Start: time.Now()}}
 	t.bar = b.p.AddBar(int64(total),
 		mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name(name, decor.WC{C: decor.DindentRight | decor.DextraSpace | decor.DSyncWidth})),
-		mpb.AppendDecorators(after...),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + t.text() })),
 	)
 	b.mu.Lock()
 	b.open[t] = true
@@ -87,24 +79,23 @@ type barTask struct {
 	owner *bars
 	bar   *mpb.Bar
 	name  string
-	total int
-	start time.Time
 
 	mu     sync.Mutex
-	done   int
+	meter  progress.Meter
 	detail string
 	ended  bool
 }
 
 func (t *barTask) Add(n int) {
 	t.mu.Lock()
-	t.done += n
-	// A bar that reaches its total vanishes, and whether the phase has ended Done says.
-	whole := t.total > 0 && t.done >= t.total
+	t.meter.Add(n, time.Now())
+	whole := t.meter.Whole()
 	t.mu.Unlock()
-	if !whole {
-		t.bar.IncrBy(n)
+	if whole {
+		t.Done()
+		return
 	}
+	t.bar.IncrBy(n)
 }
 
 func (t *barTask) Detail(format string, args ...any) {
@@ -113,13 +104,15 @@ func (t *barTask) Detail(format string, args ...any) {
 	t.mu.Unlock()
 }
 
+// text is what stands beside the bar.
 func (t *barTask) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.detail == "" {
-		return ""
+	s := t.meter.State(time.Now())
+	if t.detail != "" {
+		s += ", " + t.detail
 	}
-	return "  " + t.detail
+	return s
 }
 
 func (t *barTask) Done() {
@@ -129,11 +122,14 @@ func (t *barTask) Done() {
 		return
 	}
 	t.ended = true
-	how := progress.Ended(t.done, t.total, time.Since(t.start))
+	line := t.name + ": " + t.meter.Ended(time.Now())
+	if t.detail != "" {
+		line += ", " + t.detail
+	}
 	t.mu.Unlock()
 	t.owner.mu.Lock()
 	delete(t.owner.open, t)
 	t.owner.mu.Unlock()
-	t.owner.Note("%s: %s%s", t.name, how, t.text())
+	t.owner.Note("%s", line)
 	t.bar.Abort(true)
 }

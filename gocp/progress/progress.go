@@ -21,7 +21,8 @@ type Task interface {
 	Add(n int)
 	// Detail sets a short text shown beside the count, such as "loss 0.412".
 	Detail(format string, args ...any)
-	// Done ends the phase. Later calls do nothing, so it may be deferred.
+	// Done ends the phase, as does the last unit of a known total. Later calls do nothing, so it
+	// may be deferred.
 	Done()
 }
 
@@ -69,32 +70,36 @@ func (l *lines) Note(format string, args ...any) { l.print(format, args...) }
 func (l *lines) Phase(name string, total int) Task {
 	now := l.now()
 	l.print("%s …", name)
-	return &lineTask{l: l, name: name, total: total, start: now, last: now}
+	return &lineTask{l: l, name: name, meter: Meter{Total: total, Start: now}, last: now}
 }
 
 type lineTask struct {
-	l     *lines
-	name  string
-	total int
-	start time.Time
+	l    *lines
+	name string
 
 	mu     sync.Mutex
-	done   int
+	meter  Meter
 	detail string
-	last   time.Time
+	last   time.Time // of the last line
 	ended  bool
 }
 
 func (t *lineTask) Add(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done += n
 	now := t.l.now()
-	if t.ended || now.Sub(t.last) < t.l.period {
+	if t.ended {
+		return
+	}
+	if t.meter.Add(n, now); t.meter.Whole() {
+		t.end(now)
+		return
+	}
+	if now.Sub(t.last) < t.l.period {
 		return
 	}
 	t.last = now
-	t.l.print("%s: %s", t.name, t.state(now))
+	t.l.print("%s: %s%s", t.name, t.meter.State(now), comma(t.detail))
 }
 
 func (t *lineTask) Detail(format string, args ...any) {
@@ -106,39 +111,73 @@ func (t *lineTask) Detail(format string, args ...any) {
 func (t *lineTask) Done() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ended {
-		return
+	if !t.ended {
+		t.end(t.l.now())
 	}
-	t.ended = true
-	line := fmt.Sprintf("%s: %s", t.name, Ended(t.done, t.total, t.l.now().Sub(t.start)))
-	if t.detail != "" {
-		line += ", " + t.detail
-	}
-	t.l.print("%s", line)
 }
 
-// state is "120 of 500 (24 %), 40s left, loss 0.412".
-func (t *lineTask) state(now time.Time) string {
-	s := fmt.Sprintf("%d", t.done)
-	if t.total > 0 {
-		s = fmt.Sprintf("%d of %d (%d %%)", t.done, t.total, 100*t.done/t.total)
-		if left := t.total - t.done; t.done > 0 && left > 0 {
-			eta := time.Duration(float64(now.Sub(t.start)) * float64(left) / float64(t.done))
-			s += fmt.Sprintf(", %s left", Round(eta))
-		}
+func (t *lineTask) end(now time.Time) {
+	t.ended = true
+	t.l.print("%s: %s%s", t.name, t.meter.Ended(now), comma(t.detail))
+}
+
+func comma(detail string) string {
+	if detail == "" {
+		return ""
 	}
-	if t.detail != "" {
-		s += ", " + t.detail
+	return ", " + detail
+}
+
+// A Meter counts the units of a phase and guesses when it will be over.
+type Meter struct {
+	Total int // 0: unknown
+	Start time.Time
+
+	done  int
+	since time.Time // of the first unit: a phase may wait long before it begins
+	first int       // units by then
+}
+
+// Add counts n units that were done by now.
+func (m *Meter) Add(n int, now time.Time) {
+	m.done += n
+	if m.since.IsZero() && m.done > 0 {
+		m.since, m.first = now, m.done
+	}
+}
+
+// Whole tells whether a known total is reached.
+func (m *Meter) Whole() bool { return m.Total > 0 && m.done >= m.Total }
+
+// Left guesses the time to the end by the pace since the first unit; ok is false while there is
+// nothing to go by.
+func (m *Meter) Left(now time.Time) (left time.Duration, ok bool) {
+	n := m.done - m.first
+	if n <= 0 || m.done >= m.Total {
+		return 0, false
+	}
+	return time.Duration(float64(now.Sub(m.since)) * float64(m.Total-m.done) / float64(n)), true
+}
+
+// State is "120 of 500 (24 %), 40s left".
+func (m *Meter) State(now time.Time) string {
+	if m.Total <= 0 {
+		return fmt.Sprint(m.done)
+	}
+	s := fmt.Sprintf("%d of %d (%d %%)", m.done, m.Total, 100*m.done/m.Total)
+	if left, ok := m.Left(now); ok {
+		s += fmt.Sprintf(", %s left", Round(left))
 	}
 	return s
 }
 
-// Ended says how a phase ended: it was done, or stopped at a part of its total.
-func Ended(done, total int, took time.Duration) string {
-	if done < total {
-		return fmt.Sprintf("stopped at %d of %d after %s", done, total, Round(took))
+// Ended says how the phase ended: it was done, or stopped at a part of its total.
+func (m *Meter) Ended(now time.Time) string {
+	took := Round(now.Sub(m.Start))
+	if m.done < m.Total {
+		return fmt.Sprintf("stopped at %d of %d after %s", m.done, m.Total, took)
 	}
-	return fmt.Sprintf("done in %s", Round(took))
+	return fmt.Sprintf("done in %s", took)
 }
 
 // Round drops the digits of a duration that nobody reads.

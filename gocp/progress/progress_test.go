@@ -13,8 +13,9 @@ func TestLines(t *testing.T) {
 	l := Lines(&b, 10*time.Second).(*lines)
 	l.now = func() time.Time { return clock }
 	task := l.Phase("train victims", 40)
+	clock = clock.Add(5 * time.Second)
 	task.Add(1) // too soon for a line
-	clock = clock.Add(20 * time.Second)
+	clock = clock.Add(18 * time.Second)
 	task.Detail("loss %.2f", 0.5)
 	task.Add(9)
 	clock = clock.Add(60 * time.Second)
@@ -22,13 +23,19 @@ func TestLines(t *testing.T) {
 	task.Done()
 	task.Done()
 	l.Phase("craft", 8).Done()
+	find := l.Phase("find", 0)
+	clock = clock.Add(20 * time.Second)
+	find.Add(3)
+	find.Done()
 	l.Note("report in %s", "runs/demo")
 	want := `train victims …
 train victims: 10 of 40 (25 %), 1m0s left, loss 0.50
-train victims: 40 of 40 (100 %), loss 0.50
-train victims: done in 1m20s, loss 0.50
+train victims: done in 1m23s, loss 0.50
 craft …
 craft: stopped at 0 of 8 after 0s
+find …
+find: 3
+find: done in 20s
 report in runs/demo
 `
 	if b.String() != want {
