@@ -1,4 +1,5 @@
 // Devices, contexts, modules and launches: the host engine's entries in the driver's table.
+#include <math.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -38,6 +39,21 @@ const HostKernel* kernels = nullptr;
 int kernel_count = 0;
 const char* isa_name = "";
 
+#if defined(__x86_64__)
+// The levels' features that no processor has without the others (clang 14 does not know the levels
+// by name).
+bool has_v3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+
+bool has_v4() {
+  return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#endif
+
 CUresult choose_isa() {
   struct Build {
     const char* name;
@@ -46,8 +62,8 @@ CUresult choose_isa() {
   };
   const Build builds[] = {
 #if defined(__x86_64__)
-    {"v4", gocp_kernels_v4, __builtin_cpu_supports("x86-64-v4") != 0},
-    {"v3", gocp_kernels_v3, __builtin_cpu_supports("x86-64-v3") != 0},
+    {"v4", gocp_kernels_v4, has_v4()},
+    {"v3", gocp_kernels_v3, has_v3()},
 #endif
     {"base", gocp_kernels_base, true},
   };
@@ -81,7 +97,7 @@ int quota_cores() {
       fclose(p);
     }
   }
-  return quota > 0 && period > 0 ? std::max(1, static_cast<int>(quota / period + 0.5)) : 0;
+  return quota > 0 && period > 0 ? std::max(1, static_cast<int>(lround(quota / period))) : 0;
 }
 
 // ---- devices

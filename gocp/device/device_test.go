@@ -364,18 +364,6 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-func TestLaunchDoesNotAllocate(t *testing.T) {
-	d := open(t)
-	do(t, d, 1, func(s *Stream) error {
-		x := s.Alloc(4)
-		axpby(s, 1, 1, 1, x, 1, x)
-		if n := testing.AllocsPerRun(100, func() { axpby(s, 1, 1, 1, x, 1, x) }); n != 0 {
-			t.Errorf("%v allocations a launch", n)
-		}
-		return nil
-	})
-}
-
 func TestGoexitEndsDo(t *testing.T) {
 	d := open(t)
 	done := make(chan struct{})
