@@ -8,8 +8,10 @@ type Crafting struct {
 	L2       float64   `json:"l2"`   // ℓ2 on the surrogates, mean
 	L3       float64   `json:"l3"`   // ℓ3, mean
 
-	Attack After `json:"after_attack"` // after one training step on the poisons
-	Noise  After `json:"after_noise"`  // after one on uniform noise on the same bases
+	// After one training step with these images in place: see Solver.Step.
+	Clean  After `json:"after_clean"`  // the clean images that the poisons replace
+	Attack After `json:"after_attack"` // the poisons
+	Noise  After `json:"after_noise"`  // uniform noise on the same images
 }
 
 // Restart is one run of the crafting loop.

@@ -8,14 +8,14 @@ import (
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
-// Step takes one step of gradient descent on the mean cross entropy of the poisons, as a victim
-// does, from the parameters of each surrogate, and returns ℓ2 and ℓ3 after it, mean over
-// surrogates. Poisons are right when that is less than before (Crafting.L3), and noise is not.
-func (v *Solver) Step(p *Poisons, lr float64) (After, error) {
+// Step takes the part that images have in one step of gradient descent on the whole training set,
+// θ ← θ* − (lr/|D_tr|)·Σ∇l, on each surrogate, and returns ℓ2 and ℓ3 after it, mean over
+// surrogates. Poisons are right when that is less than with the clean images that they replace in
+// their place; with noise it is not.
+func (v *Solver) Step(images Images, lr float64) (After, error) {
 	s := v.s
-	images := p.Images()
 	if images.Len() == 0 {
-		return After{}, fmt.Errorf("attack: a training step on no poisons")
+		return After{}, fmt.Errorf("attack: a training step on no images")
 	}
 	var out After
 	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
@@ -33,7 +33,7 @@ func (v *Solver) Step(p *Poisons, lr float64) (After, error) {
 			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
 			_, dlogits := net.Loss(labels.Add(4 * at))
 			net.Backward(dlogits, g, tensor.Tensor{})
-			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(images.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
+			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(v.p.Pool.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
 		}
 		l2, l3, _, err := f.loss.measure(theta, f.loss.grad)
 		if err != nil {

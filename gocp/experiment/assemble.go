@@ -195,7 +195,7 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi)})
 	}
 	p.Best, p.Phi, p.L2, p.L3 = c.Best, result.Number(c.Phi), result.Number(c.L2), result.Number(c.L3)
-	p.StepAttack, p.StepRandUn = result.Number(c.Attack.L3-c.L3), result.Number(c.Noise.L3-c.L3)
+	p.StepAttack, p.StepRandUn = result.Number(c.Attack.L3-c.Clean.L3), result.Number(c.Noise.L3-c.Clean.L3)
 	p.StepLR = result.Number(r.cfg.VictimTrain.LR)
 	p.L2After, p.L3After = result.Number(c.Attack.L2), result.Number(c.Attack.L3)
 	for i := range min(shownPoisons, len(b.Bases)) {

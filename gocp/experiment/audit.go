@@ -55,12 +55,12 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	}
 	defer func() { _ = r.folder.close() }()
 	jobs := r.plan()
-	r.bars.start(jobs)
+	r.bars.plan(jobs)
 	workers := c.Workers
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	err = runJobs(ctx, workers, jobs, nil)
+	err = runJobs(ctx, workers, jobs, r.bars.done)
 	r.bars.stop()
 	if e := r.folder.tick("wall", time.Since(start)); err == nil {
 		err = e

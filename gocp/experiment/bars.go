@@ -8,12 +8,15 @@ import (
 
 const roleCraft = "craft"
 
-// bars reports the work of a run in three phases: benign models, poisons, victims. They overlap.
+// bars reports the work of a run in three phases: benign models, poisons, victims. They overlap; a
+// phase begins with its first job and ends with its last.
 type bars struct {
 	report progress.Reporter
 	units  map[string]int // of one job, by phase
 
 	mu    sync.Mutex
+	total map[string]int // units left, by phase
+	jobs  map[string]int // jobs left, by phase
 	tasks map[string]progress.Task
 }
 
@@ -34,43 +37,48 @@ func barOf(role string) string {
 }
 
 func newBars(report progress.Reporter, c Config) *bars {
-	return &bars{report: report, tasks: map[string]progress.Task{}, units: map[string]int{
+	return &bars{report: report, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]progress.Task{}, units: map[string]int{
 		barBenign:  c.VictimTrain.Epochs,
 		barPoisons: c.Craft.Steps * c.Craft.Restarts,
 		barVictims: c.VictimTrain.Epochs,
 	}}
 }
 
-// start opens a bar for every phase that has jobs left.
-func (b *bars) start(jobs []*job) {
-	total := map[string]int{}
+// plan counts the work that is left.
+func (b *bars) plan(jobs []*job) {
 	for _, j := range jobs {
 		bar := barOf(j.role)
-		total[bar] += b.units[bar]
-	}
-	for _, bar := range []string{barBenign, barPoisons, barVictims} {
-		if total[bar] > 0 {
-			b.tasks[bar] = b.report.Phase(bar, total[bar])
-		}
+		b.total[bar] += b.units[bar]
+		b.jobs[bar]++
 	}
 }
 
-// epoch returns what to call after each unit of a job of the given role.
-func (b *bars) epoch(role string) func() {
-	return func() {
-		b.mu.Lock()
-		t := b.tasks[barOf(role)]
-		b.mu.Unlock()
-		if t != nil {
-			t.Add(1)
-		}
+// unit returns what to call after each unit of a job of the given role; the phase begins now.
+func (b *bars) unit(role string) func() {
+	bar := barOf(role)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.tasks[bar]
+	if t == nil {
+		t = b.report.Phase(bar, b.total[bar])
+		b.tasks[bar] = t
+	}
+	return func() { t.Add(1) }
+}
+
+// done ends the phase of a job that was its last.
+func (b *bars) done(j *job) {
+	bar := barOf(j.role)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.jobs[bar]--; b.jobs[bar] == 0 && b.tasks[bar] != nil {
+		b.tasks[bar].Done()
 	}
 }
 
+// stop ends the phases that are under way, after an error.
 func (b *bars) stop() {
-	for _, bar := range []string{barBenign, barPoisons, barVictims} {
-		if t := b.tasks[bar]; t != nil {
-			t.Done()
-		}
+	for _, t := range b.tasks {
+		t.Done()
 	}
 }

@@ -101,7 +101,7 @@ func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons
 	if err != nil {
 		return nil, err
 	}
-	poisons, err := solver.Craft(bases, r.bars.epoch(roleCraft))
+	poisons, err := solver.Craft(bases, r.bars.unit(roleCraft))
 	if err != nil {
 		return nil, err
 	}
@@ -109,12 +109,15 @@ func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons
 	if err != nil {
 		return nil, err
 	}
-	lr := r.cfg.VictimTrain.LR
-	if poisons.Report.Attack, err = solver.Step(poisons, lr); err != nil {
-		return nil, err
+	for _, x := range []struct {
+		images attack.Images
+		after  *attack.After
+	}{{poisons.Before, &poisons.Report.Clean}, {poisons.Images(), &poisons.Report.Attack}, {noise.Images(), &poisons.Report.Noise}} {
+		if *x.after, err = solver.Step(x.images, r.cfg.VictimTrain.LR); err != nil {
+			return nil, err
+		}
 	}
-	poisons.Report.Noise, err = solver.Step(noise, lr)
-	return poisons, err
+	return poisons, nil
 }
 
 // noise makes the poisons of a noise control for group g.

@@ -122,7 +122,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 			return err
 		}
 		err = r.dev.Do(ctx, 1, func(s *device.Stream) error {
-			m, err := fit(s, j.spec, j.recipe, images, j.seed, r.cfg.Precision, r.bars.epoch(j.role))
+			m, err := fit(s, j.spec, j.recipe, images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
 			if err != nil {
 				return err
 			}
