@@ -62,6 +62,7 @@ func kernel(t *testing.T, name string) cu.Function {
 	t.Helper()
 	m, err := cu.LoadData("")
 	must(t, err)
+	t.Cleanup(func() { must(t, m.Unload()) })
 	f, err := m.Function(name)
 	must(t, err)
 	return f
