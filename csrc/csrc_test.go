@@ -129,6 +129,26 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
+// Code that was compiled for one instruction set shares no symbol with the rest: the linker would
+// keep one copy, and might keep the one that this processor cannot run.
+func TestInstructionSetsApart(t *testing.T) {
+	need(t, "nm")
+	member := ""
+	for _, line := range strings.Split(command(t, "", "nm", "-C", "../build/cpp/libgocp.a"), "\n") {
+		if strings.HasSuffix(line, ".o:") {
+			member = strings.TrimSuffix(line, ":")
+			continue
+		}
+		weak := regexp.MustCompile(` [WVu] (.*)$`).FindStringSubmatch(line)
+		if weak == nil || member != "kernels.cc.o" && member != "tiles.cc.o" || strings.HasPrefix(weak[1], "DW.ref.") {
+			continue
+		}
+		if !regexp.MustCompile(`gocp_(winograd_)?(base|v3|v4)::`).MatchString(weak[1]) {
+			t.Errorf("%s: %s", member, weak[1])
+		}
+	}
+}
+
 // The program must not export the driver's names, or it would answer the real driver's own calls.
 func TestHidden(t *testing.T) {
 	exe, err := os.Executable()

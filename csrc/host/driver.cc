@@ -102,7 +102,22 @@ int quota_cores() {
 
 // ---- devices
 
-CUresult init(unsigned) { return choose_isa(); }
+CUresult init(unsigned) {
+  const char* threads = getenv("GOCP_THREADS");
+  if (threads != nullptr && *threads != 0) {
+    char* end;
+    const long n = strtol(threads, &end, 10);
+    if (*end != 0 || n < 1 || n > 4096) {
+      return fail(CUDA_ERROR_INVALID_VALUE, "GOCP_THREADS=%s: not a number of threads", threads);
+    }
+  }
+  const char* check = getenv("GOCP_CHECK");
+  if (check != nullptr && strlen(check) != 0 && strcmp(check, "0") != 0 &&
+      strcmp(check, "1") != 0) {
+    return fail(CUDA_ERROR_INVALID_VALUE, "GOCP_CHECK=%s: neither 0 nor 1", check);
+  }
+  return choose_isa();
+}
 
 CUresult device_count(int* n) {
   *n = 1;

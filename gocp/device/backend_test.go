@@ -224,6 +224,8 @@ func TestChoice(t *testing.T) {
 		{"cuda, init fails", []string{"GOCP_DEVICE=cuda", "GOCP_LIBCUDA=" + library, "FAKE_INIT=100"}, 1, "", "cuInit: error 100"},
 		{"not a driver", []string{"GOCP_DEVICE=cuda", "GOCP_LIBCUDA=libm.so.6"}, 1, "", "libm.so.6 has no cuInit"},
 		{"unknown", []string{"GOCP_DEVICE=gpu"}, 1, "", "not one of auto, cuda, cpu"},
+		{"bad threads", []string{"GOCP_THREADS=2x"}, 1, "", "GOCP_THREADS=2x"},
+		{"bad check", []string{"GOCP_CHECK=yes"}, 1, "", "GOCP_CHECK=yes"},
 		{"unknown instruction set", []string{"GOCP_ISA=v9"}, 1, "", "GOCP_ISA=v9"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
