@@ -1,0 +1,212 @@
+package cases
+
+import (
+	"math"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+)
+
+var persampleAxes = []string{"n", "h", "w", "c", "k", "r", "stride", "pad"}
+
+func persampleConv(d []int) kernel.Conv {
+	return kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7]}
+}
+
+var persampleTests = []Shape{
+	Dims(0, 5, 5, 2, 3, 3, 1, 1), Dims(1, 1, 1, 1, 1, 1, 1, 0), Dims(5, 9, 7, 3, 10, 3, 1, 1), Dims(3, 6, 6, 24, 40, 3, 1, 1),
+	Dims(18, 4, 5, 33, 9, 5, 1, 2), Dims(2, 12, 11, 3, 16, 5, 2, 2), Dims(33, 1, 1, 70, 11, 1, 1, 0), Dims(2, 5, 6, 40, 8, 3, 1, 0),
+	Dims(2, 7, 5, 17, 31, 1, 1, 0), Dims(1, 20, 19, 1, 9, 3, 1, 1), Dims(2, 8, 8, 4, 4, 3, 2, 1),
+}
+
+var persampleBenches = []Shape{
+	Dims(32, 32, 32, 3, 64, 3, 1, 1), Dims(32, 16, 16, 64, 128, 3, 1, 1), Dims(32, 8, 8, 128, 256, 3, 1, 1),
+	Dims(32, 1, 1, 4096, 256, 1, 1, 0),
+}
+
+// sampleGradient adds sample i's gradient to the weights [K,R,S,C] to to.
+func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
+	oh, ow := g.OutH(), g.OutW()
+	for oy := range oh {
+		for ox := range ow {
+			d := dy[((i*oh+oy)*ow+ox)*g.K:][:g.K]
+			for r := range g.R {
+				for s := range g.S {
+					iy, ix := oy*g.Stride-g.Pad+r, ox*g.Stride-g.Pad+s
+					if iy < 0 || iy >= g.H || ix < 0 || ix >= g.W {
+						continue
+					}
+					pixel := x[((i*g.H+iy)*g.W+ix)*g.C:][:g.C]
+					for k, dk := range d {
+						row := to[((k*g.R+r)*g.S+s)*g.C:][:g.C]
+						for c, xc := range pixel {
+							row[c] += dk * xc
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func (p *Problem) persample(g kernel.Conv, r *Rand) (x, dy *Buffer) {
+	p.Workspace = kernel.PersampleBytes(g)
+	p.Bytes = 4 * float64(g.In()+g.Out())
+	p.FLOPs = float64(g.FLOPs())
+	return Const(p, "x", r.Values(g.In())), Const(p, "dy", r.Values(g.Out()))
+}
+
+// persamples are those of kernels/persample.cu.
+func persamples() []Case {
+	terms := func(g kernel.Conv) float64 { return math.Sqrt(float64(g.OutH() * g.OutW())) }
+	return []Case{
+		{
+			Name: "PersampleSqNorm", Kernels: []string{"persample_square", "persample_ghost", "persample_linear"},
+			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches,
+			New: func(sh Shape, r *Rand) *Problem {
+				p, g := &Problem{}, persampleConv(sh.Dims)
+				x, dy := p.persample(g, r)
+				out := InOut(p, "out", Tol{Rel: 5e-6, Why: "float sums of products of float sums; the ghost form cancels where patches point apart"}, r.Uniform(g.N, 0, 1))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.PersampleSqNorm(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), d.Workspace())
+				}
+				p.Ref = func(v *Values) {
+					for i := range g.N {
+						grad := make([]float64, g.Weights())
+						sampleGradient(g, i, v.F(x), v.F(dy), grad)
+						v.F(out)[i] += dot(grad, grad)
+					}
+				}
+				return p
+			},
+		},
+		{
+			Name: "PersampleGrad", Kernels: []string{"persample_store"},
+			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
+			New: func(sh Shape, r *Rand) *Problem {
+				p, g := &Problem{}, persampleConv(sh.Dims)
+				x, dy := p.persample(g, r)
+				p.Bytes += 4 * float64(g.N*g.Weights())
+				stride := g.Weights() + 3 // rows of a longer vector of parameters
+				out := InOut(p, "out", Tol{Rel: 1e-6, Abs: 5e-7 * terms(g), Why: "float sums over positions"}, r.Normal(g.N*stride))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.PersampleGrad(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), stride, d.Workspace())
+				}
+				p.Ref = func(v *Values) {
+					for i := range g.N {
+						to := v.F(out)[i*stride : i*stride+g.Weights()]
+						clear(to)
+						sampleGradient(g, i, v.F(x), v.F(dy), to)
+					}
+				}
+				return p
+			},
+		},
+		{
+			Name: "PersampleInner", Kernels: []string{"persample_inner"},
+			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
+			New: func(sh Shape, r *Rand) *Problem {
+				p, g := &Problem{}, persampleConv(sh.Dims)
+				x, dy := p.persample(g, r)
+				direction := Const(p, "v", r.Normal(g.Weights()))
+				tol := Tol{Rel: 2e-6, Abs: 5e-7 * terms(g) * math.Sqrt(float64(g.Weights())), Why: "float sums over positions, then weights"}
+				out := InOut(p, "out", tol, r.Normal(g.N))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.PersampleInner(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(direction), d.Ptr(out), d.Workspace())
+				}
+				p.Ref = func(v *Values) {
+					for i := range g.N {
+						grad := make([]float64, g.Weights())
+						sampleGradient(g, i, v.F(x), v.F(dy), grad)
+						v.F(out)[i] += dot(grad, v.F(direction))
+					}
+				}
+				return p
+			},
+		},
+		{
+			Name: "PersampleAffine", Kernels: []string{"persample_affine"}, Axes: []string{"n", "h", "w", "c", "pool", "relu", "scale"},
+			Tests: []Shape{
+				Dims(0, 4, 4, 3, 2, 1, 1), Dims(1, 1, 1, 1, 1, 0, 1), Dims(3, 5, 7, 13, 2, 1, 1), Dims(3, 4, 6, 130, 2, 1, 1),
+				Dims(5, 3, 4, 5, 1, 1, 1), Dims(5, 3, 4, 5, 1, 0, 0), Dims(2, 4, 4, 3, 2, 0, 1),
+			},
+			Benches: []Shape{Dims(128, 16, 16, 128, 2, 1, 1)},
+			New:     newPersampleAffine,
+		},
+		{
+			Name: "PersampleNorm", Kernels: []string{"persample_norm"}, Axes: []string{"n", "c"},
+			Tests:   []Shape{Dims(0, 3), Dims(1, 1), Dims(7, 13), Dims(129, 101)},
+			Benches: []Shape{Dims(128, 128)},
+			New: func(sh Shape, r *Rand) *Problem {
+				n, c := sh.Dims[0], sh.Dims[1]
+				const eps = 1e-5
+				p := &Problem{Bytes: 12 * float64(n*c), FLOPs: 8 * float64(n*c)}
+				mean, variance := Const(p, "mean", r.Normal(c)), Const(p, "variance", r.Uniform(c, 0, 2))
+				dscale := InOut(p, "dscale", Tol{Rel: 1e-6, Why: "a difference, a root and a quotient"}, r.Normal(n*c))
+				dshift := Const(p, "dshift", r.Normal(n*c))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.PersampleNorm(s, n, c, d.Ptr(mean), d.Ptr(variance), eps, d.Ptr(dscale), d.Ptr(dshift), c)
+				}
+				p.Ref = func(v *Values) {
+					for i := range n * c {
+						j := i % c
+						v.F(dscale)[i] = (v.F(dscale)[i] - v.F(mean)[j]*v.F(dshift)[i]) / math.Sqrt(v.F(variance)[j]+single(eps))
+					}
+				}
+				return p
+			},
+		},
+	}
+}
+
+func newPersampleAffine(sh Shape, r *Rand) *Problem {
+	a := kernel.Act{N: sh.Dims[0], H: sh.Dims[1], W: sh.Dims[2], C: sh.Dims[3], Pool: sh.Dims[4], ReLU: sh.Dims[5] != 0}
+	oh, ow, stride := a.H/a.Pool, a.W/a.Pool, a.C+2
+	p := &Problem{Bytes: 5*float64(a.Out()) + 4*float64(a.In()), FLOPs: 3 * float64(a.Out())}
+	dy := Const(p, "dy", r.Values(a.Out()))
+	tol := Tol{Rel: 1e-6, Abs: 5e-7 * math.Sqrt(float64(oh*ow)), Why: "float sums over outputs"}
+	var z, idx, dscale *Buffer
+	if sh.Dims[6] != 0 {
+		z = Const(p, "z", r.Values(a.In()))
+		dscale = InOut(p, "dscale", tol, r.Normal(a.N*stride))
+	}
+	if a.ReLU || a.Pool > 1 {
+		choice := make([]uint8, a.Out())
+		for i := range choice {
+			choice[i] = uint8(r.Int(a.Pool * a.Pool))
+			if a.ReLU && r.Int(3) == 0 {
+				choice[i] = 255
+			}
+		}
+		idx = Const(p, "idx", choice)
+	}
+	dshift := InOut(p, "dshift", tol, r.Normal(a.N*stride))
+	p.Run = func(s *device.Stream, d *Bound) {
+		kernel.PersampleAffine(s, a, d.Ptr(dy), d.Ptr(z), d.Ptr(idx), d.Ptr(dscale), d.Ptr(dshift), stride)
+	}
+	p.Ref = func(v *Values) {
+		for i := range a.N {
+			clear(v.F(dshift)[i*stride : i*stride+a.C])
+			if dscale != nil {
+				clear(v.F(dscale)[i*stride : i*stride+a.C])
+			}
+			for o := range oh * ow {
+				for c := range a.C {
+					at, pick := (i*oh*ow+o)*a.C+c, 0
+					if idx != nil {
+						pick = int(v.F(idx)[at])
+					}
+					if pick == 255 {
+						continue
+					}
+					v.F(dshift)[i*stride+c] += v.F(dy)[at]
+					if dscale != nil {
+						y, x := o/ow*a.Pool+pick/a.Pool, o%ow*a.Pool+pick%a.Pool
+						v.F(dscale)[i*stride+c] += v.F(dy)[at] * v.F(z)[((i*a.H+y)*a.W+x)*a.C+c]
+					}
+				}
+			}
+		}
+	}
+	return p
+}
