@@ -46,6 +46,7 @@ for extra in "$@"; do
 	lint)
 		want clang-format 'has clang-format' 'checks the layout of C++ files'
 		want clang-tidy 'has clang-tidy' 'looks for mistakes in C++ files'
+		want libomp-dev false 'the omp.h that clang-tidy reads'
 		;;
 	python)
 		want python3 'has python3' 'runs the PyTorch peers'

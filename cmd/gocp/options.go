@@ -40,16 +40,6 @@ func apply[T any](c *cli.Context, options []option[T], cfg *T) error {
 	return nil
 }
 
-// anySet tells whether one of the options was given, and which.
-func anySet[T any](c *cli.Context, options []option[T]) (string, bool) {
-	for _, o := range options {
-		if name := o.flag.Names()[0]; c.IsSet(name) {
-			return name, true
-		}
-	}
-	return "", false
-}
-
 func text[T any](name, help string, defaults *T, field func(*T) *string) option[T] {
 	return option[T]{
 		flag: &cli.StringFlag{Name: name, Usage: help, DefaultText: *field(defaults)},
