@@ -1,14 +1,17 @@
 """PyTorch's side of `make bench-peers`: the four passes, each in every form worth trying.
 
-A *form* is one way to write the pass (double backward or jvp of grad, NCHW or channels_last,
-one thread or all, eager or compiled). best() times all forms of a pass and returns the fastest,
-so that gocp is held against PyTorch at its best, not against one way to write it.
+A *form* is one way to run the pass: double backward or jvp of grad, NCHW or channels_last, eager
+or compiled, one at a time or one a core side by side. best() times all forms and returns the
+fastest, so that gocp is held against PyTorch at its best.
 """
 
 import contextlib
 import itertools
-import statistics
+import multiprocessing
+import sys
+import threading
 import time
+import warnings
 
 import torch
 from torch.func import functional_call, grad, jvp, vmap
@@ -149,60 +152,107 @@ HOWS = {
 }
 
 
-def measure(step, seconds, least=3):
-    """Times of single calls, in milliseconds, for at least `seconds` and `least` calls."""
-    out, start = [], time.perf_counter()
-    while len(out) < least or time.perf_counter() - start < seconds:
-        t = time.perf_counter()
-        step()
-        out.append((time.perf_counter() - t) * 1e3)
-    return out
-
-
-def forms(what, threads, compiled):
+def forms(what, cpus, beside, compiled=False):
+    """(how, channels_last, threads, beside): one at a time on all cores or one, or one a core side by side."""
     hows = HOWS[what][1]
     if what == "train" and compiled:
         hows += ("fused, compiled",)
-    return list(itertools.product(hows, (False, True), threads))
-
-
-def build(what, case, form, autocast=False):
-    """A closure that runs the pass once in this form; call torch.set_num_threads(form[2]) first."""
-    how, channels_last, _ = form
-    return HOWS[what][0](Problem(case, channels_last, autocast), how)
+    threads = (1,) if beside > 1 else sorted({1, cpus})
+    return [form + (beside,) for form in itertools.product(hows, (False, True), threads)]
 
 
 def label(form):
-    how, channels_last, threads = form
-    return f"{how}, {'channels_last' if channels_last else 'NCHW'}, {threads} thread{'s' if threads > 1 else ''}"
+    how, channels_last, threads, beside = form
+    return f"{how}, {'channels_last' if channels_last else 'NCHW'}, {beside}×{threads} thread{'s' if threads > 1 else ''}"
 
 
-def best(what, case, threads, seconds=1.0, autocast=False, compiled=False, say=lambda text: None):
-    """(form, step, {label: median ms}) of the fastest form."""
-    table, winner = {}, None
-    for form in forms(what, threads, compiled):
-        torch.set_num_threads(form[2])
+def time_steps(what, case, form, autocast, seconds, least, wait):
+    """Times of steps in milliseconds; with several side by side, a step's own time shared among them."""
+    how, channels_last, threads, beside = form
+    torch.set_num_threads(threads)
+    step = HOWS[what][0](Problem(case, channels_last, autocast), how)
+    step()
+    step()
+    wait()
+    out, begin = [], time.perf_counter()
+    while len(out) < least or time.perf_counter() - begin < seconds:
+        t = time.perf_counter()
+        step()
+        out.append((time.perf_counter() - t) * 1e3 / beside)
+    return out
+
+
+UNSUPPORTED = (RuntimeError, NotImplementedError)
+
+
+def serve(pipe, start):
+    """A process of its own: forward mode and PyTorch's threads do not mix with others in one process."""
+    warnings.filterwarnings("ignore")
+    while task := pipe.recv():
         try:
-            step = build(what, case, form, autocast)
-            step()
-        except (RuntimeError, NotImplementedError) as err:  # a form PyTorch does not support
+            pipe.send(time_steps(*task, start.wait))
+        except UNSUPPORTED as err:
+            start.abort()
+            pipe.send(err)
+        except threading.BrokenBarrierError:
+            pipe.send([])
+
+
+class Crew:
+    """beside processes that run one form at the same time, or this process alone."""
+
+    def __init__(self, beside):
+        self.workers = []
+        if beside == 1:
+            return
+        context = multiprocessing.get_context("spawn")
+        self.start = context.Barrier(beside)
+        for _ in range(beside):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, self.start), daemon=True)
+            process.start()
+            self.workers.append((process, ours))
+
+    def measure(self, what, case, form, autocast, seconds, least=3):
+        if not self.workers:
+            return time_steps(what, case, form, autocast, seconds, least, lambda: None)
+        self.start.reset()
+        for _, pipe in self.workers:
+            pipe.send((what, case, form, autocast, seconds, least))
+        parts = [pipe.recv() for _, pipe in self.workers]
+        for part in parts:
+            if isinstance(part, Exception):
+                raise part
+        return [t for part in parts for t in part]
+
+    def close(self):
+        for process, pipe in self.workers:
+            pipe.send(None)
+            process.join()
+
+
+def best(crew, what, case, cpus, autocast, seconds, compiled=False, say=lambda text: None):
+    """(form, {label: ms}) of the fastest form: by its fastest step, which a busy moment does not change."""
+    table, winner = {}, None
+    for form in forms(what, cpus, max(1, len(crew.workers)), compiled):
+        try:
+            ms = min(crew.measure(what, case, form, autocast, seconds, 2))
+        except UNSUPPORTED as err:
             say(f"  {label(form)}: {str(err).splitlines()[0][:100]}")
             continue
-        ms = statistics.median(measure(step, seconds, 1 if winner and seconds < 5 else 2))
         say(f"  {label(form)}: {ms:.1f} ms")
         table[label(form)] = ms
-        if winner is None or ms < winner[2]:
-            winner = (form, step, ms)
-    return winner[0], winner[1], table
+        if winner is None or ms < table[label(winner)]:
+            winner = form
+    return winner, table
 
 
 if __name__ == "__main__":  # PyTorch alone
-    import sys
-
+    warnings.filterwarnings("ignore")
     cpus = torch.get_num_threads()
-    threads = sorted({1, cpus})
-    for case in CASES:
-        for what in PASSES:
-            for autocast in (False, True):
-                print(f"{case} {what} {'bf16 autocast' if autocast else 'f32'}", flush=True)
-                best(what, case, threads, autocast=autocast, compiled="--compile" in sys.argv, say=lambda t: print(t, flush=True))
+    for beside in sorted({1, cpus}):
+        crew = Crew(beside)
+        for case, what, autocast in itertools.product(CASES, PASSES, (False, True)):
+            print(f"{case} {what} {'bf16 autocast' if autocast else 'f32'}", flush=True)
+            best(crew, what, case, cpus, autocast, 0.5, "--compile" in sys.argv, lambda t: print(t, flush=True))
+        crew.close()
