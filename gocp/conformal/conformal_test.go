@@ -130,6 +130,22 @@ func direct(v Variant, p []float64, y int, u float64) float64 {
 		return 1 - p[y]
 	case "aps":
 		return s + u*p[y]
+	case "margin":
+		other := 0.0
+		if len(p) > 1 {
+			other = math.Inf(-1)
+		}
+		for j := range p {
+			if j != y {
+				other = math.Max(other, p[j])
+			}
+		}
+		return other - p[y]
+	case "saps":
+		if rank == 1 {
+			return u * p[y]
+		}
+		return slices.Max(p) + v.Lambda*(float64(rank-2)+u)
 	}
 	return s + u*p[y] + v.Lambda*math.Max(0, float64(rank-v.KReg))
 }
@@ -143,6 +159,9 @@ var variants = []Variant{
 	{Name: "raps", Lambda: 0.05, KReg: 0, U: DrawSample},
 	{Name: "raps", U: DrawLabel},
 	{Name: "aps", Nonempty: true},
+	{Name: "saps", Lambda: 0.1},
+	{Name: "saps", Lambda: 0.02, U: DrawLabel},
+	{Name: "margin"},
 }
 
 // logits draws a table whose labels follow the model's own probabilities, with repeated rows and
@@ -512,7 +531,7 @@ func TestErrorsNameTheRow(t *testing.T) {
 		{"wants 2", second(aps.All(ok, nil))},
 		{"u of row 1 is NaN", second(aps.All(ok, []float64{0, nan}))},
 		{"is NaN", second(aps.Predict(ok, []float64{0, 0}, Threshold{Tau: nan}))},
-		{"known are aps, hps, raps", second(NewScorer(Variant{Name: "hsp"}))},
+		{"known are aps, hps, margin, raps, saps", second(NewScorer(Variant{Name: "hsp"}))},
 		{"known are one, sample, label", second(NewScorer(Variant{Name: "hps", U: "x"}))},
 		{"lambda is NaN", second(NewScorer(Variant{Name: "raps", Lambda: nan}))},
 		{"k_reg is -1", second(NewScorer(Variant{Name: "raps", KReg: -1}))},

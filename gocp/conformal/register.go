@@ -19,6 +19,9 @@ var registry = struct {
 	"hps":  func(Variant) (Score, error) { return HPS{}, nil },
 	"aps":  func(Variant) (Score, error) { return APS{}, nil },
 	"raps": func(v Variant) (Score, error) { return RAPS{Lambda: v.Lambda, KReg: v.KReg}, nil },
+
+	"saps":   func(v Variant) (Score, error) { return SAPS{Lambda: v.Lambda}, nil },
+	"margin": func(Variant) (Score, error) { return Margin{}, nil },
 }}
 
 // Register adds a score under a name; it is meant for init functions. A name that is taken

@@ -25,7 +25,7 @@ type Variant struct {
 	Name string `json:"name"`
 	// U is the source of u; empty means DrawOne. Scores that do not use u ignore it.
 	U Draw `json:"u"`
-	// Lambda is the weight of RAPS's rank penalty.
+	// Lambda is the weight of RAPS's rank penalty, and of a rank in SAPS.
 	Lambda float64 `json:"lambda"`
 	// KReg is the rank up to which RAPS does not penalise.
 	KReg int `json:"k_reg"`
@@ -39,10 +39,13 @@ func (v Variant) Randomized() bool { return v.U == DrawSample || v.U == DrawLabe
 // String is a short description in words, for tables and reports.
 func (v Variant) String() string {
 	s := v.Name
-	if v.Name == "raps" {
+	switch v.Name {
+	case "raps":
 		s += fmt.Sprintf(" (λ %g, k_reg %d)", v.Lambda, v.KReg)
+	case "saps":
+		s += fmt.Sprintf(" (λ %g)", v.Lambda)
 	}
-	if v.Name == "aps" || v.Name == "raps" {
+	if v.Name == "aps" || v.Name == "raps" || v.Name == "saps" {
 		switch v.U {
 		case DrawSample:
 			s += ", u per sample"
