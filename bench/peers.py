@@ -115,7 +115,7 @@ def main():
     ap.add_argument("--passes", nargs="+", default=list(peers_torch.PASSES), choices=peers_torch.PASSES)
     ap.add_argument("--beside", nargs="+", type=int, help="arrangements (default: 1, and one a core)")
     ap.add_argument("--compile", action="store_true", help="also try torch.compile for training (slow to start)")
-    ap.add_argument("--out", type=pathlib.Path, default=here / "results", help="folder for peers.json and peers.md")
+    ap.add_argument("--out", type=pathlib.Path, default=here.parent / "runs/peers", help="folder for peers.json and peers.md")
     args = ap.parse_args()
     cpus = len(os.sched_getaffinity(0))
     say = lambda text: print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -9,6 +13,7 @@ import (
 	"github.com/gocp/gocp/gocp/bench"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/kernel/cases"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -16,7 +21,7 @@ func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "bench",
 		Usage:       "time kernels and passes",
-		Subcommands: []*cli.Command{benchPassesCommand()},
+		Subcommands: []*cli.Command{benchKernelsCommand(), benchPassesCommand()},
 	}
 }
 
@@ -34,7 +39,7 @@ func benchPassesCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "precision", Usage: "only these: " + strings.Join(precisions, ", ")},
 			&cli.IntSliceFlag{Name: "beside", Usage: "so many side by side, the cores shared out (default: 1, and one a core)"},
 			&cli.Float64Flag{Name: "seconds", Value: 1, Usage: "of timing a row"},
-			&cli.BoolFlag{Name: "go", Usage: "print Go's benchmark format, for benchstat"},
+			goFormatFlag(),
 			jsonFlag(),
 			deviceFlag(),
 		},
@@ -80,4 +85,115 @@ func runBenchPasses(c *cli.Context) (err error) {
 		return bench.Run(c.Context, d, o, bench.GoFormat(w))
 	}
 	return bench.Run(c.Context, d, o, bench.Table(w))
+}
+
+func goFormatFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "go", Usage: "print Go's benchmark format, for benchstat"}
+}
+
+func benchKernelsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "kernels",
+		Usage:     "time kernels, one by one or all, in floats and in dual numbers (bench/README.md defines the columns)",
+		ArgsUsage: "[NAME…]",
+		Flags: []cli.Flag{
+			goFormatFlag(),
+			jsonFlag(),
+			deviceFlag(),
+		},
+		Action: runBenchKernels,
+	}
+}
+
+func runBenchKernels(c *cli.Context) (err error) {
+	if err := useDevice(c); err != nil {
+		return err
+	}
+	all := cases.All()
+	if c.NArg() > 0 {
+		var names []string
+		for _, k := range all {
+			names = append(names, k.Name)
+		}
+		for _, name := range c.Args().Slice() {
+			if !slices.Contains(names, name) {
+				slices.Sort(names)
+				return unknown("kernel", name, slices.Compact(names))
+			}
+		}
+		all = slices.DeleteFunc(all, func(k cases.Case) bool { return !slices.Contains(c.Args().Slice(), k.Name) })
+	}
+	d, err := device.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	limits, err := cases.MeasureLimits(c.Context, d, 0)
+	if err != nil {
+		return err
+	}
+	w := c.App.Writer
+	switch {
+	case c.Bool("json"):
+		rows := []kernelRow{}
+		if err := benchKernels(c.Context, d, all, func(r cases.Row) error {
+			rows = append(rows, kernelRow{r, r.GBs(), r.GFLOPs(), r.Share(limits)})
+			return nil
+		}); err != nil {
+			return err
+		}
+		return printJSON(w, rows)
+	case c.Bool("go"):
+		return benchKernels(c.Context, d, all, func(r cases.Row) error {
+			_, err := fmt.Fprintln(w, r.GoBench())
+			return err
+		})
+	}
+	if _, err := fmt.Fprintf(w, "limits: copy %.1f GB/s, product %.0f GFLOP/s\n", limits.BytesPerSecond*1e-9, limits.FLOPsPerSecond*1e-9); err != nil {
+		return err
+	}
+	return benchKernels(c.Context, d, all, kernelTable(w, limits))
+}
+
+// kernelRow is a row with its rates, for machines.
+type kernelRow struct {
+	cases.Row
+	GBs   float64 `json:"gb_s"`
+	FLOPS float64 `json:"gflop_s"`
+	Share float64 `json:"share_of_limit"`
+}
+
+func benchKernels(ctx context.Context, d *device.Device, all []cases.Case, emit func(cases.Row) error) error {
+	for _, k := range all {
+		for _, shape := range k.Benches {
+			rows, err := cases.Bench(ctx, d, k, shape)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if err := emit(r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// kernelTable writes rows as they come, in columns.
+func kernelTable(w io.Writer, limits cases.Limits) func(cases.Row) error {
+	const line = "%-20s %-36s %-9s %-4s %10s %10s %8s %9s %6s %9s %5s\n"
+	first := true
+	return func(r cases.Row) error {
+		if first {
+			first = false
+			if _, err := fmt.Fprintf(w, line, "kernel", "shape", "precision", "host", "median µs", "p99 µs", "GB/s", "GFLOP/s", "limit", "error", "wrong"); err != nil {
+				return err
+			}
+		}
+		micro := func(ns int64) string { return fmt.Sprintf("%.1f", float64(ns)*1e-3) }
+		_, err := fmt.Fprintf(w, line, r.Name, r.Shape, r.Precision, r.Backend, micro(r.Median.Nanoseconds()), micro(r.P99.Nanoseconds()),
+			fmt.Sprintf("%.1f", r.GBs()), fmt.Sprintf("%.1f", r.GFLOPs()), fmt.Sprintf("%.0f%%", 100*r.Share(limits)), fmt.Sprintf("%.1e", r.MaxError), fmt.Sprint(r.Wrong))
+		return err
+	}
 }
