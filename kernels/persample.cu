@@ -315,7 +315,7 @@ KERNEL persample_inner(int64_t n, int h, int w, int c, int k, int r, int s, int 
   using persample::Tile;
   persample::Shape g{h, w, c, k, r, s, stride, pad};
   int64_t columns = g.columns();
-  float total = 0;
+  double total = 0;
   persample::direct(
       n, g, x, dy, work + block::id() * work_stride,
       [&](int64_t, int k0, int64_t j0, const Tile& tile) {
@@ -325,11 +325,13 @@ KERNEL persample_inner(int64_t n, int h, int w, int c, int k, int r, int s, int 
         for (float& p : part) p = 0;
         for (int a = 0; a < rows; a++)
           for (int b = 0; b < width; b++) part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
-        for (float p : part) total += p;
+        float sum = 0;
+        for (float p : part) sum += p;
+        total += sum;
       },
       [&](int64_t i) {
-        float sum = block::all_reduce(total, [](float a, float b) { return a + b; });
-        if (block::rank() == 0) out[i] += sum;
+        double sum = block::all_reduce(total, [](double a, double b) { return a + b; });
+        if (block::rank() == 0) out[i] += static_cast<float>(sum);
         total = 0;
       });
 }
@@ -353,39 +355,59 @@ KERNEL persample_linear(int64_t n, int64_t c, int64_t k, const float* x, const f
   }
 }
 
+namespace persample {
+
+// The sum for one sample with the pool P and the presence of z known: loops of constant length.
+template <int P, bool kZ, class Done>
+FN void affine(int64_t i, int h, int w, int c, const float* dy, const float* z, const uint8_t* idx,
+               Done done) {
+  int oh = h / P, ow = w / P;
+  int64_t pixels = static_cast<int64_t>(oh) * ow, line = static_cast<int64_t>(w) * c;
+  block::columns<2>(
+      i * pixels, (i + 1) * pixels, c,
+      [&](int64_t row) {
+        int64_t at = row - i * pixels, oy = at / ow, ox = at - oy * ow;
+        const float* d = dy + row * c;
+        const uint8_t* pick = idx ? idx + row * c : nullptr;
+        const float* zi = kZ ? z + ((i * h + oy * P) * w + ox * P) * c : nullptr;
+        return [=](int ch, float* v) {
+          int q = pick ? pick[ch] : 0;
+          float dc = q == 255 ? 0.0f : d[ch], chosen = 0;
+          if constexpr (kZ) {
+            for (int r = 0; r < P; r++)
+              for (int s = 0; s < P; s++) {
+                float x = zi[r * line + s * c + ch];
+                chosen = q == r * P + s ? x : chosen;
+              }
+          }
+          v[0] = dc * chosen;
+          v[1] = dc;
+        };
+      },
+      done);
+}
+
+}  // namespace persample
+
 // The parameters of act.cu's affine map, y = pool(relu(scale_c z + shift_c)), for each sample:
 //   dscale_ic = sum dy z,  dshift_ic = sum dy,  over the outputs of sample i that idx says passed,
 // z at the input that idx names. Row i starts `stride` floats after row i-1. z and dscale may be
 // absent, and idx where all pass (no ReLU, no pooling). Bytes: (4 + 4 p^2 + 1) n h w c / p^2 read.
 KERNEL persample_affine(int64_t n, int h, int w, int c, int pool, const float* dy, const float* z,
                         const uint8_t* idx, float* dscale, float* dshift, int64_t stride) {
-  int oh = h / pool, ow = w / pool;
-  int64_t pixels = static_cast<int64_t>(oh) * ow;
   block::Range range = block::range(n);
-  for (int64_t i = range.lo; i < range.hi; i++) {
-    block::columns<2>(
-        i * pixels, (i + 1) * pixels, c,
-        [&](int64_t row) {
-          int64_t at = row - i * pixels, oy = at / ow, ox = at - oy * ow;
-          const float* d = dy + row * c;
-          const uint8_t* pick = idx ? idx + row * c : nullptr;
-          const float* zi = z ? z + ((i * h + oy * pool) * w + ox * pool) * c : nullptr;
-          int64_t line = static_cast<int64_t>(w) * c;
-          return [=](int ch, float* v) {
-            int q = pick ? pick[ch] : 0;
-            v[1] = q == 255 ? 0.0f : d[ch];
-            v[0] = 0;
-            if (zi)
-              for (int r = 0; r < pool; r++)
-                for (int s = 0; s < pool; s++)
-                  v[0] += q == r * pool + s ? d[ch] * zi[r * line + s * c + ch] : 0.0f;
-          };
-        },
-        [&](int ch, const float* v) {
-          if (dscale) dscale[i * stride + ch] = v[0];
-          if (dshift) dshift[i * stride + ch] = v[1];
-        });
-  }
+  block::specialise(z != nullptr, [&](auto with_z) {
+    for (int64_t i = range.lo; i < range.hi; i++) {
+      auto done = [&](int ch, const float* v) {
+        if (dscale) dscale[i * stride + ch] = v[0];
+        if (dshift) dshift[i * stride + ch] = v[1];
+      };
+      if (pool == 1)
+        persample::affine<1, with_z.value>(i, h, w, c, dy, z, idx, done);
+      else
+        persample::affine<2, with_z.value>(i, h, w, c, dy, z, idx, done);
+    }
+  });
 }
 
 // Batch norm's weight in evaluation mode, in place of dscale: dgamma = (dscale - mean dshift) /

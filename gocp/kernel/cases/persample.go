@@ -88,7 +88,7 @@ func persamples() []Case {
 				x, dy := p.persample(g, r)
 				p.Bytes += 4 * float64(g.N*g.Weights())
 				stride := g.Weights() + 3 // rows of a longer vector of parameters
-				out := InOut(p, "out", Tol{Rel: 1e-6, Abs: 5e-7 * terms(g), Why: "float sums over positions"}, r.Normal(g.N*stride))
+				out := InOut(p, "out", Tol{Rel: 1e-6, Abs: 1e-6 * terms(g), Why: "float sums over positions"}, r.Normal(g.N*stride))
 				p.Run = func(s *device.Stream, d *Bound) {
 					kernel.PersampleGrad(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), stride, d.Workspace())
 				}
