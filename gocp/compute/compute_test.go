@@ -255,3 +255,98 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 }
+
+// repeated is the case's input k times over.
+func (c vectorCase) repeated(t *testing.T, k int) *safetensors.File {
+	t.Helper()
+	out := &safetensors.File{}
+	for _, x := range c.in.Tensors {
+		switch x.Name {
+		case "x", "y", "u":
+			x.Shape = append([]int{x.Shape[0] * k}, x.Shape[1:]...)
+			x.Data = slices.Repeat(x.Data, k)
+		}
+		out.Tensors = append(out.Tensors, x)
+	}
+	return out
+}
+
+// More samples than a chunk: lists repeat, sums grow.
+func TestChunks(t *testing.T) {
+	d := openDevice(t)
+	const k = 60 // 300 samples
+	for _, name := range []string{"stride", "pool-bn"} {
+		c := loadCase(t, name)
+		what := []string{Logits, Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, Scores}
+		ask := func(in *safetensors.File) *safetensors.File {
+			out, err := Run(context.Background(), d, Request{Model: c.model, In: in, What: what})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		once, often := ask(c.in), ask(c.repeated(t, k))
+		for _, x := range once.Tensors {
+			want := gather(t, once, x.Name)
+			if strings.HasPrefix(x.Name, "grad.") || strings.HasPrefix(x.Name, "hvp.") {
+				for i := range want {
+					want[i] *= k
+				}
+			} else {
+				want = slices.Repeat(want, k)
+			}
+			if err := relative(t, gather(t, often, x.Name), want); !(err <= 1e-5) {
+				t.Errorf("%s: %s: relative error %.2g", name, x.Name, err)
+			}
+		}
+	}
+}
+
+// Without batch norm the two modes are one.
+func TestTrainingWithoutBatchNorm(t *testing.T) {
+	d := openDevice(t)
+	c := loadCase(t, "pool")
+	what := []string{Logits, Grad, HVP, PersampleGrad}
+	var files [2]*safetensors.File
+	for i, mode := range []nn.Mode{nn.Eval, nn.Train} {
+		out, err := Run(context.Background(), d, Request{Model: c.model, In: c.in, What: what, Mode: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = out
+	}
+	for i, x := range files[0].Tensors {
+		if y := files[1].Tensors[i]; x.Name != y.Name || !slices.Equal(x.Data, y.Data) {
+			t.Errorf("%s differs between the modes", x.Name)
+		}
+	}
+}
+
+// The perturbation has the norm that was asked for, and ℓ2's gradient can be its source.
+func TestSAM(t *testing.T) {
+	d := openDevice(t)
+	c := loadCase(t, "pool-bn")
+	for _, p := range []float64{1.5, 2, 8, math.Inf(1)} {
+		for _, of := range []string{"loss", "l2"} {
+			out, err := Run(context.Background(), d, Request{Model: c.model, In: c.in, What: []string{SAM},
+				L2: L2Options{Miscoverage: "0.4", Margin: 0.3}, SAM: SAMOptions{Of: of, Rho: 0.25, P: p}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Get("l2") != nil {
+				t.Error("l2 is in the answer, but was not asked for")
+			}
+			var sum, largest float64
+			for _, v := range gather(t, out, "sam.") {
+				sum, largest = sum+math.Pow(math.Abs(v), p), math.Max(largest, math.Abs(v))
+			}
+			norm := math.Pow(sum, 1/p)
+			if math.IsInf(p, 1) {
+				norm = largest
+			}
+			if math.Abs(norm-0.25) > 1e-5 {
+				t.Errorf("p = %g, of %s: norm %g, want 0.25", p, of, norm)
+			}
+		}
+	}
+}
