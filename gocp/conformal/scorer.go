@@ -85,11 +85,16 @@ func (s *Scorer) Predict(p *Probs, u []float64, t Threshold) (*Sets, error) {
 	if math.IsNaN(t.Tau) {
 		return nil, fmt.Errorf("threshold of %d calibration scores is NaN", t.N)
 	}
+	return s.predict(p, u, func(int, int) float64 { return t.Tau })
+}
+
+// predict returns the sets {y : S(x_i, y) ≤ tau(i, y)}.
+func (s *Scorer) predict(p *Probs, u []float64, tau func(i, y int) float64) (*Sets, error) {
 	sets := NewSets(p.N, p.K)
 	err := s.each(p, u, func(i int, scores []float64) {
 		empty := true
 		for y, v := range scores {
-			if v <= t.Tau {
+			if v <= tau(i, y) {
 				sets.Add(i, y)
 				empty = false
 			}

@@ -100,6 +100,15 @@ func (l Level) Rank(n int) (int, error) {
 	return int(p.Int64()), nil
 }
 
+// below tells whether ε < k/n, in exact integers.
+func (l Level) below(k, n int) bool {
+	if l.eps == nil {
+		return false
+	}
+	left := new(big.Int).Mul(l.eps.Num(), big.NewInt(int64(n)))
+	return left.Cmp(new(big.Int).Mul(l.eps.Denom(), big.NewInt(int64(k)))) < 0
+}
+
 // MinCalibration is the least n for which the threshold is finite: the smallest n with
 // ⌈(n+1)(1−ε)⌉ ≤ n, that is n ≥ ⌈1/ε⌉ − 1.
 func (l Level) MinCalibration() int {

@@ -1,0 +1,264 @@
+package conformal
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Condition names what coverage is asked to hold given.
+type Condition string
+
+const (
+	// Marginal is one threshold for everything.
+	Marginal Condition = "marginal"
+	// ByClass gives each label its own threshold (Mondrian): coverage given the true label.
+	ByClass Condition = "class"
+	// ByGroup gives each group of samples its own: coverage given the group.
+	ByGroup Condition = "group"
+	// ByCluster gives each cluster of labels its own (see Cluster): coverage given the cluster.
+	ByCluster Condition = "cluster"
+)
+
+// Below says what happens in a cell with too few calibration samples.
+type Below string
+
+const (
+	// BelowInfinite gives the cell τ = +∞: coverage holds, the sets are useless.
+	BelowInfinite Below = "infinite"
+	// BelowMarginal gives it the threshold of all samples together: the cell's own coverage is no
+	// longer promised.
+	BelowMarginal Below = "marginal"
+	// BelowPool puts all such cells together into one: coverage holds given that a sample is in
+	// some small cell.
+	BelowPool Below = "pool"
+)
+
+// Conditioning is how thresholds are conditioned. The zero value is marginal.
+type Conditioning struct {
+	By Condition `json:"by"`
+	// MinCell is the least number of calibration samples for a threshold of a cell's own; 0 stands
+	// for the least at which the threshold is finite, Level.MinCalibration.
+	MinCell int `json:"min_cell"`
+	// Below is what a smaller cell gets; empty means BelowInfinite.
+	Below Below `json:"below"`
+	// Clusters maps labels to clusters, for ByCluster; −1 is the null cluster, which has the
+	// marginal threshold.
+	Clusters []int `json:"clusters,omitempty"`
+}
+
+// Cell is the threshold of one class, group or cluster.
+type Cell struct {
+	Key int `json:"key"`
+	// N counts the calibration samples of the cell itself.
+	N         int       `json:"n"`
+	Threshold Threshold `json:"threshold"`
+	// Fallback is what Below did, empty for a cell with samples enough.
+	Fallback Below `json:"fallback,omitempty"`
+}
+
+// Thresholds are the thresholds of all cells. The zero value is not valid; CalibrateCells makes one.
+type Thresholds struct {
+	Conditioning Conditioning `json:"conditioning"`
+	K            int          `json:"labels"`
+	All          Threshold    `json:"all"`
+	Cells        []Cell       `json:"cells,omitempty"` // ascending keys
+	// Absent is the threshold of a cell that no calibration sample was in.
+	Absent Threshold `json:"absent"`
+}
+
+// CalibrateCells computes the threshold of every cell from the scores of true labels. labels are
+// needed for ByClass and ByCluster, groups for ByGroup; nil otherwise.
+func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, c Conditioning) (*Thresholds, error) {
+	if c.By == "" {
+		c.By = Marginal
+	}
+	if c.Below == "" {
+		c.Below = BelowInfinite
+	}
+	if c.MinCell == 0 {
+		c.MinCell = level.MinCalibration()
+	}
+	if err := c.check(k); err != nil {
+		return nil, err
+	}
+	t := &Thresholds{Conditioning: c, K: k}
+	var err error
+	if t.All, err = Calibrate(scores, level); err != nil {
+		return nil, err
+	}
+	if t.Absent, err = Calibrate(nil, level); err != nil {
+		return nil, err
+	}
+	if c.By == Marginal {
+		t.Absent = t.All
+		return t, nil
+	}
+	if c.By == ByGroup && len(groups) != len(scores) {
+		return nil, fmt.Errorf("%d groups for %d calibration scores", len(groups), len(scores))
+	}
+	if c.By != ByGroup {
+		if err := checkLabels(labels, len(scores), k); err != nil {
+			return nil, fmt.Errorf("conditioning by %s: %w", c.By, err)
+		}
+	}
+	members := map[int][]float64{}
+	if c.By != ByGroup { // every label has a cell, even one that calibration never saw
+		for y := range k {
+			members[c.key(y, 0)] = nil
+		}
+	}
+	for i, s := range scores {
+		y, g := 0, 0
+		if c.By == ByGroup {
+			g = groups[i]
+		} else {
+			y = labels[i]
+		}
+		members[c.key(y, g)] = append(members[c.key(y, g)], s)
+	}
+	keys := make([]int, 0, len(members))
+	var pool []float64
+	for key, m := range members {
+		keys = append(keys, key)
+		if len(m) < c.MinCell && !c.null(key) {
+			pool = append(pool, m...)
+		}
+	}
+	slices.Sort(keys)
+	pooled, err := Calibrate(pool, level)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		cell := Cell{Key: key, N: len(members[key])}
+		switch small := len(members[key]) < c.MinCell; {
+		case c.null(key) || small && c.Below == BelowMarginal:
+			cell.Threshold, cell.Fallback = t.All, BelowMarginal
+		case small && c.Below == BelowPool:
+			cell.Threshold, cell.Fallback = pooled, BelowPool
+		case small:
+			rank, err := level.Rank(cell.N)
+			if err != nil {
+				return nil, err
+			}
+			cell.Threshold = Threshold{Tau: math.Inf(1), Rank: rank, N: cell.N}
+			cell.Fallback = BelowInfinite
+		default:
+			if cell.Threshold, err = Calibrate(members[key], level); err != nil {
+				return nil, err
+			}
+		}
+		t.Cells = append(t.Cells, cell)
+	}
+	switch c.Below {
+	case BelowMarginal:
+		t.Absent = t.All
+	case BelowPool:
+		t.Absent = pooled
+	}
+	return t, nil
+}
+
+func (c Conditioning) check(k int) error {
+	switch c.By {
+	case Marginal, ByClass, ByGroup:
+	case ByCluster:
+		if len(c.Clusters) != k {
+			return fmt.Errorf("clusters of %d labels for %d labels", len(c.Clusters), k)
+		}
+		for y, m := range c.Clusters {
+			if m < -1 {
+				return fmt.Errorf("cluster of label %d is %d: it must be at least −1", y, m)
+			}
+		}
+	default:
+		return fmt.Errorf("unknown conditioning %q: known are marginal, class, group, cluster", clip(string(c.By)))
+	}
+	switch c.Below {
+	case BelowInfinite, BelowMarginal, BelowPool:
+	default:
+		return fmt.Errorf("unknown rule for small cells %q: known are infinite, marginal, pool", clip(string(c.Below)))
+	}
+	if c.MinCell < 0 {
+		return fmt.Errorf("the least cell size is %d: it must be at least 0", c.MinCell)
+	}
+	return nil
+}
+
+// key is the cell of a candidate label of a sample of a group.
+func (c Conditioning) key(label, group int) int {
+	switch c.By {
+	case ByClass:
+		return label
+	case ByGroup:
+		return group
+	case ByCluster:
+		return c.Clusters[label]
+	}
+	return 0
+}
+
+func (c Conditioning) null(key int) bool { return c.By == ByCluster && key == -1 }
+
+// Of returns the threshold that decides on a label of a sample of a group.
+func (t *Thresholds) Of(label, group int) Threshold {
+	if t.Conditioning.By == Marginal {
+		return t.All
+	}
+	key := t.Conditioning.key(label, group)
+	i, found := slices.BinarySearchFunc(t.Cells, key, func(c Cell, key int) int { return cmp.Compare(c.Key, key) })
+	if !found {
+		return t.Absent
+	}
+	return t.Cells[i].Threshold
+}
+
+// Check tells whether thresholds that came from elsewhere fit together.
+func (t *Thresholds) Check() error {
+	if t.K < 1 {
+		return fmt.Errorf("thresholds for %d labels", t.K)
+	}
+	if err := t.Conditioning.check(t.K); err != nil {
+		return err
+	}
+	if math.IsNaN(t.All.Tau) || math.IsNaN(t.Absent.Tau) {
+		return fmt.Errorf("a threshold is NaN")
+	}
+	for i, c := range t.Cells {
+		if math.IsNaN(c.Threshold.Tau) {
+			return fmt.Errorf("the threshold of cell %d is NaN", c.Key)
+		}
+		if i > 0 && t.Cells[i-1].Key >= c.Key {
+			return fmt.Errorf("the cells are not in ascending order of their keys")
+		}
+	}
+	return nil
+}
+
+// PredictCells returns the sets {y : S(x, y) ≤ τ of y's cell}; groups has an entry for each row
+// when conditioning is by group, and is nil otherwise.
+func (s *Scorer) PredictCells(p *Probs, u []float64, t *Thresholds, groups []int) (*Sets, error) {
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	if p.K != t.K {
+		return nil, fmt.Errorf("rows of %d labels for thresholds of %d", p.K, t.K)
+	}
+	if t.Conditioning.By == ByGroup && len(groups) != p.N {
+		return nil, fmt.Errorf("%d groups for %d rows", len(groups), p.N)
+	}
+	if t.Conditioning.By == ByGroup {
+		taus := make([]float64, p.N)
+		for i, g := range groups {
+			taus[i] = t.Of(0, g).Tau
+		}
+		return s.predict(p, u, func(i, _ int) float64 { return taus[i] })
+	}
+	taus := make([]float64, p.K)
+	for y := range taus {
+		taus[y] = t.Of(y, 0).Tau
+	}
+	return s.predict(p, u, func(_, y int) float64 { return taus[y] })
+}
