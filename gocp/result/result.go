@@ -207,8 +207,9 @@ type Poisons struct {
 	L2 Number `json:"l2"` // ℓ2 on the surrogates before crafting (mean)
 	L3 Number `json:"l3"`
 
-	// The SGD-step test: the change of ℓ3 on the surrogates after one victim-style step on the
-	// data with poisons in place; negative is down, as the adversary wants.
+	// The SGD-step test: ℓ3 on the surrogates after one step of gradient descent on the training
+	// data with poisons in place, less ℓ3 after the same step with the clean images in theirs;
+	// negative is down, as the adversary wants.
 	StepAttack Number `json:"step_attack"` // crafted poisons
 	StepRandUn Number `json:"step_randun"` // RandUn poisons, same bases
 	StepLR     Number `json:"step_lr"`     // its learning rate
