@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"slices"
 	"unsafe"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -26,25 +25,26 @@ type mode struct {
 	shift    int                // elements by which buffers are moved off their alignment
 }
 
-// A plane is a buffer's memory on the device between two guard zones.
+// A plane is a buffer's memory on the device, with guard zones before and after it.
 type plane struct {
-	at    device.Ptr // of the first guard
-	bytes int
-	shift int
-	was   []byte // contents before the run
-	now   []byte // after it
+	from, bytes int // in the arena
+	base        *device.Ptr
+	was         []byte // contents before the run
+	now         []byte // after it
 }
 
 func (p *plane) ptr() device.Ptr {
 	if p == nil {
 		return 0
 	}
-	return p.at.Add(guardBytes + p.shift)
+	return p.base.Add(p.from)
 }
 
-// Bound is a problem's buffers on a stream.
+// Bound is a problem's buffers on a stream. They lie in one arena, with guard bytes everywhere in
+// between, so that it takes one copy to bring them and one to fetch them.
 type Bound struct {
-	s       *device.Stream
+	base    device.Ptr
+	image   []byte
 	primal  map[*Buffer]*plane
 	tangent map[*Buffer]*plane
 	work    *kernel.Workspace
@@ -72,7 +72,7 @@ func (b *Bound) Workspace() *kernel.Workspace { return b.work }
 
 // bind puts the problem on the device.
 func (p *Problem) bind(s *device.Stream, m mode) *Bound {
-	b := &Bound{s: s, primal: map[*Buffer]*plane{}, tangent: map[*Buffer]*plane{}}
+	b := &Bound{primal: map[*Buffer]*plane{}, tangent: map[*Buffer]*plane{}}
 	for _, buf := range p.buffers {
 		raw := rawBytes(buf.data)
 		size := elementSize(buf.data)
@@ -85,54 +85,73 @@ func (p *Problem) bind(s *device.Stream, m mode) *Bound {
 			raw = given
 		}
 		if known || m.replay == nil || buf.role != output || !buf.diff {
-			b.primal[buf] = place(s, raw, m.shift*size)
+			b.primal[buf] = b.place(raw, m.shift*size)
 		}
 		if !buf.diff || !m.dual {
 			continue
 		}
 		if buf.role == output {
-			b.tangent[buf] = place(s, fresh, m.shift*size)
+			b.tangent[buf] = b.place(fresh, m.shift*size)
 		} else if t := m.tangents[buf]; t != nil {
-			b.tangent[buf] = place(s, rawBytes(t), m.shift*size)
+			b.tangent[buf] = b.place(rawBytes(t), m.shift*size)
 		}
 	}
+	b.guard(guardBytes)
+	b.base = s.Alloc(len(b.image))
+	device.Upload(s, b.base, b.image)
 	b.work = kernel.NewWorkspace(s, p.Workspace)
 	return b
 }
 
-func place(s *device.Stream, raw []byte, shift int) *plane {
-	all := bytes.Repeat([]byte{guardByte}, 2*guardBytes+shift+len(raw))
-	copy(all[guardBytes+shift:], raw)
-	p := &plane{at: s.Alloc(len(all)), bytes: len(raw), shift: shift, was: slices.Clone(raw)}
-	device.Upload(s, p.at, all)
+func (b *Bound) guard(n int) {
+	b.image = append(b.image, bytes.Repeat([]byte{guardByte}, n)...)
+}
+
+// place appends a plane to the arena, shift bytes off its alignment.
+func (b *Bound) place(raw []byte, shift int) *plane {
+	b.guard(guardBytes + (guardBytes-len(b.image)%guardBytes)%guardBytes + shift)
+	p := &plane{from: len(b.image), bytes: len(raw), base: &b.base, was: raw}
+	b.image = append(b.image, raw...)
 	return p
 }
 
-// fetch downloads every plane, checks guards and inputs, and frees the memory.
+// fetch downloads the arena and checks guards and inputs.
 func (p *Problem) fetch(s *device.Stream, b *Bound) error {
+	now := make([]byte, len(b.image))
+	if err := device.Download(s, now, b.base); err != nil {
+		return err
+	}
+	at := 0 // the end of what has been checked
+	check := func(name string, pl *plane) error {
+		for i := at; i < pl.from; i++ {
+			if now[i] != guardByte {
+				return fmt.Errorf("%s: written %d bytes before its start, outside its %d bytes and those of the buffer before it", name, pl.from-i, pl.bytes)
+			}
+		}
+		at = pl.from + pl.bytes
+		pl.now = now[pl.from:at]
+		for i := at; i < at+guardBytes; i++ {
+			if now[i] != guardByte {
+				return fmt.Errorf("%s: written at byte %d, outside its %d bytes", name, i-pl.from, pl.bytes)
+			}
+		}
+		return nil
+	}
 	for _, buf := range p.buffers {
-		for what, pl := range map[string]*plane{"": b.primal[buf], "'s tangent": b.tangent[buf]} {
+		for i, pl := range []*plane{b.primal[buf], b.tangent[buf]} {
 			if pl == nil {
 				continue
 			}
-			all := make([]byte, 2*guardBytes+pl.shift+pl.bytes)
-			if err := device.Download(s, all, pl.at); err != nil {
+			name := buf.name + [...]string{"", "'s tangent"}[i]
+			if err := check(name, pl); err != nil {
 				return err
 			}
-			s.Free(pl.at)
-			from := guardBytes + pl.shift
-			pl.now = all[from : from+pl.bytes]
-			for i, x := range all {
-				if x != guardByte && (i < from || i >= from+pl.bytes) {
-					return fmt.Errorf("%s%s: written %d bytes from its start, outside its %d bytes", buf.name, what, i-from, pl.bytes)
-				}
-			}
 			if buf.role == input && !bytes.Equal(pl.now, pl.was) {
-				return fmt.Errorf("%s%s: an input was written", buf.name, what)
+				return fmt.Errorf("%s: an input was written", name)
 			}
 		}
 	}
-	return s.Err()
+	return nil
 }
 
 // run binds, runs and fetches the problem once.
