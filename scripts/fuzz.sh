@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 time=${1:-20s}
 count=0
-for pkg in $(go list ./gocp/...); do
+for pkg in $(go list ./cmd/... ./gocp/...); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
 		echo "fuzz $pkg $target, $time"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg"
