@@ -164,22 +164,45 @@ func replace(images, poisons attack.Images, place []int) attack.Images {
 
 // places draws which of the victim's images make room for the poisons of group g, class by class.
 func (r *run) places(g int, labels []int32) ([]int, error) {
-	byClass := make([][]int, r.split.classes)
-	for i, y := range r.split.train.Labels {
-		byClass[y] = append(byClass[y], i)
+	place := make([]int, len(labels))
+	for i := range place {
+		place[i] = -1
+	}
+	if y := room(r.cfg.seedOf("places", g), r.split.train.Labels, r.split.classes, labels, place); y >= 0 {
+		return nil, usage.Errorf("audit: the budget has more poisons of class %d than the victim has images of it; lower --budget", y)
+	}
+	return place, nil
+}
+
+// room gives every poison that has no place yet (−1) that of a training image of its class that
+// is still free, drawn by the seed. It returns a class that ran out of images, −1 if none did.
+func room(seed uint64, train []int32, classes int, labels []int32, place []int) (short int) {
+	taken := make(map[int]bool, len(place))
+	for _, at := range place {
+		if at >= 0 {
+			taken[at] = true
+		}
+	}
+	byClass := make([][]int, classes)
+	for i, y := range train {
+		if !taken[i] {
+			byClass[y] = append(byClass[y], i)
+		}
 	}
 	for y, members := range byClass {
-		src := rng.New(r.cfg.seedOf("places", g), uint64(y))
+		src := rng.New(seed, uint64(y))
 		src.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 	}
-	place := make([]int, len(labels))
 	for i, y := range labels {
-		if len(byClass[y]) == 0 {
-			return nil, usage.Errorf("audit: the budget has more poisons of class %d than the victim has images of it; lower --budget", y)
+		if place[i] >= 0 {
+			continue
+		}
+		if int(y) >= classes || len(byClass[y]) == 0 {
+			return int(y)
 		}
 		place[i], byClass[y] = byClass[y][0], byClass[y][1:]
 	}
-	return place, nil
+	return -1
 }
 
 // retrained is how many fresh surrogates judge a budget under BudgetAuto.

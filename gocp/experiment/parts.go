@@ -208,37 +208,15 @@ func poison(p picked, dir string, seed uint64) (attack.Images, int, error) {
 		row[at] = i
 	}
 	place := make([]int, len(b.DataIndex))
-	taken := map[int]bool{}
 	for i, at := range b.DataIndex {
-		r, ok := row[at]
-		if !ok || b.Dataset != p.set.SHA256 || taken[r] {
-			r = -1
-		}
-		if place[i] = r; r >= 0 {
-			taken[r] = true
+		place[i] = -1
+		if r, ok := row[at]; ok && b.Dataset == p.set.SHA256 {
+			place[i] = r
+			delete(row, at) // a second poison of the same base needs another place
 		}
 	}
-	byClass := map[int32][]int{}
-	for i, y := range images.Labels {
-		if !taken[i] {
-			byClass[y] = append(byClass[y], i)
-		}
-	}
-	src := rng.New(seed, rng.Stream("places"))
-	for y := range int32(len(p.Classes)) {
-		m := byClass[y]
-		src.Shuffle(len(m), func(i, j int) { m[i], m[j] = m[j], m[i] })
-	}
-	for i, r := range place {
-		if r >= 0 {
-			continue
-		}
-		y := b.Before.Labels[i]
-		m := byClass[y]
-		if len(m) == 0 {
-			return images, 0, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
-		}
-		place[i], byClass[y] = m[0], m[1:]
+	if y := room(rng.Stream("places", seed), images.Labels, len(p.Classes), b.Before.Labels, place); y >= 0 {
+		return images, 0, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
 	}
 	return replace(images, b.Poisons.Images(), place), len(place), nil
 }
