@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/cpu"
 	"gorgonia.org/cu"
 
 	"github.com/gocp/gocp/csrc"
@@ -46,6 +47,7 @@ type Info struct {
 	Cores         int    `json:"cores"`         // a stream's width by default
 	TotalMem      int64  `json:"totalMem"`      // bytes
 	DriverVersion int    `json:"driverVersion"` // 1000·major + 10·minor, as the driver says
+	FastBF16      bool   `json:"fastBF16"`      // products of bfloat16 are faster than those of float32
 	Checked       bool   `json:"checked,omitempty"`
 	Build         string `json:"build"` // SHA-256 of the C++ half
 }
@@ -75,10 +77,18 @@ func Open() (*Device, error) {
 		info: Info{
 			Backend: csrc.Backend(), Name: name, Why: csrc.Why(), ISA: csrc.ISA(), Cores: csrc.Cores(),
 			TotalMem: total, DriverVersion: cu.Version(), Checked: csrc.Checked(), Build: csrc.BuildHash(),
+			FastBF16: cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16,
 		},
 		context:   primary,
 		kinds:     csrc.Kernels(),
 		functions: map[string]*function{},
+	}
+	if d.info.Backend == "cuda" { // tensor cores take bfloat16 from Ampere on
+		major, err := dev.Attribute(cu.ComputeCapabilityMajor)
+		if err != nil {
+			return nil, errors.Join(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
+		}
+		d.info.FastBF16 = major >= 8
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, dev.ReleasePrimaryCtx())
