@@ -34,33 +34,33 @@ var defaults = experiment.Config{}.WithDefaults()
 func goalOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
-	return []auditOption{
+	return under("The goal", []auditOption{
 		text("goal", "what the adversary wants: "+strings.Join(attack.GoalNames(), ", "), &d, func(c *C) *string { return &c.Goal.Name }),
 		integers("labels", "goals add and remove: the labels, such as 3,5", func(c *C) *[]int { return &c.Goal.Labels }),
 		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }),
 		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }),
 		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
 		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }),
-	}
+	})
 }
 
 func scoreOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
-	return []auditOption{
+	return under("The prediction sets", []auditOption{
 		text("score", "non-conformity score: "+strings.Join(conformal.Names(), ", "), &d, func(c *C) *string { return &c.Score.Name }),
 		text("u", "the u of randomised scores: one, sample, label", &d, func(c *C) *string { return (*string)(&c.Score.U) }),
-		number("raps-lambda", "weight of RAPS's rank penalty", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }),
-		count("raps-kreg", "rank up to which RAPS does not penalise", 0, &d, func(c *C) *int { return &c.Score.KReg }),
+		number("lambda", "raps, saps: weight of the rank", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }),
+		count("kreg", "raps: ranks without a penalty", 0, &d, func(c *C) *int { return &c.Score.KReg }),
 		truth("nonempty", "give empty sets the top label", func(c *C) *bool { return &c.Score.Nonempty }),
 		text("miscoverage", "ε: sets miss the true label this often", &d, func(c *C) *string { return &c.Miscoverage }),
-	}
+	})
 }
 
 func craftOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
-	return []auditOption{
+	return under("The poisons", []auditOption{
 		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
 		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }),
 		text("bases", "which images become poisons: nearest, random, gradnorm", &d, func(c *C) *string { return &c.Craft.Bases }),
@@ -78,13 +78,13 @@ func craftOptions() []auditOption {
 		number("sam-rho", "radius of that ball", 0, &d, func(c *C) *float64 { return &c.Craft.SAMRho }),
 		number("sam-p", "norm of that ball, above 1; +Inf too", 0, &d, func(c *C) *float64 { return (*float64)(&c.Craft.SAMP) }),
 		count("sam-steps", "ascent steps in that ball", 1, &d, func(c *C) *int { return &c.Craft.SAMSteps }),
-	}
+	})
 }
 
 func sizeOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
-	return []auditOption{
+	return under("The experiment", []auditOption{
 		count("repeats", "groups of targets, each with its own poisons", 1, &d, func(c *C) *int { return &c.Repeats }),
 		count("targets", "targets of a group", 1, &d, func(c *C) *int { return &c.Targets }),
 		count("victims", "victims of a group, under each condition", 1, &d, func(c *C) *int { return &c.Victims }),
@@ -106,13 +106,13 @@ func sizeOptions() []auditOption {
 		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
 		count("cal-size", "images a victim calibrates on", 1, &d, func(c *C) *int { return &c.CalSize }),
 		count("candidates", "test images that targets are chosen from; 0: a quarter", 0, &d, func(c *C) *int { return &c.Candidates }),
-	}
+	})
 }
 
 func modelOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
-	return []auditOption{
+	return under("The models", []auditOption{
 		text("arch", "network: convnet", &d, func(c *C) *string { return &c.Victim.Arch }),
 		count("width", "channels of its first layer", 1, &d, func(c *C) *int { return &c.Victim.Width }),
 		text("stem", "its first layer: stride, pool", &d, func(c *C) *string { return &c.Victim.Stem }),
@@ -122,7 +122,7 @@ func modelOptions() []auditOption {
 		number("lr", "learning rate", 0, &d, func(c *C) *float64 { return &c.VictimTrain.LR }),
 		number("momentum", "momentum", -1, &d, func(c *C) *float64 { return &c.VictimTrain.Momentum }),
 		number("weight-decay", "weight decay", -1, &d, func(c *C) *float64 { return &c.VictimTrain.WeightDecay }),
-	}
+	})
 }
 
 func sharedOptions() []auditOption {

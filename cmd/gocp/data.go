@@ -19,7 +19,7 @@ import (
 const demoData = cifar10sample.Name
 
 func dataFlag() cli.Flag {
-	return &cli.StringFlag{Name: "data", Value: demoData, Usage: "data set: a name of `gocp data list`, or a path"}
+	return &cli.StringFlag{Name: "data", Value: demoData, Usage: "data set: a path, or a name that gocp data list shows"}
 }
 
 func dataCommand() *cli.Command {

@@ -27,6 +27,23 @@ func flagsOf[T any](options []option[T]) []cli.Flag {
 	return flags
 }
 
+// under puts options under a heading of the help.
+func under[T any](heading string, options []option[T]) []option[T] {
+	for _, o := range options {
+		switch f := o.flag.(type) {
+		case *cli.StringFlag:
+			f.Category = heading
+		case *cli.IntFlag:
+			f.Category = heading
+		case *cli.Float64Flag:
+			f.Category = heading
+		case *cli.BoolFlag:
+			f.Category = heading
+		}
+	}
+	return options
+}
+
 // apply puts the flags that were given into cfg.
 func apply[T any](c *cli.Context, options []option[T], cfg *T) error {
 	for _, o := range options {
