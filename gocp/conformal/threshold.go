@@ -100,6 +100,12 @@ func (l Level) Rank(n int) (int, error) {
 	return int(p.Int64()), nil
 }
 
+// times is the level ε·a/b.
+func (l Level) times(a, b int64) Level {
+	r := new(big.Rat).Mul(l.eps, big.NewRat(a, b))
+	return Level{text: r.RatString(), eps: r}
+}
+
 // below tells whether ε < k/n, in exact integers.
 func (l Level) below(k, n int) bool {
 	if l.eps == nil {
