@@ -83,12 +83,12 @@ func (r *run) modelRecord(role string, i int, v *verdict) (result.Model, error) 
 		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold}, nil
 }
 
-// onTest measures a model on the test images, which no target is among.
+// onTest measures a model on the test images that are no targets.
 func (r *run) onTest(v *verdict) result.Test {
-	first := r.split.candidates.Len()
-	t := result.Test{N: r.split.test.Len(), Classes: make([]result.PerClass, r.split.classes)}
+	t := result.Test{Classes: make([]result.PerClass, r.split.classes)}
 	size := 0
-	for i := first; i < first+t.N; i++ {
+	for _, i := range r.tested() {
+		t.N++
 		y := r.judge.labels[i]
 		n := v.sets.Size(i)
 		size += n
@@ -154,7 +154,7 @@ func (r *run) repeat(g int, gr group, benign map[string][]*verdict) (*result.Rep
 }
 
 func (r *run) why(t target) string {
-	return fmt.Sprintf("predicted right by the mean of %d surrogates, whose sets have %s labels", len(t.shown),
+	return fmt.Sprintf("%s, predicted right by the mean of %d surrogates, whose sets have %s labels", r.split.name(t.row), len(t.shown),
 		strings.Trim(strings.ReplaceAll(fmt.Sprint(t.shown), " ", ", "), "[]"))
 }
 

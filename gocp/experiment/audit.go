@@ -42,6 +42,7 @@ type run struct {
 
 	once   sync.Once
 	groups []group
+	aimed  map[int]bool // rows of splits.whole that are targets
 	err    error
 }
 
@@ -262,8 +263,10 @@ func (r *run) targets() ([]group, error) {
 		if r.groups, r.err = choose(r.cfg, r.goal, r.split, r.judge, vs); r.err != nil {
 			return
 		}
+		r.aimed = map[int]bool{}
 		for g := range r.groups {
 			for v, t := range r.groups[g].targets {
+				r.aimed[t.row] = true
 				if r.err == nil && !r.folder.has(pictureName(g, v)) {
 					r.err = r.picture(pictureName(g, v), r.split.whole.At(t.row))
 				}

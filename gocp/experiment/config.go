@@ -61,10 +61,12 @@ type Config struct {
 	References   int `json:"references"` // benign models that measure the benign sets (default 3)
 	Controls     int `json:"controls"`   // benign models that show the churn between training runs (default 3)
 
-	WhiteBox    bool  `json:"white_box,omitempty"` // surrogates see the victim's own training and calibration data
-	TrainSize   int   `json:"train_size"`          // images the victim trains on (default 4500)
-	CalSize     int   `json:"cal_size"`            // clean images the victim calibrates on (default a ninth of TrainSize)
-	Candidates  int   `json:"candidates"`          // test images that targets are chosen from (default a quarter of the test part)
+	WhiteBox  bool `json:"white_box,omitempty"` // surrogates see the victim's own training and calibration data
+	TrainSize int  `json:"train_size"`          // images the victim trains on (default 4500)
+	CalSize   int  `json:"cal_size"`            // clean images the victim calibrates on (default a ninth of TrainSize)
+	// Candidates is how many images targets are chosen from: of the test part, then training images
+	// that are left over (default 4000, or as many as there are).
+	Candidates  int   `json:"candidates"`
 	Victim      Model `json:"victim"`
 	Surrogate   Model `json:"surrogate"` // default: as the victim's
 	VictimTrain Train `json:"victim_train"`
@@ -123,6 +125,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Controls, 3)
 	orDefault(&c.TrainSize, 4500)
 	orDefault(&c.CalSize, c.TrainSize/9)
+	orDefault(&c.Candidates, 4000)
 	if c.Surrogate == (Model{}) {
 		c.Surrogate = c.Victim
 	}
@@ -170,7 +173,7 @@ func (c Config) Validate() error {
 		{"victims under Gaussian noise", c.GaussVictims, 1}, {"surrogates", c.Surrogates, 1},
 		{"attackers", c.Attackers, 1}, {"references", c.References, 1}, {"controls", c.Controls, 1},
 		{"training images", c.TrainSize, 1}, {"calibration images", c.CalSize, 1},
-		{"target candidates", c.Candidates, 0}, {"workers", c.Workers, 0},
+		{"target candidates", c.Candidates, 1}, {"workers", c.Workers, 0},
 	} {
 		if n.v < n.min {
 			return usage.Errorf("audit: %d %s; there must be at least %d", n.v, n.name, n.min)

@@ -49,7 +49,7 @@ func Export(dir string, d Data) (*data.Victim, error) {
 		name string
 		p    attack.Images
 	}{{&v.Train, "train", r.split.train.Images}, {&v.Calibration, "calibration", r.split.cal.Images},
-		{&v.Test, "test", r.split.test.Images}, {&v.Targets, "targets", r.split.whole.Select(rows)}} {
+		{&v.Test, "test", r.split.whole.Select(r.tested())}, {&v.Targets, "targets", r.split.whole.Select(rows)}} {
 		if *x.dst, err = set(x.name, x.p); err != nil {
 			return nil, err
 		}
@@ -77,4 +77,15 @@ func Export(dir string, d Data) (*data.Victim, error) {
 		v.Arms = append(v.Arms, arm)
 	}
 	return v, nil
+}
+
+// tested lists the rows of splits.whole that coverage and accuracy are measured on.
+func (r *run) tested() []int {
+	var rows []int
+	for i := range r.split.test {
+		if !r.aimed[i] {
+			rows = append(rows, i)
+		}
+	}
+	return rows
 }

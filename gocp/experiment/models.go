@@ -29,7 +29,7 @@ const (
 type logits struct {
 	k           int
 	calibration []float32 // [n,K], of the calibration images of its role
-	test        []float32 // [m,K], of the whole test part in the order of splits.whole
+	test        []float32 // [m,K], in the order of splits.whole
 }
 
 // precision returns the kernel's name of a precision.

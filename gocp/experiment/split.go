@@ -27,10 +27,13 @@ type part struct {
 type splits struct {
 	train, cal       part // the victim's
 	auxTrain, auxCal part // the adversary's; the victim's own with WhiteBox
-	candidates       part // test images that targets are chosen from
-	test             part // the other test images: coverage and accuracy
-	whole            part // the test part: candidates, then test
-	classes          int
+	// whole is what every model is asked about: the test part, then, where that has too few
+	// candidates, training images that nobody trains or calibrates on.
+	whole      part
+	spareHash  string
+	test       int // images of the test part: the first rows of whole
+	candidates int // images that targets are chosen from: the first rows of whole
+	classes    int
 }
 
 func newPart(d data.Drawn) part {
@@ -55,17 +58,14 @@ func newSplits(c Config, d Data) (*splits, error) {
 	if n := len(tr.Labels); n < need {
 		return nil, usage.Errorf("audit: the training part has %d images; victim and adversary need %d (%d to train and %d to calibrate on, each)", n, need, c.TrainSize, c.CalSize)
 	}
-	candidates := c.Candidates
-	if candidates == 0 {
-		candidates = len(te.Labels) / 4
-	}
-	if n := len(te.Labels); candidates < c.Repeats*c.Targets || candidates >= n {
-		return nil, usage.Errorf("audit: %d of %d test images as target candidates; at least %d are needed, and some must be left to test on", candidates, n, c.Repeats*c.Targets)
-	}
 	s := &splits{classes: len(tr.Classes)}
 	parts := []data.Part{{Name: "victim train", N: c.TrainSize}, {Name: "victim calibration", N: c.CalSize}}
 	if !c.WhiteBox {
 		parts = append(parts, data.Part{Name: "auxiliary train", N: c.TrainSize}, data.Part{Name: "auxiliary calibration", N: c.CalSize})
+	}
+	spare := min(len(tr.Labels)-need, max(c.Candidates-len(te.Labels), 0))
+	if spare > 0 {
+		parts = append(parts, data.Part{Name: "spare", N: spare})
 	}
 	drawn, _, err := data.Split(tr, data.Draw{Seed: c.Seed}, parts...)
 	if err != nil {
@@ -76,15 +76,23 @@ func newSplits(c Config, d Data) (*splits, error) {
 	if !c.WhiteBox {
 		s.auxTrain, s.auxCal = newPart(drawn[2]), newPart(drawn[3])
 	}
-	drawn, _, err = data.Split(te, data.Draw{Seed: c.Seed}, data.Part{Name: "candidates", N: candidates}, data.Part{Name: "test", N: len(te.Labels) - candidates})
+	test, _, err := data.Split(te, data.Draw{Seed: c.Seed}, data.Part{Name: "test", N: len(te.Labels)})
 	if err != nil {
 		return nil, err
 	}
-	s.candidates, s.test = newPart(drawn[0]), newPart(drawn[1])
-	s.whole = s.candidates
-	s.whole.Pixels = append(slices.Clone(s.candidates.Pixels), s.test.Pixels...)
-	s.whole.Labels = append(slices.Clone(s.candidates.Labels), s.test.Labels...)
-	s.whole.index = append(slices.Clone(s.candidates.index), s.test.index...)
+	s.whole = newPart(test[0])
+	s.test = s.whole.Len()
+	if spare > 0 {
+		p := newPart(drawn[len(drawn)-1])
+		s.whole.Pixels = append(slices.Clone(s.whole.Pixels), p.Pixels...)
+		s.whole.Labels = append(slices.Clone(s.whole.Labels), p.Labels...)
+		s.whole.index = append(slices.Clone(s.whole.index), p.index...)
+		s.spareHash = p.hash
+	}
+	s.candidates = min(c.Candidates, s.whole.Len())
+	if wanted := c.Repeats * c.Targets; s.candidates < wanted || wanted >= s.test {
+		return nil, usage.Errorf("audit: %d target candidates and %d test images for %d repeats of %d targets; there must be as many candidates, and more test images", s.candidates, s.test, c.Repeats, c.Targets)
+	}
 	for y, n := range classCounts(s.train.Labels, s.classes) {
 		if n == 0 {
 			return nil, usage.Errorf("audit: class %d (%s) has no image among the victim's %d training images", y, tr.Classes[y], c.TrainSize)
@@ -112,7 +120,17 @@ func (s *splits) record(whiteBox bool) []result.Split {
 			result.Split{Name: "auxiliary train", Use: "the adversary's: surrogates train on it, poisons are made from it", Size: s.auxTrain.Len(), SHA256: s.auxTrain.hash},
 			result.Split{Name: "auxiliary calibration", Use: "the adversary's: surrogates calibrate on it", Size: s.auxCal.Len(), SHA256: s.auxCal.hash})
 	}
-	return append(out,
-		result.Split{Name: "candidates", Use: "targets are chosen from it", Size: s.candidates.Len(), SHA256: s.candidates.hash},
-		result.Split{Name: "test", Use: "coverage and accuracy", Size: s.test.Len(), SHA256: s.test.hash})
+	out = append(out, result.Split{Name: "test", Use: "coverage and accuracy; targets are chosen from it and then left out", Size: s.test, SHA256: s.whole.hash})
+	if n := s.whole.Len() - s.test; n > 0 {
+		out = append(out, result.Split{Name: "spare", Use: "training images that no model sees; targets are chosen from them too", Size: n, SHA256: s.spareHash})
+	}
+	return out
+}
+
+// name says what image a row of whole is.
+func (s *splits) name(row int) string {
+	if row < s.test {
+		return "test image"
+	}
+	return "training image that no model saw"
 }

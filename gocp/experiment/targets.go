@@ -112,16 +112,18 @@ type group struct {
 const bystandersPerTarget = 4
 
 // choose groups the first eligible candidates by predicted class; with one target in a group that
-// is the first eligible candidates. Candidates are in random order, and only surrogates are asked.
+// is the first eligible candidates, in random order. Only surrogates are asked.
 func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdict) ([]group, error) {
 	var groups []group
 	waiting := map[int][]target{} // by predicted class
 	used := map[int]bool{}
+	// In an order of their own: targets come from the test part and from spare images alike.
+	order := rng.New(c.Seed, rng.Stream("candidates")).Perm(s.candidates)
 	eligible := 0
-	var beliefs []attack.Belief
-	for i := range s.candidates.Len() {
+	beliefs := make([]attack.Belief, s.candidates)
+	for _, i := range order {
 		b := belief(surrogates, i, j.labels[i])
-		beliefs = append(beliefs, b)
+		beliefs[i] = b
 		if len(groups) == c.Repeats || !goal.Eligible(b) {
 			continue
 		}
@@ -146,7 +148,7 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 	}
 	if len(groups) < c.Repeats {
 		return nil, usage.Errorf("audit: only %d of %d candidates are fair targets for %s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
-			eligible, s.candidates.Len(), c.Goal.Name, len(groups), c.Repeats, c.Targets)
+			eligible, s.candidates, c.Goal.Name, len(groups), c.Repeats, c.Targets)
 	}
 	spare, ok := goal.(attack.Bystander)
 	if !ok {
@@ -154,7 +156,8 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 	}
 	for g := range groups {
 		class := groups[g].targets[0].belief.Label
-		for i, b := range beliefs {
+		for _, i := range order {
+			b := beliefs[i]
 			if len(groups[g].bystanders) == bystandersPerTarget*c.Targets {
 				break
 			}
