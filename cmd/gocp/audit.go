@@ -105,7 +105,7 @@ func sizeOptions() []auditOption {
 		truth("white-box", "the adversary sees the victim's own data", func(c *C) *bool { return &c.WhiteBox }),
 		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
 		count("cal-size", "images a victim calibrates on", 1, &d, func(c *C) *int { return &c.CalSize }),
-		count("candidates", "test images that targets are chosen from; 0: a quarter", 0, &d, func(c *C) *int { return &c.Candidates }),
+		count("candidates", "images that targets are chosen from: test images, then left over training images", 1, &d, func(c *C) *int { return &c.Candidates }),
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 var devices = []string{"auto", "cpu", "cuda"}
@@ -43,7 +45,17 @@ func useDevice(c *cli.Context) error {
 		return fmt.Errorf("--device: finding this program: %w", err)
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOCP_DEVICE=") })
-	if err := syscall.Exec(self, os.Args, append(env, "GOCP_DEVICE="+want)); err != nil {
+	env = append(env, "GOCP_DEVICE="+want)
+	if want == "cuda" {
+		// Without a GPU the binding ends the process before main, in words of its own: ask first.
+		try := exec.CommandContext(c.Context, self, "version")
+		try.Env = env
+		if said, err := try.CombinedOutput(); err != nil {
+			why, _, _ := strings.Cut(strings.TrimPrefix(string(said), "gocp: GOCP_DEVICE=cuda: "), "\n")
+			return usage.Errorf("--device cuda: %s; gocp doctor says what there is", why)
+		}
+	}
+	if err := syscall.Exec(self, os.Args, env); err != nil {
 		return fmt.Errorf("--device: starting %s again: %w", self, err)
 	}
 	return nil

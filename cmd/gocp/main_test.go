@@ -166,6 +166,22 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+func TestDevice(t *testing.T) {
+	t.Setenv("GOCP_LIBCUDA", "libno-such-driver.so")
+	t.Setenv("GOCP_DEVICE", "")
+	refuses(t, t.TempDir(), "--device cuda: libno-such-driver.so", "doctor", "--device", "cuda")
+	for _, name := range []string{"cpu", "auto"} {
+		o := gocp(t, t.TempDir(), "doctor", "--device", name)
+		if o.code != exitOK || !strings.Contains(o.stdout, "computes on") || !strings.Contains(o.stdout, "oneDNN") || o.stderr != "" {
+			t.Errorf("--device %s: %+v", name, o)
+		}
+	}
+	o := gocp(t, t.TempDir(), "doctor", "--device", "cpu", "--json")
+	if !strings.Contains(o.stdout, `"backend": "host"`) || !strings.Contains(o.stdout, `GOCP_DEVICE=cpu`) {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	o := gocp(t, t.TempDir(), "version", "--json")
 	if o.code != exitOK || !strings.Contains(o.stdout, `"platform"`) || o.stderr != "" {
