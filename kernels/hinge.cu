@@ -43,18 +43,21 @@ FN Window window(int kind, int64_t n, int64_t r, int64_t width) {
   return {lo, r < n ? r : n};
 }
 
-FN float distribution(float t) {
-  t = math::min(math::max(t, -1.0f), 1.0f);
-  return 0.5f + t * (0.75f - 0.25f * t * t);
+// The mass of the kernel between from and to, in ranks off its centre, for from <= to. With a, b
+// the two over h, P(b) - P(a) = (b - a) (3 - a^2 - a b - b^2) / 4, which does not cancel.
+FN float mass(float from, float to, float h) {
+  from = math::min(math::max(from, -h), h);
+  to = math::min(math::max(to, -h), h);
+  float a = from / h, b = to / h;
+  return (to - from) / h * (0.75f - 0.25f * (a * a + a * b + b * b));
 }
 
 // The weight of rank i (1-based) in the kernel quantile.
 FN float weight(int64_t i, int64_t n, int64_t r, float h) {
   if (h <= 0.5f) return i == r ? 1.0f : 0.0f;
   float d = static_cast<float>(i - r);
-  float mass = distribution((d + 0.5f) / h) - distribution((d - 0.5f) / h);
-  float top = (static_cast<float>(n - r) + 0.5f) / h, bottom = (0.5f - static_cast<float>(r)) / h;
-  return mass / (distribution(top) - distribution(bottom));
+  return mass(d - 0.5f, d + 0.5f, h) /
+         mass(0.5f - static_cast<float>(r), static_cast<float>(n - r) + 0.5f, h);
 }
 
 FN float weight_of(const float* weights, int64_t q) { return weights ? weights[q] : 1.0f; }
