@@ -18,4 +18,4 @@ if [ -e "$out/config.json" ]; then
 	echo "$out was interrupted; finishing it."
 	resume=(--resume)
 fi
-exec bin/gocp audit --out "$out" "${resume[@]}" "$@"
+exec bin/gocp audit --out "$out" --precision auto "${resume[@]}" "$@"

@@ -147,7 +147,7 @@ func sharedOptions() []auditOption {
 				return nil
 			},
 		},
-		text("precision", "of convolutions: f32, bf16", &d, func(c *C) *string { return &c.Precision }),
+		text("precision", "of convolutions: f32, bf16, or auto: bf16 where the device is faster at it", &d, func(c *C) *string { return &c.Precision }),
 	}
 }
 
@@ -163,13 +163,11 @@ func joinConditions(conditions []result.Condition) string {
 	return strings.Join(words, ",")
 }
 
-// quick is a run that shows that everything works, in a minute or two.
+// quick is the demo with fewer targets and models: it shows that everything works, in a minute or
+// two, and proves little.
 func quick(c *experiment.Config) {
-	c.Repeats, c.Victims, c.GaussVictims = 3, 1, 1
-	c.Surrogates, c.Attackers, c.References, c.Controls = 2, 1, 2, 1
-	c.TrainSize, c.CalSize = 2000, 300
-	c.VictimTrain.Epochs = 8
-	c.Craft.Steps = 15
+	c.Repeats, c.Victims, c.GaussVictims = 4, 1, 1
+	c.Surrogates, c.Attackers, c.References, c.Controls = 2, 2, 2, 1
 }
 
 func auditCommand() *cli.Command {

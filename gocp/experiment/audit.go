@@ -114,6 +114,7 @@ func prepare(c Config, d Data) (*run, error) {
 }
 
 func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
+	decide(&c.Precision, dev)
 	r, err := prepare(c, d)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,21 @@ type logits struct {
 	test        []float32 // [m,K], in the order of splits.whole
 }
 
+// PrecisionAuto as a precision means bf16 where the device is faster at it, else f32. It is
+// decided when work starts; what is recorded is the decision.
+const PrecisionAuto = "auto"
+
+// decide replaces an undecided precision; f32 is the default.
+func decide(precision *string, dev *device.Device) {
+	orDefault(precision, "f32")
+	if *precision == PrecisionAuto {
+		*precision = "f32"
+		if dev.Info().FastBF16 {
+			*precision = "bf16"
+		}
+	}
+}
+
 // precision returns the kernel's name of a precision.
 func precision(name string) kernel.Precision {
 	if name == "bf16" {

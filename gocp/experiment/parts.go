@@ -127,7 +127,7 @@ type Trained struct {
 // TrainModel trains a fresh model and writes it.
 func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report progress.Reporter) (*Trained, error) {
 	j.Model, j.Train = j.Model.withDefaults(), j.Train.withDefaults()
-	orDefault(&j.Precision, "f32")
+	decide(&j.Precision, dev)
 	if err := j.Train.validate(j.Precision); err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ type Calibration struct {
 func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*Calibration, error) {
 	orDefault(&j.Score.Name, "hps")
 	orDefault(&j.Miscoverage, "0.1")
-	orDefault(&j.Precision, "f32")
+	decide(&j.Precision, dev)
 	if err := knownPrecision(j.Precision); err != nil {
 		return nil, err
 	}
@@ -438,6 +438,7 @@ type AttackJob struct {
 // AttackModels crafts poisons on surrogates and writes them as a folder.
 func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report progress.Reporter) (*attack.Bundle, error) {
 	c := Config{Goal: j.Goal, Score: j.Score, Miscoverage: j.Miscoverage, Budget: j.Budget, Craft: j.Craft, Precision: j.Precision, Seed: j.Seed}.WithDefaults()
+	decide(&c.Precision, dev)
 	goal, err := attack.NewGoal(c.Goal)
 	if err != nil {
 		return nil, err
@@ -575,7 +576,7 @@ func believe(ctx context.Context, dev *device.Device, c Config, goal attack.Goal
 
 func knownPrecision(name string) error {
 	if name != "f32" && name != "bf16" {
-		return usage.Errorf("unknown precision %q (known: f32, bf16)", name)
+		return usage.Errorf("unknown precision %q (known: f32, bf16, auto)", name)
 	}
 	return nil
 }
