@@ -28,12 +28,12 @@ struct Staged;
 template <>
 struct Staged<float> {
   const float* a;
-  FN float operator[](int i) const { return a[i]; }
+  FN float operator[](int64_t i) const { return a[i]; }
 };
 template <>
 struct Staged<dual> {
   const float *a, *b;
-  FN dual operator[](int i) const { return {a[i], b[i]}; }
+  FN dual operator[](int64_t i) const { return {a[i], b[i]}; }
 };
 
 FN void stage(const float* v, float absent, int c0, int period, int width, float* to) {
@@ -124,7 +124,7 @@ FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> sh
           in<T> z0 = z + (from + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
           out<T> yx = y + (to + x * c);
           uint8_t* ix = I == kNone ? idx : idx + (to + x * c);
-          return [=](int i) {
+          return [=](int64_t i) {
             auto f = [&](int j) {
               const in<T>& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
               return zj[i] * s[i] + b[i];
@@ -174,7 +174,7 @@ namespace act {
 // dz over one window or one pixel: j is the position, at the chosen one.
 template <bool Affine, class T>
 FN void scatter(out<T> dz, in<T> z, int64_t i, bool chosen, T d, T p, T q) {
-  T v = math::select(chosen, d, T(0));
+  T v = math::keep(chosen, d);
   if constexpr (Affine) v = v + (p * z[i] + q);
   dz.set(i, v);
 }
@@ -209,7 +209,7 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
             z0 = z + (to + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
           in<T> g = dy + (from + x * c);
           const uint8_t* ix = idx + (from + x * c);
-          return [=](int i) {
+          return [=](int64_t i) {
             T d = g[i] * s[i];
             int at = ix[i];
             scatter<Affine>(d0, z0, i, at == 0, d, ps[i], qs[i]);
@@ -223,7 +223,7 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
         for (int64_t l = 0; l < lines_here; l++) {
           block::rows(first, w, walk.span, [=](int64_t x) {
             int64_t at = to + l * below + x * c;
-            return [=](int i) {
+            return [=](int64_t i) {
               in<T> zi = Affine ? z + at : z;
               scatter<Affine>(dz + at, zi, i, false, T(0), ps[i], qs[i]);
             };
@@ -282,22 +282,22 @@ FN void reduce_range(int n, int h, int w, int c, in<T> dy, in<T> z, const uint8_
     if constexpr (Scale) z0 = z + from;
     if constexpr (Scale && Pool) z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
     const uint8_t* ix = Indexed ? idx + o * c : idx;
-    return [=](int i, float(&v)[K]) {
+    return [=](int64_t i, float(&v)[K]) {
       int at = Indexed ? ix[i] : 0;
-      T d = math::select(at == kOff, T(0), g[i]);
+      T d = math::keep(at != kOff, g[i]);
       if constexpr (Scale) {
-        T zi = z0[i];
+        T zi = math::keep(at == 0, z0[i]);
         if constexpr (Pool) {
-          zi = math::select(at == 1, z1[i], zi);
-          zi = math::select(at == 2, z2[i], zi);
-          zi = math::select(at == 3, z3[i], zi);
+          zi = math::either(zi, math::keep(at == 1, z1[i]));
+          zi = math::either(zi, math::keep(at == 2, z2[i]));
+          zi = math::either(zi, math::keep(at == 3, z3[i]));
         }
-        put(v, d * math::select(at == kOff, T(0), zi));
+        put(v, d * zi);
       }
       put(v + (Scale ? kPlanes<T> : 0), d);
     };
   };
-  block::columns<K>(r.lo, r.hi, c, row, [=](int i, const float(&v)[K]) {
+  block::columns<K>(r.lo, r.hi, c, row, [=](int64_t i, const float(&v)[K]) {
     for (int k = 0; k < K; k++) mine[static_cast<int64_t>(k) * c + i] = v[k];
   });
 }
@@ -368,8 +368,8 @@ KERNEL act_combine(int parts, int planes, int c, const float* part, float* out0,
         0, parts, static_cast<int>(r.hi - r.lo),
         [=](int64_t b) {
           const float* row = from + b * step;
-          return [=](int i, float(&v)[1]) { v[0] = row[i]; };
+          return [=](int64_t i, float(&v)[1]) { v[0] = row[i]; };
         },
-        [=](int i, const float(&v)[1]) { to[r.lo + i] = v[0]; });
+        [=](int64_t i, const float(&v)[1]) { to[r.lo + i] = v[0]; });
   }
 }

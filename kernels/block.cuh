@@ -95,7 +95,8 @@ FN V all_reduce(V v, Op op) {
 
 #else
 
-#define KERNEL static void
+// flatten: lambdas are inlined too, however many kernels share the translation unit.
+#define KERNEL static __attribute__((flatten)) void
 #define FN inline __attribute__((always_inline))
 #define BLOCK_SHARED(type, name, n) alignas(64) type name[n]
 #define LANES(i, n) _Pragma("GCC ivdep") for (auto i = block::first(n); i < (n); i++)
@@ -160,18 +161,34 @@ FN void each(int64_t n, F f) {
   LANES(i, len) f(r.lo + i);
 }
 
+// f(i) for i in 0 … n-1, a lane loop in strips of kLanes on the host. The compiler vectorises a
+// strip of known length by that length even where narrow types would ask for longer vectors than a
+// few channels fill.
+template <class F>
+FN void strips(int64_t n, F f) {
+  if constexpr (kHost) {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      LANES(l, int64_t{kLanes}) f(i + l);
+    }
+    int64_t rest = n - i;
+    LANES(l, rest) f(i + l);
+  } else {
+    LANES(i, n) f(i);
+  }
+}
+
 // f(row) returns a function of the channel. On the host f(row) is evaluated once a row, so that
 // addresses and divisions stay out of the channel loop.
 template <class F>
 FN void rows(int64_t lo, int64_t hi, int channels, F f) {
   if constexpr (kHost) {
     for (int64_t r = lo; r < hi; r++) {
-      auto g = f(r);
-      LANES(c, channels) g(c);
+      strips(channels, f(r));
     }
   } else {
     int64_t n = (hi - lo) * channels;
-    LANES(i, n) f(lo + i / channels)(static_cast<int>(i % channels));
+    LANES(i, n) f(lo + i / channels)(i % channels);
   }
 }
 
@@ -237,11 +254,11 @@ FN void columns(int64_t lo, int64_t hi, int channels, F f, Done done) {
         for (int c = 0; c < kColumns; c++) acc[k][c] = 0;
       for (int64_t r = lo; r < hi; r++) {
         auto g = f(r);
-        LANES(c, width) {
+        strips(width, [&](int64_t c) {
           float v[K];
           g(c0 + c, v);
           for (int k = 0; k < K; k++) acc[k][c] += v[k];
-        }
+        });
       }
       for (int c = 0; c < width; c++) {
         float v[K];

@@ -20,7 +20,7 @@ namespace bn {
 
 // Sums of channel i, one row of [c] a plane.
 template <class T>
-FN void store(float* planes, int c, int i, const float (&v)[kPlanes<T>], float scale) {
+FN void store(float* planes, int c, int64_t i, const float (&v)[kPlanes<T>], float scale) {
   for (int k = 0; k < kPlanes<T>; k++) planes[k * c + i] = scale * v[k];
 }
 
@@ -36,20 +36,20 @@ FN void partial(int64_t n, int c, in<T> z, float* part) {
       r.lo, r.hi, c,
       [=](int64_t row) {
         in<T> zr = z + row * c;
-        return [=](int i, float(&v)[K]) { put(v, zr[i]); };
+        return [=](int64_t i, float(&v)[K]) { put(v, zr[i]); };
       },
-      [=](int i, const float(&v)[K]) { store<T>(mean, c, i, v, inverse); });
+      [=](int64_t i, const float(&v)[K]) { store<T>(mean, c, i, v, inverse); });
   block::sync();
   block::columns<K>(
       r.lo, r.hi, c,
       [=](int64_t row) {
         in<T> zr = z + row * c;
-        return [=](int i, float(&v)[K]) {
+        return [=](int64_t i, float(&v)[K]) {
           T d = zr[i] - get<T>(mean + i, c);
           put(v, d * d);
         };
       },
-      [=](int i, const float(&v)[K]) { store<T>(square, c, i, v, 1.0f); });
+      [=](int64_t i, const float(&v)[K]) { store<T>(square, c, i, v, 1.0f); });
 }
 
 // One block merges the parts of a launch of `parts` blocks; behind them is room for the mean.
@@ -66,9 +66,9 @@ FN void combine(int64_t n, int c, int parts, float* part, out<T> mean, out<T> va
       [=](int64_t b) {
         const float* mine = part + b * step;
         float m = rows(b);
-        return [=](int i, float(&v)[K]) { put(v, m * get<T>(mine + i, c)); };
+        return [=](int64_t i, float(&v)[K]) { put(v, m * get<T>(mine + i, c)); };
       },
-      [=](int i, const float(&v)[K]) {
+      [=](int64_t i, const float(&v)[K]) {
         store<T>(whole, c, i, v, inverse);
         mean.set(i, get<T>(v) * inverse);
       });
@@ -78,12 +78,12 @@ FN void combine(int64_t n, int c, int parts, float* part, out<T> mean, out<T> va
       [=](int64_t b) {
         const float* mine = part + b * step;
         float m = rows(b);
-        return [=](int i, float(&v)[K]) {
+        return [=](int64_t i, float(&v)[K]) {
           T d = get<T>(mine + i, c) - get<T>(whole + i, c);
           put(v, get<T>(mine + K * c + i, c) + m * (d * d));
         };
       },
-      [=](int i, const float(&v)[K]) { variance.set(i, get<T>(v) * inverse); });
+      [=](int64_t i, const float(&v)[K]) { variance.set(i, get<T>(v) * inverse); });
 }
 
 template <class T>

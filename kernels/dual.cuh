@@ -70,6 +70,8 @@ FN dual get<dual>(const float* from, int64_t step) {
 
 namespace math {
 FN dual select(bool c, dual x, dual y) { return {c ? x.a : y.a, c ? x.b : y.b}; }
+FN dual keep(bool c, dual x) { return {keep(c, x.a), keep(c, x.b)}; }
+FN dual either(dual x, dual y) { return {either(x.a, y.a), either(x.b, y.b)}; }
 FN dual abs(dual x) { return {abs(x.a), x.a < 0 ? -x.b : x.b}; }
 FN dual max(dual x, dual y) { return select(x.a < y.a, y, x); }
 FN dual min(dual x, dual y) { return select(y.a < x.a, y, x); }

@@ -61,7 +61,7 @@ FN void copy_line(Line l, int w, int c, float* to, Value value) {
     block::rows(l.lo / c, l.hi / c, c, [=](int64_t u) {
       int64_t from = l.from - u * c;
       float* pixel = to + u * c;
-      return [=](int k) { pixel[k] = value(from + k); };
+      return [=](int64_t k) { pixel[k] = value(from + k); };
     });
   }
 }

@@ -17,6 +17,13 @@ FN T select(bool c, T a, T b) {
   return c ? a : b;
 }
 
+// x where c, else +0, by masking bits: NaN and inf do not get through, and there is no branch.
+FN float keep(bool c, float x) {
+  return block::to_float(block::to_bits(x) & (0u - static_cast<uint32_t>(c)));
+}
+// The one of x and y that is not masked to +0.
+FN float either(float x, float y) { return block::to_float(block::to_bits(x) | block::to_bits(y)); }
+
 FN float abs(float x) { return block::to_float(block::to_bits(x) & 0x7fffffffu); }
 FN float max(float a, float b) { return a < b ? b : a; }
 FN float min(float a, float b) { return b < a ? b : a; }
