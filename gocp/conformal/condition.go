@@ -249,16 +249,27 @@ func (s *Scorer) PredictCells(p *Probs, u []float64, t *Thresholds, groups []int
 	if t.Conditioning.By == ByGroup && len(groups) != p.N {
 		return nil, fmt.Errorf("%d groups for %d rows", len(groups), p.N)
 	}
-	if t.Conditioning.By == ByGroup {
-		taus := make([]float64, p.N)
-		for i, g := range groups {
-			taus[i] = t.Of(0, g).Tau
+	of := t.limits()
+	return s.predict(p, u, func(i int) limits {
+		if t.Conditioning.By == ByGroup {
+			return of(groups[i])
 		}
-		return s.predict(p, u, func(i, _ int) float64 { return taus[i] })
+		return of(0)
+	})
+}
+
+// limits returns the thresholds for a row of a group.
+func (t *Thresholds) limits() func(group int) limits {
+	switch t.Conditioning.By {
+	case Marginal:
+		return func(int) limits { return limits{tau: t.All.Tau} }
+	case ByGroup:
+		return func(g int) limits { return limits{tau: t.Of(0, g).Tau} }
 	}
-	taus := make([]float64, p.K)
-	for y := range taus {
-		taus[y] = t.Of(y, 0).Tau
+	l := limits{tau: math.Inf(-1), per: make([]float64, t.K)}
+	for y := range l.per {
+		l.per[y] = t.Of(y, 0).Tau
+		l.tau = max(l.tau, l.per[y])
 	}
-	return s.predict(p, u, func(_, y int) float64 { return taus[y] })
+	return func(int) limits { return l }
 }

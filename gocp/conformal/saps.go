@@ -19,15 +19,10 @@ type SAPS struct{ Lambda float64 }
 
 // Scores implements Score.
 func (s SAPS) Scores(dst []float64, r *Row) {
-	top := 0.0
-	for i, y := range r.Order() {
-		if i == 0 {
-			top = r.P[y]
-			dst[y] = r.Draw(y) * top
-			continue
-		}
-		dst[y] = top + (float64(i-1)+r.Draw(y))*s.Lambda
-	}
+	s.walk(r, func(y int, score, _ float64) bool {
+		dst[y] = score
+		return true
+	})
 }
 
 // Gradient implements Gradient: only p_max has a part.

@@ -51,13 +51,8 @@ type RAPS struct {
 
 // Scores implements Score.
 func (s RAPS) Scores(dst []float64, r *Row) {
-	before := 0.0 // Σ p_j over the labels before y: grows along the order
-	for i, y := range r.Order() {
-		v := before + r.Draw(y)*r.P[y]
-		if over := i + 1 - s.KReg; over > 0 {
-			v += s.Lambda * float64(over)
-		}
-		dst[y] = v
-		before += r.P[y]
-	}
+	s.walk(r, func(y int, score, _ float64) bool {
+		dst[y] = score
+		return true
+	})
 }

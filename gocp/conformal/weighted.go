@@ -130,5 +130,5 @@ func (s *Scorer) PredictWeighted(p *Probs, u []float64, cal *Weighted, weights [
 			return nil, fmt.Errorf("row %d: %w", i, err)
 		}
 	}
-	return s.predict(p, u, func(i, _ int) float64 { return taus[i] })
+	return s.predict(p, u, func(i int) limits { return limits{tau: taus[i]} })
 }
