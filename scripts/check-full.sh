@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+scripts/setup.sh python
 step() { printf '\n=== %s\n' "$*"; }
 native=(./csrc/... ./gocp/device/... ./gocp/kernel/... ./gocp/nn/...)
 
@@ -48,7 +49,7 @@ effect "$out/over" reduction 0.3
 effect "$out/under" expansion 0
 
 step 'the same bytes again, and after five kills'
-settings=(--quick --quiet)
+settings=(--quick --quiet --repeats 2 --epochs 8 --train-size 2000 --cal-size 300 --steps 15)
 same() { (cd "$1" && find . -type f ! -name clock.jsonl ! -name timings.json ! -name report.html -print0 | sort -z | xargs -0 sha256sum); }
 bin/gocp audit --out "$out/a" "${settings[@]}" >/dev/null
 bin/gocp audit --out "$out/b" "${settings[@]}" >/dev/null
