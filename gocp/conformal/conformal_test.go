@@ -524,7 +524,7 @@ func TestErrorsNameTheRow(t *testing.T) {
 		{"are not 2 rows of 2", second(Softmax(2, 2, []float64{1, 2, 3}))},
 		{"are not 1 rows of 0", second(Softmax[float64](1, 0, nil))},
 		{"row 1: label 0 is -0.5", second(Probabilities(2, 2, []float64{0.5, 0.5, -0.5, 1.5}))},
-		{"row 0 sum to 3", second(Probabilities(1, 2, []float64{1, 2}))},
+		{"row 0: they sum to 3", second(Probabilities(1, 2, []float64{1, 2}))},
 		{"row 0: label 0 is NaN", second(Probabilities(1, 2, []float64{nan, 1}))},
 		{"label of row 1 is 2", second(aps.Labelled(ok, []int{0, 2}, []float64{0, 0}))},
 		{"1 labels for 2 rows", second(aps.Labelled(ok, []int{0}, []float64{0, 0}))},

@@ -49,13 +49,18 @@ func SoftmaxRow[T ~float32 | ~float64](dst []float64, z []T) error {
 	if len(dst) != len(z) {
 		return fmt.Errorf("%d logits for %d labels", len(z), len(dst))
 	}
-	top := math.Inf(-1)
-	for y, v := range z {
+	top, odd := math.Inf(-1), 0.0
+	for _, v := range z {
 		f := float64(v)
-		if math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Errorf("label %d is %v", y, f)
-		}
+		odd += f - f // NaN for what is not finite
 		top = max(top, f)
+	}
+	if odd != 0 {
+		for y, v := range z {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+				return fmt.Errorf("label %d is %v", y, f)
+			}
+		}
 	}
 	sum := 0.0
 	for y, v := range z {
@@ -81,18 +86,29 @@ func Probabilities[T ~float32 | ~float64](n, k int, probs []T) (*Probs, error) {
 	}
 	p := &Probs{N: n, K: k, data: make([]float64, n*k)}
 	for i := range n {
-		sum := 0.0
-		for y, v := range probs[i*k : (i+1)*k] {
-			f := float64(v)
-			if !(f >= 0) || math.IsInf(f, 1) { // catches NaN
-				return nil, fmt.Errorf("probabilities of row %d: label %d is %v", i, y, f)
-			}
-			p.data[i*k+y] = f
-			sum += f
-		}
-		if math.Abs(sum-1) > SumTolerance {
-			return nil, fmt.Errorf("probabilities of row %d sum to %v, not 1: are they logits?", i, sum)
+		if err := ProbabilityRow(p.Row(i), probs[i*k:(i+1)*k]); err != nil {
+			return nil, fmt.Errorf("probabilities of row %d: %w", i, err)
 		}
 	}
 	return p, nil
+}
+
+// ProbabilityRow is Probabilities for one row, for those who stream.
+func ProbabilityRow[T ~float32 | ~float64](dst []float64, probs []T) error {
+	if len(dst) != len(probs) {
+		return fmt.Errorf("%d probabilities for %d labels", len(probs), len(dst))
+	}
+	sum := 0.0
+	for y, v := range probs {
+		f := float64(v)
+		if !(f >= 0) || math.IsInf(f, 1) { // catches NaN
+			return fmt.Errorf("label %d is %v", y, f)
+		}
+		dst[y] = f
+		sum += f
+	}
+	if math.Abs(sum-1) > SumTolerance {
+		return fmt.Errorf("they sum to %v, not 1: are they logits?", sum)
+	}
+	return nil
 }

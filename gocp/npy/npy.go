@@ -24,8 +24,21 @@ const maxRank = 64
 
 // Parse reads one .npy file from memory. The array may share b.
 func Parse(b []byte) (*Array, error) {
+	text, at, err := split(b)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(text)
+	if err != nil {
+		return nil, usage.Errorf("header: %w", err)
+	}
+	return h.array(b[at:])
+}
+
+// split returns the header of a file that begins with b, and where the data begin.
+func split(b []byte) (text string, data int, err error) {
 	if len(b) < 10 || string(b[:6]) != magic {
-		return nil, usage.Errorf("it does not begin as an .npy file does")
+		return "", 0, usage.Errorf("it does not begin as an .npy file does")
 	}
 	var length, at int
 	switch major := b[6]; major {
@@ -33,27 +46,23 @@ func Parse(b []byte) (*Array, error) {
 		length, at = int(binary.LittleEndian.Uint16(b[8:])), 10
 	case 2, 3:
 		if len(b) < 12 {
-			return nil, usage.Errorf("it ends in the header; it is cut off")
+			return "", 0, usage.Errorf("it ends in the header; it is cut off")
 		}
 		n := binary.LittleEndian.Uint32(b[8:])
 		if n > maxHeader {
-			return nil, usage.Errorf("its header of %d bytes is above the limit of %d", n, maxHeader)
+			return "", 0, usage.Errorf("its header of %d bytes is above the limit of %d", n, maxHeader)
 		}
 		length, at = int(n), 12
 	default:
-		return nil, usage.Errorf("its format version %d.%d is not 1, 2 or 3", b[6], b[7])
+		return "", 0, usage.Errorf("its format version %d.%d is not 1, 2 or 3", b[6], b[7])
 	}
 	if length > maxHeader {
-		return nil, usage.Errorf("its header of %d bytes is above the limit of %d", length, maxHeader)
+		return "", 0, usage.Errorf("its header of %d bytes is above the limit of %d", length, maxHeader)
 	}
 	if length > len(b)-at {
-		return nil, usage.Errorf("it ends in the header; it is cut off")
+		return "", 0, usage.Errorf("it ends in the header; it is cut off")
 	}
-	h, err := parseHeader(string(b[at : at+length]))
-	if err != nil {
-		return nil, usage.Errorf("header: %w", err)
-	}
-	return h.array(b[at+length:])
+	return string(b[at : at+length]), at + length, nil
 }
 
 // header is the Python dictionary at the start of a file.
@@ -63,29 +72,39 @@ type header struct {
 	shape   []int
 }
 
-// array checks the body against the header and brings it into our order.
-func (h header) array(body []byte) (*Array, error) {
-	order, kind := h.descr[0], h.descr[1:]
+// check holds the header against the size of the body and returns the byte order and the type.
+func (h header) check(body int64) (order byte, kind string, err error) {
+	order, kind = h.descr[0], h.descr[1:]
 	if !strings.ContainsRune("<>|=", rune(order)) {
 		order, kind = '=', h.descr
 	}
 	size := itemSize(kind)
 	switch {
 	case strings.Contains(h.descr, "O"):
-		return nil, usage.Errorf("it holds pickled Python objects, which are not read; save it with a plain type")
+		return 0, "", usage.Errorf("it holds pickled Python objects, which are not read; save it with a plain type")
 	case size == 0:
-		return nil, usage.Errorf("the type %q is not supported, only bool, integers, float16 to float64 and Unicode strings", h.descr)
+		return 0, "", usage.Errorf("the type %q is not supported, only bool, integers, float16 to float64 and Unicode strings", h.descr)
 	}
 	n := 1
 	for _, s := range h.shape {
 		if s > 0 && n > math.MaxInt/size/s {
-			return nil, usage.Errorf("the shape %v overflows", h.shape)
+			return 0, "", usage.Errorf("the shape %v overflows", h.shape)
 		}
 		n *= s
 	}
-	if n*size != len(body) {
-		return nil, usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; the file is cut off or damaged", h.shape, kind, n*size, len(body))
+	if int64(n*size) != body {
+		return 0, "", usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; the file is cut off or damaged", h.shape, kind, n*size, body)
 	}
+	return order, kind, nil
+}
+
+// array checks the body against the header and brings it into our order.
+func (h header) array(body []byte) (*Array, error) {
+	order, kind, err := h.check(int64(len(body)))
+	if err != nil {
+		return nil, err
+	}
+	size := itemSize(kind)
 	if kind == "b1" {
 		for _, v := range body {
 			if v > 1 {

@@ -1,0 +1,144 @@
+package npy
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// File is an .npy file that is read piece by piece, for arrays that need not fit in memory.
+// Several goroutines may read it at once.
+type File struct {
+	// Type and Shape are those of Array.
+	Type  string
+	Shape []int
+
+	f    *os.File
+	at   int64 // where the data begin
+	swap bool
+}
+
+// Open reads and checks the header of the .npy file at path. An array in Fortran order whose rows
+// are not contiguous is refused: Load it.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	file, err := open(f)
+	if err != nil {
+		f.Close()
+		return nil, usage.Errorf("%s: not a valid .npy file: %w", path, err)
+	}
+	return file, nil
+}
+
+func open(f *os.File) (*File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	start := make([]byte, 12+maxHeader)
+	n, err := f.ReadAt(start, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	text, at, err := split(start[:n])
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(text)
+	if err != nil {
+		return nil, usage.Errorf("header: %w", err)
+	}
+	order, kind, err := h.check(info.Size() - int64(at))
+	if err != nil {
+		return nil, err
+	}
+	if h.fortran && len(h.shape) > 1 {
+		return nil, usage.Errorf("it is in Fortran order, which is not read piece by piece; save it in C order")
+	}
+	return &File{Type: kind, Shape: h.shape, f: f, at: int64(at), swap: order == '>'}, nil
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.f.Close() }
+
+// Read fills dst, which holds whole elements, from element first on: little-endian bytes as in
+// Array.Data.
+func (f *File) Read(dst []byte, first int) error {
+	size := itemSize(f.Type)
+	if _, err := f.f.ReadAt(dst, f.at+int64(first)*int64(size)); err != nil {
+		return err
+	}
+	if word := min(size, 8); f.swap && word > 1 && f.Type[0] != 'U' {
+		for i := 0; i+word <= len(dst); i += word {
+			slices.Reverse(dst[i : i+word])
+		}
+	} else if f.swap && f.Type[0] == 'U' {
+		for i := 0; i+4 <= len(dst); i += 4 {
+			slices.Reverse(dst[i : i+4])
+		}
+	}
+	return nil
+}
+
+// Float64s decodes bytes of a numeric type into dst, which has an entry for each element.
+func Float64s(dst []float64, kind string, b []byte) error {
+	size := itemSize(kind)
+	if size == 0 || kind[0] == 'U' || len(b) != size*len(dst) {
+		return usage.Errorf("%d bytes of type %s are not %d numbers", len(b), kind, len(dst))
+	}
+	le := binary.LittleEndian
+	switch kind {
+	case "f4":
+		for i := range dst {
+			dst[i] = float64(math.Float32frombits(le.Uint32(b[4*i:])))
+		}
+	case "f8":
+		for i := range dst {
+			dst[i] = math.Float64frombits(le.Uint64(b[8*i:]))
+		}
+	case "f2":
+		for i := range dst {
+			dst[i] = half(le.Uint16(b[2*i:]))
+		}
+	case "u8":
+		for i := range dst {
+			dst[i] = float64(le.Uint64(b[8*i:]))
+		}
+	default:
+		ints, err := (&Array{kind, []int{len(dst)}, b}).Int64s()
+		if err != nil {
+			return err
+		}
+		for i, v := range ints {
+			dst[i] = float64(v)
+		}
+	}
+	return nil
+}
+
+// half is the value of an IEEE 754 half-precision number.
+func half(b uint16) float64 {
+	exponent, mantissa := int(b>>10&31), float64(b&1023)
+	v := 0.0
+	switch exponent {
+	case 0:
+		v = math.Ldexp(mantissa, -24)
+	case 31:
+		if v = math.Inf(1); mantissa != 0 {
+			return math.NaN()
+		}
+	default:
+		v = math.Ldexp(1024+mantissa, exponent-25)
+	}
+	if b>>15 != 0 {
+		return -v
+	}
+	return v
+}
