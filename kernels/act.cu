@@ -37,11 +37,14 @@ struct Staged<dual> {
 };
 
 FN void stage(const float* v, float absent, int c0, int period, int width, float* to) {
-  for (int base = 0; base < width; base += period) {
-    if (v)
-      LANES(i, period) to[base + i] = v[c0 + i];
-    else
-      LANES(i, period) to[base + i] = absent;
+  if (v)
+    LANES(i, period) to[i] = v[c0 + i];
+  else
+    LANES(i, period) to[i] = absent;
+  for (int done = period; done < width; done *= 2) {
+    int more = width - done < done ? width - done : done;
+    block::sync();
+    LANES(i, more) to[done + i] = to[i];
   }
 }
 FN Staged<float> stage(in<float> v, float absent, int c0, int period, int width, float* a, float*) {
