@@ -22,6 +22,12 @@ const (
 	LossSoftQuantile = "softquantile" // hinge against a smooth threshold
 )
 
+// What a gradient of ℓ2 does with the calibration scores.
+const (
+	ThresholdFixed  = "fixed"  // holds them still: the targets' scores move
+	ThresholdMoving = "moving" // goes through them too: the threshold moves as well
+)
+
 // Ways to choose the images that become poisons.
 const (
 	BasesNearest  = "nearest"  // nearest to the targets in the surrogates' penultimate features
@@ -47,6 +53,7 @@ type Config struct {
 	Decay      float64       `json:"decay"`               // factor at 3/8, 5/8 and 7/8 of the steps (default 0.3)
 	Start      string        `json:"start"`               // uniform (default), normal
 	Loss       string        `json:"loss"`                // pairwise (default), softquantile
+	Threshold  string        `json:"threshold"`           // fixed (default), moving
 	Margin     float64       `json:"margin"`              // m of the hinges (default 0.3, negative: none)
 	Window     int           `json:"window,omitempty"`    // pairwise: only the w calibration scores nearest to the rank; 0: all
 	Bandwidth  float64       `json:"bandwidth,omitempty"` // softquantile: h as a share of the ranks (default 0.01)
@@ -88,6 +95,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Decay, 0.3)
 	orDefault(&c.Start, StartUniform)
 	orDefault(&c.Loss, LossPairwise)
+	orDefault(&c.Threshold, ThresholdFixed)
 	orDefault(&c.Margin, 0.3)
 	orDefault(&c.KeepBeta, 2)
 	if c.Loss == LossSoftQuantile {
@@ -107,6 +115,7 @@ func (c Config) Validate() error {
 		oneOf("choice of bases", c.Bases, BasesNearest, BasesRandom, BasesGradNorm),
 		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
 		oneOf("loss", c.Loss, LossPairwise, LossSoftQuantile),
+		oneOf("threshold", c.Threshold, ThresholdFixed, ThresholdMoving),
 		oneOf("start", c.Start, StartUniform, StartNormal),
 	} {
 		if e != nil {

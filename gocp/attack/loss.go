@@ -208,6 +208,10 @@ func (l *loss) value(theta device.Ptr) (float64, error) {
 	wishes := kernel.Wishes{M: l.m, Scores: l.scores.P.Add(4 * l.n), Kinds: l.kind, Weights: l.weight.P}
 	cal := kernel.Calibration{N: l.n, Rank: l.rank, Sorted: l.sorted.P, Order: l.order}
 	dCal, dWish := l.ds.P, l.ds.P.Add(4*l.n)
+	if l.cfg.Threshold == ThresholdFixed {
+		s.Memset32(dCal, 0, l.n)
+		dCal = 0
+	}
 	if l.cfg.Loss == LossSoftQuantile {
 		kernel.SoftQuantileHinge(s, wishes, cal, l.cfg.margin(), l.cfg.Bandwidth*float64(l.n), l.tau.P, l.pairLoss.P, dWish, dCal)
 	} else {

@@ -264,7 +264,7 @@ func TestVariants(t *testing.T) {
 			c.Victim.BatchNorm, c.VictimTrain.Shift = true, 1
 		},
 		"raps, plain, window": func(c *Config) {
-			c.Score, c.Craft = conformal.Variant{Name: "raps", Lambda: .01, KReg: 1}, attack.Config{Steps: 3, Plain: true, Window: 9}
+			c.Score, c.Craft = conformal.Variant{Name: "raps", Lambda: .01, KReg: 1}, attack.Config{Steps: 3, Plain: true, Window: 9, Threshold: attack.ThresholdMoving}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
