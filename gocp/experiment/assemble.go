@@ -243,7 +243,7 @@ func (r *run) record() (result.Config, error) {
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
 		Bases:  k.Bases,
-		Craft: result.Craft{Align: k.Align, Loss: k.Loss, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
+		Craft: result.Craft{Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: !c.Goal.Reckless, KeepBeta: result.Number(k.KeepBeta), KeepTrue: !c.Goal.Reckless,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: "first"},

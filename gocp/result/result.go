@@ -89,6 +89,7 @@ type Craft struct {
 	Align     string `json:"align"`               // sum | poison | batch
 	Loss      string `json:"loss"`                // "pairwise" | "softquantile"
 	Margin    Number `json:"margin"`              // m of the hinge
+	Threshold string `json:"threshold,omitempty"` // in the loss's gradient: "fixed" | "moving"
 	Window    int    `json:"window,omitempty"`    // pairs nearest to the rank; 0 = all
 	Bandwidth Number `json:"bandwidth,omitempty"` // h of the soft quantile
 	Keep      bool   `json:"keep_prediction"`     // stealth term on the predicted label
