@@ -12,6 +12,7 @@ type Case struct {
 	Name      string   // of the launcher
 	Kernels   []string // that its shapes reach, by their names on the device
 	Precision string   // empty: f32
+	HostOnly  bool     // the GPU's kernels are still to come
 	Axes      []string // names of a shape's numbers
 	Tests     []Shape
 	Benches   []Shape

@@ -30,6 +30,9 @@ func TestCases(t *testing.T) {
 	d := open(t)
 	for _, c := range cases.All() {
 		t.Run(c.Name+"/"+c.Precision, func(t *testing.T) {
+			if c.HostOnly && d.Info().Backend != "host" {
+				t.Skip("no kernel for a GPU yet")
+			}
 			for _, sh := range c.Tests {
 				if err := cases.Check(context.Background(), d, c, sh); err != nil {
 					t.Error(err)

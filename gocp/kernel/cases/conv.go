@@ -31,7 +31,7 @@ func convolutions() []Case {
 			{"ConvBackwardWeight", "conv_backward_weight", newConvBackwardWeight},
 		} {
 			all = append(all, Case{
-				Name: part.name, Kernels: []string{part.kernel}, Precision: precision.String(), Axes: axes, Tests: tests, Benches: benches,
+				Name: part.name, Kernels: []string{part.kernel}, Precision: precision.String(), HostOnly: true, Axes: axes, Tests: tests, Benches: benches,
 				New: func(sh Shape, r *Rand) *Problem {
 					d := sh.Dims
 					g := kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7], Precision: precision}
