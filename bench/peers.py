@@ -49,27 +49,32 @@ def compare(args, crew, what, case, beside, cpus, say):
     sides = {}
     for name, autocast in (("torch_f32", False), ("torch_bf16", True)):
         form, table = peers_torch.best(crew, what, case, cpus, autocast, args.search, args.compile, say)
-        sides[name] = {"form": peers_torch.label(form), "forms_ms": table, "ms": []}
+        sides[name] = {"form": peers_torch.label(form), "forms_ms": table}
         sides[name]["run"] = lambda form=form, autocast=autocast: crew.measure(what, case, form, autocast, args.seconds)
     rows = []
     for precision in ("f32", "bf16"):
         def run(precision=precision):
             rows.append(gocp(args, what, case, precision, beside, args.seconds))
-            return rows[-1]["times_ms"]
-        sides[f"gocp_{precision}"] = {"ms": [], "run": run}
+            return rows[-1]["times_ms"], rows[-1]["cpu_ms"]
+        sides[f"gocp_{precision}"] = {"run": run}
+    for side in sides.values():
+        side.update(ms=[], cpu=[])
     for _ in range(args.rounds):
         for side in ("torch_f32", "gocp_f32", "torch_bf16", "gocp_bf16"):
-            sides[side]["ms"].append(statistics.median(sides[side]["run"]()))
+            times, cpu = sides[side]["run"]()
+            sides[side]["ms"].append(statistics.median(times))
+            sides[side]["cpu"].append(cpu)
     out = {"pass": what, "case": case, "batch": peers_torch.BATCH, "beside": beside, "threads": max(1, cpus // beside)}
     for name, side in sides.items():
-        out[name] = {**{k: v for k, v in side.items() if k != "run"}, **spread(side["ms"])}
+        out[name] = {**{k: v for k, v in side.items() if k != "run"}, **spread(side["ms"]), "cpu_median": statistics.median(side["cpu"])}
     for precision in ("f32", "bf16"):
         mine = [r for r in rows if r["precision"] == precision]
         for key in ("conv_share", "conv_gflop_s", "gflop_s", "error"):
             out[f"gocp_{precision}"][key] = statistics.median(r[key] for r in mine)
         out[f"gocp_{precision}"]["gflop"] = mine[0]["gflop"]
-        ratio = lambda a, b: spread([x / y for x, y in zip(sides[a]["ms"], sides[b]["ms"])])
+        ratio = lambda a, b, key="ms": spread([x / y for x, y in zip(sides[a][key], sides[b][key])])
         out[f"ratio_{precision}"] = ratio("torch_f32", f"gocp_{precision}")
+        out[f"cpu_ratio_{precision}"] = ratio("torch_f32", f"gocp_{precision}", "cpu")
     out["ratio_bf16_both"] = ratio("torch_bf16", "gocp_bf16")
     out["goal"] = dict(zip(("f32", "bf16"), GOALS[what]))
     return out
@@ -82,14 +87,15 @@ def markdown(result):
         rows = [r for r in result["rows"] if r["beside"] == beside]
         kind = f"{beside} side by side, {rows[0]['threads']} core each: ms per step, all steps counted" if beside > 1 else "one step at a time, all cores: ms"
         lines += ["", f"**{kind}**", ""]
-        lines += ["| network, batch 128 | pass | PyTorch f32 | its form | gocp f32 | ratio | gocp bf16 | ratio | goals | PyTorch bf16 | ratio to gocp bf16 | convolutions' share f32, bf16 | their GFLOP/s f32, bf16 |"]
-        lines += ["|---" * 13 + "|"]
+        lines += ["| network, batch 128 | pass | PyTorch f32 | its form | gocp f32 | ratio | gocp bf16 | ratio | goals | PyTorch bf16 | ratio to gocp bf16 | ratio of processor time f32, bf16 | convolutions' share f32, bf16 | their GFLOP/s f32, bf16 |"]
+        lines += ["|---" * 14 + "|"]
         for r in rows:
             f, b = r["gocp_f32"], r["gocp_bf16"]
             lines.append(
                 f"| {r['case']} | {NAMES[r['pass']]} | {r['torch_f32']['median']:.1f} | {r['torch_f32']['form']} | {f['median']:.1f} | "
                 f"{show(r['ratio_f32'])} | {b['median']:.1f} | {show(r['ratio_bf16'])} | {r['goal']['f32']:g}, {r['goal']['bf16']:g} | "
                 f"{r['torch_bf16']['median']:.1f} | {show(r['ratio_bf16_both'])} | "
+                f"{r['cpu_ratio_f32']['median']:.2f}, {r['cpu_ratio_bf16']['median']:.2f} | "
                 f"{f['conv_share']:.0%}, {b['conv_share']:.0%} | {f['conv_gflop_s']:.0f}, {b['conv_gflop_s']:.0f} |"
             )
     m = result["machine"]

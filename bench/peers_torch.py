@@ -167,19 +167,20 @@ def label(form):
 
 
 def time_steps(what, case, form, autocast, seconds, least, wait):
-    """Times of steps in milliseconds; with several side by side, a step's own time shared among them."""
+    """Times of steps in milliseconds, and the processor time of one. With several side by side, a step's
+    own time is shared among them."""
     how, channels_last, threads, beside = form
     torch.set_num_threads(threads)
     step = HOWS[what][0](Problem(case, channels_last, autocast), how)
     step()
     step()
     wait()
-    out, begin = [], time.perf_counter()
+    out, begin, cpu = [], time.perf_counter(), time.process_time()
     while len(out) < least or time.perf_counter() - begin < seconds:
         t = time.perf_counter()
         step()
         out.append((time.perf_counter() - t) * 1e3 / beside)
-    return out
+    return out, (time.process_time() - cpu) * 1e3 / len(out)
 
 
 UNSUPPORTED = (RuntimeError, NotImplementedError)
@@ -195,7 +196,7 @@ def serve(pipe, start):
             start.abort()
             pipe.send(err)
         except threading.BrokenBarrierError:
-            pipe.send([])
+            pipe.send(([], 0.0))
 
 
 class Crew:
@@ -223,7 +224,7 @@ class Crew:
         for part in parts:
             if isinstance(part, Exception):
                 raise part
-        return [t for part in parts for t in part]
+        return [t for times, _ in parts for t in times], sum(cpu for _, cpu in parts) / len(parts)
 
     def close(self):
         for process, pipe in self.workers:
@@ -236,7 +237,7 @@ def best(crew, what, case, cpus, autocast, seconds, compiled=False, say=lambda t
     table, winner = {}, None
     for form in forms(what, cpus, max(1, len(crew.workers)), compiled):
         try:
-            ms = min(crew.measure(what, case, form, autocast, seconds, 2))
+            ms = min(crew.measure(what, case, form, autocast, seconds, 2)[0])
         except UNSUPPORTED as err:
             say(f"  {label(form)}: {str(err).splitlines()[0][:100]}")
             continue

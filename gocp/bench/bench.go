@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -69,6 +70,7 @@ type Row struct {
 	Times  []float64 `json:"times_ms"` // per step: a step's own time divided by Beside
 	Median float64   `json:"median_ms"`
 	P99    float64   `json:"p99_ms"`
+	CPU    float64   `json:"cpu_ms"`  // processor time of a step, all threads: a busy machine changes it little
 	GFLOP  float64   `json:"gflop"`   // of a step's convolutions and linear layers
 	GFLOPS float64   `json:"gflop_s"` // of the whole step
 
@@ -143,11 +145,11 @@ func (r *Row) run(ctx context.Context, d *device.Device, spec nn.Spec, precision
 	j := job{spec: spec, precision: precision}
 	work := passes[r.Pass]
 	var err error
-	if r.Times, err = side(ctx, d, r.Beside, r.Threads, seconds, func(s *device.Stream, tick func(int)) error { return work.run(s, j, tick) }); err != nil {
+	if r.Times, r.CPU, err = side(ctx, d, r.Beside, r.Threads, seconds, func(s *device.Stream, tick func(int)) error { return work.run(s, j, tick) }); err != nil {
 		return err
 	}
 	products := work.products(spec, precision)
-	conv, err := side(ctx, d, r.Beside, r.Threads, seconds/2, func(s *device.Stream, tick func(int)) error { return convolve(s, products, tick) })
+	conv, _, err := side(ctx, d, r.Beside, r.Threads, seconds/2, func(s *device.Stream, tick func(int)) error { return convolve(s, products, tick) })
 	if err != nil {
 		return err
 	}
@@ -189,9 +191,9 @@ type runner func(s *device.Stream, tick func(steps int)) error
 // warmUp is how many ticks pass before the clock starts.
 const warmUp = 2
 
-// side runs as many as beside runners at once, each on threads cores, and returns their steps' times
-// in milliseconds, divided by beside.
-func side(ctx context.Context, d *device.Device, beside, threads int, seconds float64, run runner) ([]float64, error) {
+// side runs as many as beside runners at once, each on threads cores. It returns their steps' times
+// in milliseconds, divided by beside, and the processor time of a step.
+func side(ctx context.Context, d *device.Device, beside, threads int, seconds float64, run runner) (times []float64, cpu float64, err error) {
 	var ready, done sync.WaitGroup
 	ready.Add(beside)
 	clocks, errs := make([]clock, beside), make([]error, beside)
@@ -220,18 +222,28 @@ func side(ctx context.Context, d *device.Device, beside, threads int, seconds fl
 	}
 	done.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var times []float64
 	for _, c := range clocks {
 		if !c.enoughTimed() {
-			return nil, fmt.Errorf("a runner ended before it was timed")
+			return nil, 0, fmt.Errorf("a runner ended before it was timed")
 		}
 		for _, t := range c.times {
 			times = append(times, t/float64(beside))
 		}
 	}
-	return times, nil
+	// Until the first had enough, all of them ran.
+	c := clocks[0]
+	return times, c.cpu * 1e3 / float64(len(c.times)*beside), nil
+}
+
+// cpuTime is the processor time of this process so far, in seconds.
+func cpuTime() float64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return math.NaN()
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) * 1e-9
 }
 
 // A clock times the steps between ticks, and calls enough when it has timed them for long enough.
@@ -242,6 +254,7 @@ type clock struct {
 	started     bool
 	ticks       int
 	start, last time.Time
+	cpu0, cpu   float64 // processor time of the whole process: at the start, and since then
 	times       []float64
 }
 
@@ -259,10 +272,12 @@ func (c *clock) tick(steps int) {
 		c.started = true
 		c.ready.Done()
 		c.ready.Wait()
+		c.cpu0 = cpuTime()
 		c.start = time.Now()
 		c.last = c.start
 		return
 	}
+	c.cpu = cpuTime() - c.cpu0
 	for range steps {
 		c.times = append(c.times, now.Sub(c.last).Seconds()*1e3/float64(steps))
 	}
@@ -274,12 +289,12 @@ func (c *clock) tick(steps int) {
 
 // Table writes rows as they come, in columns.
 func Table(w io.Writer) func(Row) error {
-	const line = "%-6s %-20s %-5s %4s %2s×%-2s %9s %9s %9s %7s %9s %9s %5s\n"
+	const line = "%-6s %-20s %-5s %4s %2s×%-2s %9s %9s %9s %9s %7s %9s %9s %5s\n"
 	first := true
 	return func(r Row) error {
 		if first {
 			first = false
-			if _, err := fmt.Fprintf(w, line, "pass", "shape", "prec", "host", "n", "t", "median ms", "p99 ms", "GFLOP/s", "convs", "conv GF/s", "error", "wrong"); err != nil {
+			if _, err := fmt.Fprintf(w, line, "pass", "shape", "prec", "host", "n", "t", "median ms", "p99 ms", "CPU ms", "GFLOP/s", "convs", "conv GF/s", "error", "wrong"); err != nil {
 				return err
 			}
 		}
@@ -290,7 +305,7 @@ func Table(w io.Writer) func(Row) error {
 			return fmt.Sprintf("%.*f", digits, v)
 		}
 		_, err := fmt.Fprintf(w, line, r.Pass, r.Shape, r.Precision, r.Backend, fmt.Sprint(r.Beside), fmt.Sprint(r.Threads),
-			n(r.Median, 2), n(r.P99, 2), n(r.GFLOPS, 1), n(100*r.ConvShare, 1)+"%", n(r.ConvGFLOPS, 1), fmt.Sprintf("%.1e", r.Error), fmt.Sprint(r.Wrong))
+			n(r.Median, 2), n(r.P99, 2), n(r.CPU, 2), n(r.GFLOPS, 1), n(100*r.ConvShare, 1)+"%", n(r.ConvGFLOPS, 1), fmt.Sprintf("%.1e", r.Error), fmt.Sprint(r.Wrong))
 		return err
 	}
 }
