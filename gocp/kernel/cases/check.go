@@ -42,13 +42,12 @@ func Check(ctx context.Context, d *device.Device, c Case, sh Shape) error {
 }
 
 type checker struct {
-	p      *Problem
-	d      *device.Device
-	ctx    context.Context
-	r      *Rand
-	errs   []error
-	first  *Bound // the first run's result
-	broken bool
+	p     *Problem
+	d     *device.Device
+	ctx   context.Context
+	r     *Rand
+	errs  []error
+	first *Bound // the first run's result
 }
 
 func (k *checker) fail(format string, args ...any) {

@@ -17,4 +17,7 @@
 //
 // Where a difference of the reference depends on its step the function has a kink there, and
 // the element is skipped; a few may be.
+//
+// The GPU half of the kernels passes the same checks wherever a driver or an emulator of one runs:
+// build every kernels/*.cu into one image and set GOCP_DEVICE=cuda and GOCP_IMAGE to it.
 package cases
