@@ -71,6 +71,8 @@ func craftOptions() []auditOption {
 		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }),
 		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }),
 		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }),
+		text("threshold", "in the loss's gradient, the threshold is fixed, or moving with the calibration scores", &d, func(c *C) *string { return &c.Craft.Threshold }),
+		number("keep-beta", "how far the prediction is secured before the loss stops caring", 0, &d, func(c *C) *float64 { return &c.Craft.KeepBeta }),
 		number("margin", "margin of the hinges", -1, &d, func(c *C) *float64 { return &c.Craft.Margin }),
 		count("window", "pairwise loss: calibration scores next to the rank; 0: all", 0, &d, func(c *C) *int { return &c.Craft.Window }),
 		number("bandwidth", "soft quantile: bandwidth, as a share of the ranks", 0, &C{Craft: attack.Config{Bandwidth: 0.01}}, func(c *C) *float64 { return &c.Craft.Bandwidth }),

@@ -100,7 +100,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"audit without a folder", []string{"audit"}, `needs a folder to write`},
 		{"unknown goal", []string{"audit", "--out", "x", "--goal", "chaos"}, `(known: overconfidence, `},
 		{"unknown score", []string{"audit", "--out", "x", "--score", "best"}, `best`},
-		{"unknown precision", []string{"audit", "--out", "x", "--precision", "f16"}, `(known: f32, bf16)`},
+		{"unknown precision", []string{"audit", "--out", "x", "--precision", "f16"}, `(known: f32, bf16, auto)`},
 		{"unknown bases", []string{"audit", "--out", "x", "--bases", "best"}, `(known: nearest, random, gradnorm)`},
 		{"unknown condition", []string{"audit", "--out", "x", "--conditions", "attack,luck"}, `unknown condition "luck"`},
 		{"unknown data", []string{"audit", "--out", "x", "--data", "imagenot"}, `is neither a known data set nor a file or folder; the known ones are cifar10-sample`},
