@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"gocp/report"},
 	{"gocp/result"},
 	{"gocp/data/cifar10sample"},
-	{"gocp/data"},
+	{"gocp/data", "gocp/conformalio"},
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/atomicfile"},
 	{"gocp/usage"},

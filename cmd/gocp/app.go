@@ -41,6 +41,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			reportCommand(),
 			benchCommand(),
 			computeCommand(),
+			conformalCommand(),
 			dataCommand(),
 			doctorCommand(),
 			versionCommand(),

@@ -102,7 +102,7 @@ func ProbabilityRow[T ~float32 | ~float64](dst []float64, probs []T) error {
 	for y, v := range probs {
 		f := float64(v)
 		if !(f >= 0) || math.IsInf(f, 1) { // catches NaN
-			return fmt.Errorf("label %d is %v", y, f)
+			return fmt.Errorf("label %d is %v, no probability: are they logits?", y, f)
 		}
 		dst[y] = f
 		sum += f

@@ -269,47 +269,66 @@ func (p *scanner) tuple() []int {
 
 // Write writes a as an .npy file of version 1.
 func Write(w io.Writer, a *Array) error {
-	size := itemSize(a.Type)
-	if size == 0 {
-		return fmt.Errorf("npy: type %q is not supported", a.Type)
+	n, err := elements(a.Type, a.Shape)
+	if err != nil {
+		return err
 	}
-	if len(a.Shape) > maxRank {
-		return fmt.Errorf("npy: shape %v has more than %d axes", a.Shape, maxRank)
+	if n*itemSize(a.Type) != len(a.Data) {
+		return fmt.Errorf("npy: shape %v of type %s does not fill its %d bytes", a.Shape, a.Type, len(a.Data))
+	}
+	if err := WriteHeader(w, a.Type, a.Shape...); err != nil {
+		return err
+	}
+	_, err = w.Write(a.Data)
+	return err
+}
+
+// elements checks a type and a shape and returns the number of elements.
+func elements(kind string, shape []int) (int, error) {
+	size := itemSize(kind)
+	if size == 0 {
+		return 0, fmt.Errorf("npy: type %q is not supported", kind)
+	}
+	if len(shape) > maxRank {
+		return 0, fmt.Errorf("npy: shape %v has more than %d axes", shape, maxRank)
 	}
 	n := 1
-	for _, s := range a.Shape {
+	for _, s := range shape {
 		if s < 0 || s > 0 && n > math.MaxInt/size/s {
-			return fmt.Errorf("npy: shape %v is negative or overflows", a.Shape)
+			return 0, fmt.Errorf("npy: shape %v is negative or overflows", shape)
 		}
 		n *= s
 	}
-	if n*size != len(a.Data) {
-		return fmt.Errorf("npy: shape %v of type %s does not fill its %d bytes", a.Shape, a.Type, len(a.Data))
+	return n, nil
+}
+
+// WriteHeader writes the header of an .npy file of version 1; the elements, little-endian, are the
+// caller's to write after it.
+func WriteHeader(w io.Writer, kind string, shape ...int) error {
+	if _, err := elements(kind, shape); err != nil {
+		return err
 	}
 	order := "<"
-	if size == 1 {
+	if itemSize(kind) == 1 {
 		order = "|"
 	}
-	var shape strings.Builder
-	for i, s := range a.Shape {
+	var text strings.Builder
+	for i, s := range shape {
 		if i > 0 {
-			shape.WriteString(", ")
+			text.WriteString(", ")
 		}
-		shape.WriteString(strconv.Itoa(s))
+		text.WriteString(strconv.Itoa(s))
 	}
-	if len(a.Shape) == 1 {
-		shape.WriteByte(',')
+	if len(shape) == 1 {
+		text.WriteByte(',')
 	}
-	h := fmt.Sprintf("{'descr': '%s%s', 'fortran_order': False, 'shape': (%s), }", order, a.Type, shape.String())
+	h := fmt.Sprintf("{'descr': '%s%s', 'fortran_order': False, 'shape': (%s), }", order, kind, text.String())
 	h += strings.Repeat(" ", 63-(10+len(h))%64) + "\n" // data begin at a multiple of 64
 	if len(h) > maxHeader {
 		return errors.New("npy: the header is too long")
 	}
 	b := append([]byte(magic), 1, 0)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(h)))
-	if _, err := w.Write(append(b, h...)); err != nil {
-		return err
-	}
-	_, err := w.Write(a.Data)
+	_, err := w.Write(append(b, h...))
 	return err
 }

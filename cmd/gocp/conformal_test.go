@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// conformalData writes logits, labels and groups of n samples over three labels as CSV.
+func conformalData(t *testing.T, dir, name string, n int) {
+	t.Helper()
+	var z, y, g strings.Builder
+	for i := range n {
+		label := i * 7 % 3
+		row := [3]float64{float64(i*13%10) / 5, float64(i*29%11) / 5, float64(i*31%9) / 5}
+		row[label] += float64(i*17%12) / 3
+		fmt.Fprintf(&z, "%g,%g,%g\n", row[0], row[1], row[2])
+		fmt.Fprintln(&y, label)
+		fmt.Fprintln(&g, i%2)
+	}
+	for file, text := range map[string]string{"": z.String(), "_y": y.String(), "_g": g.String()} {
+		if err := os.WriteFile(filepath.Join(dir, name+file+".csv"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestConformal(t *testing.T) {
+	dir := t.TempDir()
+	conformalData(t, dir, "cal", 120)
+	conformalData(t, dir, "test", 90)
+	ok := func(args ...string) outcome {
+		t.Helper()
+		o := gocp(t, dir, append([]string{"conformal"}, args...)...)
+		if o.code != exitOK {
+			t.Fatalf("%v: status %d: %s", args, o.code, o.stderr)
+		}
+		return o
+	}
+	ok("calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "aps", "--randomized=false", "--miscoverage", "0.1", "--out", "thr.json", "--quiet")
+	ok("predict", "--threshold", "thr.json", "--logits", "test.csv", "--out", "sets.npy", "--quiet")
+	if info, err := os.Stat(filepath.Join(dir, "sets.npy")); err != nil || info.Size() < 90*3 {
+		t.Errorf("sets.npy: %v", err)
+	}
+	o := ok("evaluate", "--threshold", "thr.json", "--logits", "test.csv", "--labels", "test_y.csv", "--json", "--quiet")
+	var e struct {
+		N        int
+		Coverage struct{ Rate float64 }
+		Sizes    []int
+		Classes  []any
+	}
+	if err := json.Unmarshal([]byte(o.stdout), &e); err != nil || e.N != 90 || e.Coverage.Rate < 0.7 || len(e.Sizes) != 4 || len(e.Classes) != 3 || o.stderr != "" {
+		t.Errorf("%+v, %v, stderr %q", e, err, o.stderr)
+	}
+	o = ok("evaluate", "--splits", "5", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "hps", "--quiet")
+	if !strings.Contains(o.stdout, "5 splits into 60 calibration and 60 test samples") {
+		t.Error(o.stdout)
+	}
+	o = ok("compare", "--logits", "cal.csv", "--labels", "cal_y.csv", "--splits", "3", "--quiet")
+	for _, score := range []string{"hps", "margin", "aps", "raps", "saps"} {
+		if !strings.Contains(o.stdout, "\n"+score) {
+			t.Errorf("%s is not in %s", score, o.stdout)
+		}
+	}
+	ok("calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "auto", "--temperature", "auto", "--tune-share", "0.3", "--by", "class", "--out", "auto.json", "--quiet")
+	ok("full", "--features", "cal.csv", "--labels", "cal_y.csv", "--test-features", "test.csv", "--test-labels", "test_y.csv", "--quiet")
+
+	for want, args := range map[string][]string{
+		"either --logits or --probs": {"calibrate", "--labels", "cal_y.csv", "--out", "x.json"},
+		"needs --out":                {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
+		"contradict":                 {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--randomized=false", "--u", "label", "--out", "x.json"},
+		"must be a number or auto":   {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "x", "--out", "x.json"},
+		"both auto or both numbers":  {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--k-reg", "auto", "--out", "x.json"},
+		"unknown score":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "x", "--out", "x.json"},
+		"not a decimal":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--miscoverage", "2", "--out", "x.json"},
+		"--threshold or --splits":    {"evaluate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
+		"are they logits":            {"calibrate", "--probs", "cal.csv", "--labels", "cal_y.csv", "--out", "x.json", "--quiet"},
+		"labels for 120 rows":        {"calibrate", "--logits", "cal.csv", "--labels", "test_y.csv", "--out", "x.json", "--quiet"},
+		"are written as":             {"predict", "--threshold", "thr.json", "--logits", "test.csv", "--out", "sets.txt", "--quiet"},
+		"no command \"nope\"":        {"nope"},
+	} {
+		refuses(t, dir, want, append([]string{"conformal"}, args...)...)
+	}
+}

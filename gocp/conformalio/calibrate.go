@@ -1,0 +1,283 @@
+package conformalio
+
+import (
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// FileFormat is the format field of a threshold file.
+const FileFormat = "gocp-conformal-threshold"
+
+// FileVersion is its version.
+const FileVersion = 1
+
+// Source is a file that a threshold came from.
+type Source struct {
+	Role   string `json:"role"`
+	Name   string `json:"name"` // without its folder
+	SHA256 string `json:"sha256"`
+}
+
+// Calibration is what a threshold file holds: everything that fixes the sets.
+type Calibration struct {
+	Format      string                `json:"format"`
+	Version     int                   `json:"version"`
+	Score       conformal.Variant     `json:"score"`
+	Miscoverage conformal.Level       `json:"miscoverage"`
+	Coverage    string                `json:"coverage"`
+	Form        Form                  `json:"form"`
+	Temperature float64               `json:"temperature"`
+	Seed        uint64                `json:"seed"`
+	N           int                   `json:"n"`       // calibration rows
+	Tuned       int                   `json:"n_tuned"` // rows that chose temperature, λ, k_reg or clusters
+	Thresholds  *conformal.Thresholds `json:"thresholds"`
+	Tuning      *conformal.Tuning     `json:"tuning,omitempty"`
+	Sources     []Source              `json:"sources"`
+}
+
+// CalibrateJob finds thresholds on labelled rows.
+type CalibrateJob struct {
+	Run
+	Input        Input
+	Labels       string
+	Groups       string // a group for each row, for conditioning by group
+	Score        conformal.Variant
+	Auto         bool // λ, and for RAPS k_reg, from the tuning part
+	Miscoverage  conformal.Level
+	Conditioning conformal.Conditioning
+	Clusters     int // their number, for conditioning by cluster; 0 by the paper's rule
+
+	Temperature    float64 // of logits; 0 for none
+	FitTemperature bool    // on the tuning part
+
+	// The tuning part: other files, or a random share of the rows, which then calibrate nothing.
+	Tune       string
+	TuneLabels string
+	TuneShare  float64
+}
+
+// Calibrate runs the job.
+func (j CalibrateJob) Calibrate() (*Calibration, error) {
+	t, err := j.Input.open()
+	if err != nil {
+		return nil, err
+	}
+	defer t.m.Close()
+	n, k := t.Dims()
+	labels, err := openLabels(j.Labels, n, k)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := openGroups(j.Groups, n)
+	if err != nil {
+		return nil, err
+	}
+	if (groups == nil) == (j.Conditioning.By == conformal.ByGroup) {
+		return nil, usage.Errorf("groups are needed for conditioning by group, and for nothing else here")
+	}
+	if j.Input.Form == FormProbabilities && (j.FitTemperature || j.Temperature != 0) {
+		return nil, usage.Errorf("a temperature applies to logits, not to probabilities")
+	}
+	if j.FitTemperature && j.Temperature != 0 {
+		return nil, usage.Errorf("a temperature is either given or fitted")
+	}
+	c := &Calibration{Format: FileFormat, Version: FileVersion, Score: j.Score, Miscoverage: j.Miscoverage,
+		Coverage: j.Miscoverage.Coverage(), Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed}
+	if err := c.record("calibration scores", j.Input.File); err != nil {
+		return nil, err
+	}
+	if err := c.record("calibration labels", j.Labels); err != nil {
+		return nil, err
+	}
+
+	index := make([]int, n)
+	for i := range index {
+		index[i] = i
+	}
+	tuneTable, tuneLabels, tuneIndex := t, labels, []int(nil)
+	wanted := j.Auto || j.FitTemperature || j.Conditioning.By == conformal.ByCluster
+	given := j.Tune != "" || j.TuneShare != 0
+	switch {
+	case wanted && !given:
+		return nil, usage.Errorf("what is fitted or chosen needs a part of its own, that calibrates nothing: give a tuning share or other files")
+	case given && !wanted:
+		return nil, usage.Errorf("there is a tuning part but nothing to tune")
+	case j.Tune != "" && j.TuneShare != 0:
+		return nil, usage.Errorf("the tuning part is either other files or a share, not both")
+	case j.TuneShare != 0:
+		if !(j.TuneShare > 0 && j.TuneShare < 1) {
+			return nil, usage.Errorf("the tuning share is %g; it must lie between 0 and 1", j.TuneShare)
+		}
+		order := rand.New(rand.NewPCG(j.Seed, 0x7475)).Perm(n)
+		cut := int(j.TuneShare * float64(n))
+		tuneIndex, index = order[:cut], order[cut:]
+		slices.Sort(tuneIndex)
+		slices.Sort(index)
+	case j.Tune != "":
+		if tuneTable, err = (Input{j.Tune, j.Input.Form}).open(); err != nil {
+			return nil, err
+		}
+		defer tuneTable.m.Close()
+		if tuneTable.m.K != k {
+			return nil, usage.Errorf("%s: rows of %d labels; the calibration rows have %d", j.Tune, tuneTable.m.K, k)
+		}
+		if tuneLabels, err = openLabels(j.TuneLabels, tuneTable.m.N, k); err != nil {
+			return nil, err
+		}
+		if err := c.record("tuning scores", j.Tune); err != nil {
+			return nil, err
+		}
+		if last := c.Sources[len(c.Sources)-1]; last.SHA256 == c.Sources[0].SHA256 {
+			return nil, usage.Errorf("%s: it is the calibration part itself; what is tuned on the samples that calibrate voids the guarantee", j.Tune)
+		}
+		tuneIndex = make([]int, tuneTable.m.N)
+		for i := range tuneIndex {
+			tuneIndex[i] = i
+		}
+	}
+	if wanted {
+		if err := j.tune(c, tuneTable, tuneIndex, pick(tuneLabels, tuneIndex)); err != nil {
+			return nil, err
+		}
+	}
+
+	scorer, err := conformal.NewScorer(c.Score)
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	c.Score = scorer.Variant()
+	t.temperature = c.Temperature
+	c.N = len(index)
+	var calibration conformal.Table = t
+	if len(index) < n {
+		calibration = rows{t, index}
+	}
+	labels, groups = pick(labels, index), pick(groups, index)
+	o, task := j.stream("calibration scores", len(index), j.Seed)
+	defer task.Done()
+	scores, err := scorer.LabelledTable(calibration, labels, o)
+	if err != nil {
+		return nil, err
+	}
+	conditioning := j.Conditioning
+	if c.Thresholds != nil { // clusters
+		conditioning = c.Thresholds.Conditioning
+	}
+	c.Thresholds, err = conformal.CalibrateCells(scores, labels, groups, k, j.Miscoverage, conditioning)
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	return c, nil
+}
+
+// tune fills in what the tuning part decides; clusters wait in c.Thresholds.
+func (j CalibrateJob) tune(c *Calibration, t table, index, labels []int) error {
+	c.Tuned = len(index)
+	k := t.m.K
+	if j.FitTemperature {
+		raw := make([]float64, len(index)*k)
+		for i, at := range index {
+			if err := t.m.Read(raw[i*k:(i+1)*k], at); err != nil {
+				return err
+			}
+		}
+		var err error
+		if c.Temperature, err = conformal.FitTemperature(len(index), k, raw, labels); err != nil {
+			return usage.Wrap(err)
+		}
+	}
+	if !j.Auto && j.Conditioning.By != conformal.ByCluster {
+		return nil
+	}
+	t.temperature = c.Temperature
+	p, err := load(rows{t, index})
+	if err != nil {
+		return err
+	}
+	u := c.Score.Uniforms(testSeed(j.Seed)+1, 0, p.N, p.K)
+	if j.Auto {
+		var tuning conformal.Tuning
+		switch c.Score.Name {
+		case "raps":
+			c.Score, tuning, err = conformal.TuneRAPS(c.Score, p, labels, u, j.Miscoverage)
+		case "saps":
+			c.Score, tuning, err = conformal.TuneSAPS(c.Score, p, labels, u, j.Miscoverage)
+		default:
+			return usage.Errorf("the score %s has nothing to choose; auto is for raps and saps", c.Score.Name)
+		}
+		if err != nil {
+			return usage.Wrap(err)
+		}
+		c.Tuning = &tuning
+	}
+	if j.Conditioning.By == conformal.ByCluster {
+		scorer, err := conformal.NewScorer(c.Score)
+		if err != nil {
+			return usage.Wrap(err)
+		}
+		scores, err := scorer.Labelled(p, labels, u)
+		if err != nil {
+			return err
+		}
+		conditioning := j.Conditioning
+		conditioning.Clusters, err = conformal.Cluster(scores, labels, k, j.Miscoverage, conformal.ClusterOptions{Clusters: j.Clusters, Seed: j.Seed})
+		if err != nil {
+			return usage.Wrap(err)
+		}
+		c.Thresholds = &conformal.Thresholds{Conditioning: conditioning}
+	}
+	return nil
+}
+
+func (c *Calibration) record(role, name string) error {
+	path, _ := split(name)
+	h, err := hashFile(path)
+	if err != nil {
+		return err
+	}
+	c.Sources = append(c.Sources, Source{Role: role, Name: filepath.Base(name), SHA256: h})
+	return nil
+}
+
+// Save writes the threshold file.
+func (c *Calibration) Save(path string) error {
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(path, append(b, '\n'))
+}
+
+// LoadCalibration reads what Save writes.
+func LoadCalibration(path string) (*Calibration, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	c := new(Calibration)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, usage.Errorf("%s: not a valid threshold file: %w", path, err)
+	}
+	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {
+		return nil, usage.Errorf("%s: it is no threshold file of version %d, as gocp conformal calibrate writes", path, FileVersion)
+	}
+	err = c.Thresholds.Check()
+	if _, bad := conformal.NewScorer(c.Score); err == nil {
+		err = bad
+	}
+	if err == nil && c.Form != FormLogits && c.Form != FormProbabilities {
+		err = errors.New("the form of its input is unknown")
+	}
+	if err != nil {
+		return nil, usage.Errorf("%s: not a valid threshold file: %w", path, err)
+	}
+	return c, nil
+}

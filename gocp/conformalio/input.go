@@ -1,0 +1,151 @@
+package conformalio
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Form is what the numbers of an input are.
+type Form string
+
+const (
+	// FormLogits become probabilities by a softmax.
+	FormLogits Form = "logits"
+	// FormProbabilities must be probabilities already.
+	FormProbabilities Form = "probabilities"
+)
+
+// Input is a file of logits or probabilities, a row for each sample.
+type Input struct {
+	File string
+	Form Form
+}
+
+// Run is what all jobs share.
+type Run struct {
+	Context  context.Context   // nil for none
+	Progress progress.Reporter // nil shows nothing
+	Workers  int               // 0 for all cores; results do not depend on it
+	Seed     uint64
+}
+
+func (r Run) stream(name string, rows int, seed uint64) (conformal.Stream, progress.Task) {
+	task := progress.Or(r.Progress).Phase(name, rows)
+	return conformal.Stream{Context: r.Context, Workers: r.Workers, Seed: seed, Done: task.Add}, task
+}
+
+// testSeed is the seed of the u of test samples: not that of calibration, whose draws by number of
+// the row it would repeat.
+func testSeed(seed uint64) uint64 { return seed ^ 0x9e3779b97f4a7c15 }
+
+// table serves rows of a matrix as probabilities.
+type table struct {
+	m           *Matrix
+	form        Form
+	temperature float64
+}
+
+var _ conformal.Table = table{}
+
+func (t table) Dims() (n, k int) { return t.m.N, t.m.K }
+
+func (t table) Read(dst []float64, first int) error {
+	if err := t.m.Read(dst, first); err != nil {
+		return err
+	}
+	for i := range len(dst) / t.m.K {
+		row := dst[i*t.m.K : (i+1)*t.m.K]
+		err := error(nil)
+		if t.form == FormProbabilities {
+			err = conformal.ProbabilityRow(row, row)
+		} else {
+			err = conformal.TemperedRow(row, row, t.temperature)
+		}
+		if err != nil {
+			return usage.Errorf("%s: row %d: %w", t.m.Name, first+i, err)
+		}
+	}
+	return nil
+}
+
+// rows is some rows of a table, in an order of its own.
+type rows struct {
+	table
+	index []int
+}
+
+func (r rows) Dims() (n, k int) { return len(r.index), r.m.K }
+
+func (r rows) Read(dst []float64, first int) error {
+	for i := range len(dst) / r.m.K {
+		if err := r.table.Read(dst[i*r.m.K:(i+1)*r.m.K], r.index[first+i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in Input) open() (table, error) {
+	if in.Form != FormLogits && in.Form != FormProbabilities {
+		return table{}, usage.Errorf("unknown form of input %q: known are logits, probabilities", in.Form)
+	}
+	m, err := OpenMatrix(in.File)
+	return table{m: m, form: in.Form}, err
+}
+
+// openLabels reads labels and checks that there is one in [0, k) for each of n rows.
+func openLabels(name string, n, k int) ([]int, error) {
+	labels, err := OpenInts(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(labels) != n {
+		return nil, usage.Errorf("%s: there are %d labels for %d rows", name, len(labels), n)
+	}
+	for i, y := range labels {
+		if y < 0 || y >= k {
+			return nil, usage.Errorf("%s: the label of row %d is %d; it must lie in [0, %d)", name, i, y, k)
+		}
+	}
+	return labels, nil
+}
+
+func openGroups(name string, n int) ([]int, error) {
+	if name == "" {
+		return nil, nil
+	}
+	groups, err := OpenInts(name)
+	if err == nil && len(groups) != n {
+		err = usage.Errorf("%s: there are %d groups for %d rows", name, len(groups), n)
+	}
+	return groups, err
+}
+
+// load reads rows of a table into memory.
+func load(t conformal.Table) (*conformal.Probs, error) {
+	n, k := t.Dims()
+	data := make([]float64, n*k)
+	if err := t.Read(data, 0); err != nil {
+		return nil, err
+	}
+	p, err := conformal.Probabilities(n, k, data)
+	if err != nil {
+		return nil, fmt.Errorf("probabilities in memory: %w", err)
+	}
+	return p, nil
+}
+
+func pick(values, index []int) []int {
+	if values == nil {
+		return nil
+	}
+	out := make([]int, len(index))
+	for i, at := range index {
+		out[i] = values[at]
+	}
+	return out
+}
