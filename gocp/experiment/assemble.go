@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -39,6 +40,11 @@ func (r *run) assemble() (*result.Result, error) {
 			n    int
 		}{roleControl, r.cfg.Controls})
 	}
+	references, err := r.verdicts(roleReference, r.cfg.References)
+	if err != nil {
+		return nil, err
+	}
+	r.agreed = consensus(references)
 	for _, b := range counts {
 		if benign[b.role], err = r.verdicts(b.role, b.n); err != nil {
 			return nil, err
@@ -86,9 +92,12 @@ func (r *run) modelRecord(role string, i int, v *verdict) (result.Model, error) 
 // onTest measures a model on the test images that are no targets.
 func (r *run) onTest(v *verdict) result.Test {
 	t := result.Test{Classes: make([]result.PerClass, r.split.classes)}
-	size := 0
+	size, same := 0, 0
 	for _, i := range r.tested() {
 		t.N++
+		if v.probs.Top(i) == r.agreed[i] {
+			same++
+		}
 		y := r.judge.labels[i]
 		n := v.sets.Size(i)
 		size += n
@@ -107,7 +116,25 @@ func (r *run) onTest(v *verdict) result.Test {
 	t.Coverage = result.Number(float64(t.Covered) / float64(t.N))
 	t.Accuracy = result.Number(float64(t.Correct) / float64(t.N))
 	t.MeanSize = result.Number(float64(size) / float64(t.N))
+	t.Agreement = result.Number(float64(same) / float64(t.N))
 	return t
+}
+
+// consensus is the label that models predict together for each image: the first of greatest mean
+// probability.
+func consensus(vs []*verdict) []int {
+	n, k := vs[0].probs.N, vs[0].probs.K
+	out, mean := make([]int, n), make([]float64, k)
+	for i := range out {
+		clear(mean)
+		for _, v := range vs {
+			for y := range mean {
+				mean[y] += v.probs.At(i, y)
+			}
+		}
+		out[i] = conformal.Top(mean)
+	}
+	return out
 }
 
 // repeat assembles one group.

@@ -42,6 +42,7 @@ type run struct {
 
 	once   sync.Once
 	groups []group
+	agreed []int        // what the reference models predict together for every row of splits.whole
 	aimed  map[int]bool // rows of splits.whole that are targets
 	err    error
 }

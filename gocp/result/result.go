@@ -246,14 +246,17 @@ type Victim struct {
 
 // Test is the victim on test data (no targets among them).
 type Test struct {
-	N        int        `json:"n"`
-	Covered  int        `json:"covered"`
-	Correct  int        `json:"correct"`
-	Empty    int        `json:"empty"`
-	Coverage Number     `json:"coverage"`
-	Accuracy Number     `json:"accuracy"`
-	MeanSize Number     `json:"mean_size"`
-	Classes  []PerClass `json:"classes"` // by true label
+	N        int    `json:"n"`
+	Covered  int    `json:"covered"`
+	Correct  int    `json:"correct"`
+	Empty    int    `json:"empty"`
+	Coverage Number `json:"coverage"`
+	Accuracy Number `json:"accuracy"`
+	MeanSize Number `json:"mean_size"`
+	// Agreement is the share of test images whose predicted label is that of the reference models'
+	// mean: how much else the poisons changed.
+	Agreement Number     `json:"agreement"`
+	Classes   []PerClass `json:"classes"` // by true label
 }
 
 // PerClass is the test coverage of one class.

@@ -58,6 +58,7 @@ type Row struct {
 	Coverage Estimate `json:"coverage"` // on test data
 	Accuracy Estimate `json:"accuracy"`
 	TestSize Estimate `json:"test_size"`
+	Agree    Estimate `json:"agreement"` // predicted label as the reference models' mean, on test data
 
 	Classes   []Estimate `json:"classes"`   // test coverage by true class
 	Histogram []int      `json:"histogram"` // outcomes by set size 0…K
@@ -138,6 +139,7 @@ const (
 	QCoverage      = "coverage"
 	QAccuracy      = "accuracy"
 	QTestSize      = "test_size"
+	QAgreement     = "agreement"
 )
 
 // cell holds the means of one repeat under one condition. A quantity without data is NaN.
@@ -145,7 +147,7 @@ type cell struct {
 	outcomes                               int
 	size, size1, prob, margin, inside      float64
 	kept, trueIn, empty                    float64
-	coverage, accuracy, testSize           float64
+	coverage, accuracy, testSize, agree    float64
 	ratio, ratio1                          float64 // mean over targets of 1 − size/benign
 	benign, benign1, denomSize, denomSize1 float64 // over the targets with both
 	classes                                []float64
@@ -212,7 +214,7 @@ func (t *Target) refSize(floor int) float64 {
 
 func newCell(r *Repeat, cond Condition, classes int) *cell {
 	var size, size1, prob, margin, inside, kept, trueIn, empty mean
-	var coverage, accuracy, testSize mean
+	var coverage, accuracy, testSize, agree mean
 	perClass := make([]mean, classes)
 	hist := make([]int, classes+1)
 	tsize := make([]mean, len(r.Targets))
@@ -226,6 +228,7 @@ func newCell(r *Repeat, cond Condition, classes int) *cell {
 		coverage.add(vic.Test.Coverage.Float())
 		accuracy.add(vic.Test.Accuracy.Float())
 		testSize.add(vic.Test.MeanSize.Float())
+		agree.add(vic.Test.Agreement.Float())
 		for k, pc := range vic.Test.Classes {
 			if k < classes && pc.N > 0 {
 				perClass[k].add(float64(pc.Covered) / float64(pc.N))
@@ -264,7 +267,7 @@ func newCell(r *Repeat, cond Condition, classes int) *cell {
 		outcomes: n, size: size.value(), size1: size1.value(), prob: prob.value(),
 		margin: margin.value(), inside: inside.value(), kept: kept.value(),
 		trueIn: trueIn.value(), empty: empty.value(), coverage: coverage.value(),
-		accuracy: accuracy.value(), testSize: testSize.value(), histogram: hist,
+		accuracy: accuracy.value(), testSize: testSize.value(), agree: agree.value(), histogram: hist,
 	}
 	for k := range perClass {
 		c.classes = append(c.classes, perClass[k].value())
@@ -336,6 +339,7 @@ func newRow(cond Condition, cells []*cell, classes int) Row {
 	row.Coverage = of(func(c *cell) float64 { return c.coverage })
 	row.Accuracy = of(func(c *cell) float64 { return c.accuracy })
 	row.TestSize = of(func(c *cell) float64 { return c.testSize })
+	row.Agree = of(func(c *cell) float64 { return c.agree })
 	row.Reduction = Ratio{
 		OfMeans: ratioOfMeans(cells, nil, sizeReduced),
 		Mean:    of(func(c *cell) float64 { return c.ratio }),
@@ -470,6 +474,7 @@ func pairedAll(ca, cb Condition, a, b []*cell) []Paired {
 		plain(QCoverage, func(c *cell) float64 { return c.coverage }),
 		plain(QAccuracy, func(c *cell) float64 { return c.accuracy }),
 		plain(QTestSize, func(c *cell) float64 { return c.testSize }),
+		plain(QAgreement, func(c *cell) float64 { return c.agree }),
 	)
 	return out
 }
