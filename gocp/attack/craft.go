@@ -36,7 +36,6 @@ type loop struct {
 	aug              device.Ptr    // int32 [P,3], or absent
 	step, draw, rate device.Ptr    // uint64 from 1; uint64; float32
 	chunks           []*chunk
-	nets             map[string]*nn.Net // by network and chunk
 	g, part          map[int]device.Ptr // by |θ|: Σ∇l, and a chunk's part of it
 	clean            []device.Ptr       // per surrogate: Σ∇l of the clean bases, for align=sum
 	dots             device.Ptr         // float64 [3]
@@ -56,7 +55,7 @@ type chunk struct {
 func (v *Solver) newLoop(bases Images) *loop {
 	s := v.s
 	l := &loop{v: v, s: s, n: bases.Len(), h: bases.H, w: bases.W, c: bases.C,
-		nets: map[string]*nn.Net{}, g: map[int]device.Ptr{}, part: map[int]device.Ptr{}, cosines: 1}
+		g: map[int]device.Ptr{}, part: map[int]device.Ptr{}, cosines: 1}
 	shape := []int{l.n, l.h, l.w, l.c}
 	l.base, l.delta = tensor.New(s, shape...), tensor.New(s, shape...)
 	pixels := uploaded(s, bases.Pixels)
@@ -102,15 +101,8 @@ func (v *Solver) newLoop(bases Images) *loop {
 
 func (v *Solver) augments() bool { return v.cfg.Shift > 0 || v.cfg.Flip }
 
-// net returns the network that chunk i of surrogate f passes through. Surrogates of one kind share
-// it; each chunk has its own, because the dual pass needs what the ordinary one left there.
-func (l *loop) net(f *field, i int) *nn.Net {
-	key := fmt.Sprint(f.Model.Spec, i)
-	if l.nets[key] == nil {
-		l.nets[key] = nn.NewNet(l.s, f.Model.Spec, l.chunks[i].n, nn.Options{Precision: l.v.p.Precision, Dual: true})
-	}
-	return l.nets[key]
-}
+// net returns the network that chunk i of surrogate f passes through.
+func (l *loop) net(f *field, i int) *nn.Net { return l.v.net(f, i, l.chunks[i].n) }
 
 // pass runs chunk i through surrogate f and adds or writes Σ∇l to g.
 func (l *loop) pass(f *field, i int, g device.Ptr, add bool) {

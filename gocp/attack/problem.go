@@ -91,6 +91,23 @@ type Solver struct {
 	p      *Problem
 	cfg    Config
 	fields []*field
+	nets   map[netKey]*nn.Net
+}
+
+// A netKey says what surrogates share a network for: they are of one kind, and it is the same
+// chunk of a batch. Each chunk has its own, because a dual pass needs what the ordinary one left.
+type netKey struct {
+	spec     string
+	chunk, n int
+}
+
+// net returns a network with room for chunk i, of n images, of what passes through surrogate f.
+func (v *Solver) net(f *field, i, n int) *nn.Net {
+	key := netKey{fmt.Sprint(f.Model.Spec), i, n}
+	if v.nets[key] == nil {
+		v.nets[key] = nn.NewNet(v.s, f.Model.Spec, n, nn.Options{Precision: v.p.Precision, Dual: true})
+	}
+	return v.nets[key]
 }
 
 // A field is one surrogate: its parameters, and the direction in which the adversary wants them
@@ -114,7 +131,7 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	v := &Solver{s: s, p: p, cfg: cfg}
+	v := &Solver{s: s, p: p, cfg: cfg, nets: map[netKey]*nn.Net{}}
 	for _, sur := range p.Surrogates {
 		f, err := newField(s, p, cfg, sur)
 		if err != nil {

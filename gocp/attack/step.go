@@ -22,7 +22,7 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 	for _, f := range v.fields {
 		n := f.grad.Len()
 		batch := min(craftBatch, images.Len())
-		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+		net := v.net(f, 0, batch)
 		theta, g := s.Alloc(4*n), tensor.New(s, n)
 		x := tensor.New(s, batch, images.H, images.W, images.C)
 		s.Copy(theta, f.theta.P, 4*n)
