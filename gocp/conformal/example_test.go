@@ -113,3 +113,133 @@ func ExampleRegister() {
 	show(conformal.Variant{Name: "gap"})
 	// Output: gap: [0.00 0.30 0.50]
 }
+
+func ExampleSAPS() {
+	show(conformal.Variant{Name: "saps", Lambda: 0.1})
+	// Output: saps (λ 0.1), u = 1: [0.60 0.70 0.80]
+}
+
+func ExampleMargin() {
+	show(conformal.Variant{Name: "margin"})
+	// Output: margin: [-0.30 0.30 0.50]
+}
+
+// Thresholds of a test sample that is four times as frequent as in calibration, and of one that is
+// half as frequent.
+func ExampleWeighted() {
+	w, err := conformal.NewWeighted([]float64{0.1, 0.2, 0.3, 0.4, 0.5}, []float64{1, 1, 1, 4, 4})
+	if err != nil {
+		log.Fatal(err)
+	}
+	often, _ := w.Tau(4, conformal.MustLevel("0.4"))
+	seldom, _ := w.Tau(0.5, conformal.MustLevel("0.4"))
+	fmt.Println(often, seldom)
+	// Output: 0.5 0.4
+}
+
+// A threshold for each class; a class with too few samples gets that of all together.
+func ExampleCalibrateCells() {
+	scores := []float64{0.1, 0.2, 0.3, 0.6, 0.7, 0.8, 0.9}
+	labels := []int{0, 0, 0, 1, 1, 1, 2}
+	t, err := conformal.CalibrateCells(scores, labels, nil, 3, conformal.MustLevel("0.25"),
+		conformal.Conditioning{By: conformal.ByClass, Below: conformal.BelowMarginal})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, c := range t.Cells {
+		fmt.Printf("%d %d %v %q\n", c.Key, c.N, c.Threshold.Tau, c.Fallback)
+	}
+	// Output:
+	// 0 3 0.3 ""
+	// 1 3 0.8 ""
+	// 2 1 0.8 "marginal"
+}
+
+func ExamplePValues() {
+	v, err := conformal.NewPValues([]float64{0.1, 0.2, 0.2, 0.3})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(v.P(0.2), v.Smoothed(0.2, 0.5), v.Inside(0.2, conformal.MustLevel("0.8")))
+	// Output: 0.8 0.5 false
+}
+
+// Smoothed scores of one input over four draws of the noise, and how far it can move.
+func ExampleRSCP() {
+	r := conformal.RSCP{Base: conformal.Variant{Name: "hps"}, Sigma: 0.5}
+	var draws []*conformal.Probs
+	for _, p := range []float64{0.9, 0.8, 0.85, 0.95} {
+		t, err := conformal.Probabilities(1, 2, []float64{p, 1 - p})
+		if err != nil {
+			log.Fatal(err)
+		}
+		draws = append(draws, t)
+	}
+	s, err := r.Smooth(draws, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	radius, in := s.Radius(conformal.Threshold{Tau: 0, Rank: 9, N: 9}, 0, 0)
+	fmt.Printf("%.3f %.3f %.3f %v\n", s.Mean, s.Score(0, 0), radius, in)
+	// Output: [0.125 0.875] -1.150 0.575 true
+}
+
+// Two folds: each sample is scored, and each test sample judged, by models that did not see it.
+func ExampleCross() {
+	s, err := conformal.NewScorer(conformal.Variant{Name: "hps"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	table := func(rows ...float64) *conformal.Probs {
+		p, err := conformal.Probabilities(len(rows)/2, 2, rows)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return p
+	}
+	c, err := conformal.NewCross(s, table(.9, .1, .3, .7, .6, .4, .2, .8), []int{0, 1, 0, 1}, []int{0, 0, 1, 1}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	sets, err := c.Predict([]*conformal.Probs{table(.8, .2), table(.7, .3)}, nil, conformal.MustLevel("0.4"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sets.Labels(0))
+	// Output: [0]
+}
+
+// Every candidate refit, every sample left out, and not one refit run.
+func ExampleFullRidge() {
+	x := []float64{1, 0, 1.2, 0.1, 0.9, -0.1, 0, 1, 0.1, 1.1, -0.1, 0.9}
+	h, err := conformal.NewFullRidge(x, 6, 2, []int{0, 0, 0, 1, 1, 1}, 2, conformal.RidgeOptions{Lambda: 0.1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	f, err := h.Predict([]float64{1, 0.05}, 1, conformal.MustLevel("0.2"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(f.Sets.Labels(0))
+	// Output: [0]
+}
+
+// How far the threshold can be moved by replacing one calibration sample of nine.
+func ExamplePoisonedThreshold() {
+	scores := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9}
+	iv, err := conformal.PoisonedThreshold(scores, conformal.MustLevel("0.4"), conformal.Replace, 1)
+	radius, in, _ := conformal.PoisonRadius(scores, conformal.MustLevel("0.4"), 3.5)
+	fmt.Println(iv.Low, iv.High, radius, in, err)
+	// Output: 5 7 2 true <nil>
+}
+
+// Sets that miss at most 40 % of a sample's true labels on average.
+func ExampleControlMissed() {
+	truth := conformal.NewSets(3, 2)
+	for _, c := range [][2]int{{0, 0}, {0, 1}, {1, 0}, {2, 1}} {
+		truth.Add(c[0], c[1])
+	}
+	t, err := conformal.ControlMissed([]float64{0.1, 0.6, 0.2, 0.9, 0.8, 0.3}, truth, conformal.MustLevel("0.4"))
+	fmt.Println(t.Tau, err)
+	// Output: 0.3 <nil>
+}
