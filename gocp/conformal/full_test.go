@@ -456,3 +456,19 @@ func TestControlMissed(t *testing.T) {
 		t.Error("a row without labels")
 	}
 }
+
+// BenchmarkFullRidge is 500 test points of 10 candidates on 2,000 samples of 512 features.
+func BenchmarkFullRidge(b *testing.B) {
+	const n, m, d, k = 2000, 500, 512, 10
+	r := rand.New(rand.NewPCG(1, 1))
+	x, labels := featureData(r, n+m, d, k)
+	for b.Loop() {
+		h, err := NewFullRidge(x[:n*d], n, d, labels[:n], k, RidgeOptions{Lambda: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.Predict(x[n*d:], m, MustLevel("0.1")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -2,7 +2,6 @@ package conformalio
 
 import (
 	"encoding/json"
-	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -262,22 +261,30 @@ func LoadCalibration(path string) (*Calibration, error) {
 	if err != nil {
 		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
 	}
-	c := new(Calibration)
-	if err := json.Unmarshal(b, c); err != nil {
-		return nil, usage.Errorf("%s: not a valid threshold file: %w", path, err)
-	}
-	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {
-		return nil, usage.Errorf("%s: it is no threshold file of version %d, as gocp conformal calibrate writes", path, FileVersion)
-	}
-	err = c.Thresholds.Check()
-	if _, bad := conformal.NewScorer(c.Score); err == nil {
-		err = bad
-	}
-	if err == nil && c.Form != FormLogits && c.Form != FormProbabilities {
-		err = errors.New("the form of its input is unknown")
-	}
+	c, err := ParseCalibration(b)
 	if err != nil {
 		return nil, usage.Errorf("%s: not a valid threshold file: %w", path, err)
+	}
+	return c, nil
+}
+
+// ParseCalibration reads a threshold file from memory.
+func ParseCalibration(b []byte) (*Calibration, error) {
+	c := new(Calibration)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, usage.Wrap(err)
+	}
+	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {
+		return nil, usage.Errorf("it is not of version %d, as gocp conformal calibrate writes it", FileVersion)
+	}
+	if err := c.Thresholds.Check(); err != nil {
+		return nil, usage.Wrap(err)
+	}
+	if _, err := conformal.NewScorer(c.Score); err != nil {
+		return nil, usage.Wrap(err)
+	}
+	if c.Form != FormLogits && c.Form != FormProbabilities {
+		return nil, usage.Errorf("the form of its input is unknown")
 	}
 	return c, nil
 }
