@@ -45,7 +45,7 @@ const (
 type Config struct {
 	Epsilon255 float64       `json:"epsilon_255"`         // ball radius ϵ in 255ths (default 16)
 	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm
-	Align      string        `json:"align"`               // poison (default), sum, batch
+	Align      string        `json:"align"`               // sum (default), poison, batch
 	Batch      int           `json:"batch"`               // mini-batch of align=batch (default 128)
 	Steps      int           `json:"steps"`               // M (default 40)
 	Restarts   int           `json:"restarts"`            // R, the best Φ is kept (default 1)
@@ -87,7 +87,7 @@ func orDefault[T comparable](v *T, d T) {
 func (c Config) WithDefaults() Config {
 	orDefault(&c.Epsilon255, 16)
 	orDefault(&c.Bases, BasesNearest)
-	orDefault(&c.Align, AlignPoison)
+	orDefault(&c.Align, AlignSum)
 	orDefault(&c.Batch, 128)
 	orDefault(&c.Steps, 40)
 	orDefault(&c.Restarts, 1)

@@ -199,7 +199,7 @@ func TestCraftingGradient(t *testing.T) {
 // Crafting raises Φ, ends inside the ball on the 8-bit grid, and reports the Φ of that.
 func TestCraft(t *testing.T) {
 	onDevice(t, func(s *device.Stream) error {
-		v, err := NewSolver(s, task(t, false), Config{Steps: 12, Restarts: 2, Epsilon255: 10})
+		v, err := NewSolver(s, task(t, false), Config{Align: AlignPoison, Steps: 12, Restarts: 2, Epsilon255: 10})
 		if err != nil {
 			return err
 		}

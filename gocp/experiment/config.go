@@ -47,8 +47,8 @@ type Config struct {
 	Score       conformal.Variant  `json:"score"`       // default hps
 	Miscoverage string             `json:"miscoverage"` // default 0.1
 	Budget      string             `json:"budget"`      // share of the training set, or auto (default 0.04; 0.01 where sets are to grow)
-	Craft       attack.Config      `json:"craft"`
-	Conditions  []result.Condition `json:"conditions"` // default attack, randun, randga, clean
+	Craft       attack.Config      `json:"craft"`       // bases default to random where sets are to shrink
+	Conditions  []result.Condition `json:"conditions"`  // default attack, randun, randga, clean
 
 	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12)
 	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1)
@@ -111,6 +111,9 @@ func (c Config) WithDefaults() Config {
 	if c.Budget == "" {
 		c.Budget = c.defaultBudget()
 	}
+	if c.Craft.Bases == "" {
+		c.Craft.Bases = c.defaultBases()
+	}
 	c.Craft = c.Craft.WithDefaults()
 	if len(c.Conditions) == 0 {
 		c.Conditions = slices.Clone(result.Conditions[:])
@@ -144,6 +147,17 @@ func (c Config) defaultBudget() string {
 		return "0.01"
 	}
 	return "0.04"
+}
+
+// defaultBases is nearest where the budget is split among labels, which is what makes it go far.
+// Poisons of the predicted class are many of that class's images; when they are the nearest ones,
+// they sharpen the class around the target whatever is done to them, and the noise control, on the
+// same images, takes half of the effect (docs/math.md). Random ones leave the attack as strong.
+func (c Config) defaultBases() string {
+	if g, err := attack.NewGoal(c.Goal); err == nil && g.Grows() {
+		return attack.BasesNearest
+	}
+	return attack.BasesRandom
 }
 
 // Validate reports the first thing that is wrong with c (after WithDefaults), as a usage error.
