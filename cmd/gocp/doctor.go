@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -27,6 +28,7 @@ type Diagnosis struct {
 	Error     string       `json:"error,omitempty"`
 	Toolkit   *Toolkit     `json:"toolkit"` // null where there is none
 	Driver    string       `json:"driver"`  // of the kernel module, "" where none is loaded
+	GPUs      []GPU        `json:"gpus"`
 	Cores     int          `json:"cores"`
 	Memory    uint64       `json:"memory_bytes"` // of the machine; 0: unknown
 	Available uint64       `json:"memory_available_bytes"`
@@ -90,6 +92,7 @@ func diagnose(ctx context.Context) *Diagnosis {
 		Version:   version(),
 		Toolkit:   findToolkit(ctx),
 		Driver:    firstLine("/proc/driver/nvidia/version"),
+		GPUs:      gpus(nvml.New()),
 		Cores:     runtime.NumCPU(),
 		Variables: environment(os.Environ()),
 	}
@@ -136,6 +139,9 @@ func (d *Diagnosis) print(w io.Writer) error {
 		row("GPU driver", "%s", d.Driver)
 	default:
 		row("GPU driver", "none loaded")
+	}
+	for _, g := range d.GPUs {
+		row("GPU", "%s, %s, driver %s", g.Name, gib(g.Memory), g.Driver)
 	}
 	if d.Toolkit != nil {
 		row("CUDA toolkit", "%s (%s); needed only to build GPU kernels", d.Toolkit.Version, d.Toolkit.Nvcc)
