@@ -75,15 +75,20 @@ def estimate(v):
 benign = np.mean([victim(args.seed + i)[0] for i in range(args.references)], axis=0)
 groups = range(args.groups or int(group.max()) + 1)
 before = np.array([benign[group == g].mean() for g in groups])
+arms = args.arms.split(",") if args.arms else z["arms"].tolist()
+runs = {arm: [] for arm in arms}
+for g in groups:
+    for arm in arms:
+        runs[arm].append([victim(args.seed + 1000 * (g + 1) + i, arm, g) for i in range(args.victims)])
+    print(f"group {g}: sizes", ", ".join(f"{arm} {[int(r[0][group == g].sum()) for r in runs[arm][-1]]}" for arm in arms), flush=True)
 out, ratio = {"torch": torch.__version__, "benign_size": estimate(before)}, {}
-for arm in args.arms.split(",") if args.arms else z["arms"].tolist():
-    runs = [[victim(args.seed + 1000 * (g + 1) + i, arm, g) for i in range(args.victims)] for g in groups]
-    size = np.array([np.mean([r[0][group == g] for r in rs]) for g, rs in zip(groups, runs)])
+for arm in arms:
+    size = np.array([np.mean([r[0][group == g] for r in rs]) for g, rs in zip(groups, runs[arm])])
     ratio[arm] = 1 - size / before
     out[arm] = {"size": estimate(size), "reduction": estimate(ratio[arm])}
-    out[arm].update({k: estimate([np.mean([r[j] for r in rs]) for rs in runs]) for j, k in ((1, "coverage"), (2, "accuracy"))})
-    print(arm, ", ".join(f"{k} {v['mean']:.3f} ± {v['se']:.3f}" for k, v in out[arm].items()), flush=True)
-for arm in sorted(set(ratio) - {"randun"}):
+    out[arm].update({k: estimate([np.mean([r[j] for r in rs]) for rs in runs[arm]]) for j, k in ((1, "coverage"), (2, "accuracy"))})
+    print(arm, ", ".join(f"{k} {v['mean']:.3f} ± {v['se']:.3f}" for k, v in out[arm].items()))
+for arm in [a for a in arms if a != "randun" and "randun" in arms]:
     d = out[f"{arm}_minus_randun"] = estimate(ratio[arm] - ratio["randun"])
     print(f"{arm} - randun, reduction ratio, paired: {d['mean']:.3f} ± {d['se']:.3f} ({d['n']} groups)")
 if args.json:
