@@ -41,6 +41,7 @@ type loss struct {
 	scores, ds  tensor.Tensor // [n+m]
 	sorted      tensor.Tensor // [n]
 	order       device.Ptr    // int32 [n]
+	held        bool          // compare with the calibration scores that were sorted last
 	pairLoss    tensor.Tensor // [m]
 	keeps       []keep
 	keepLoss    tensor.Tensor // [targets]
@@ -204,7 +205,9 @@ func (l *loss) value(theta device.Ptr) (float64, error) {
 	}
 	kernel.Softmax(s, l.rows, l.k, l.logits, l.probs)
 	kernel.PairScores(s, l.form, l.pairs, l.scores.P)
-	kernel.SortScores(s, l.n, l.scores.P, l.sorted.P, l.order)
+	if !l.held {
+		kernel.SortScores(s, l.n, l.scores.P, l.sorted.P, l.order)
+	}
 	wishes := kernel.Wishes{M: l.m, Scores: l.scores.P.Add(4 * l.n), Kinds: l.kind, Weights: l.weight.P}
 	cal := kernel.Calibration{N: l.n, Rank: l.rank, Sorted: l.sorted.P, Order: l.order}
 	dCal, dWish := l.ds.P, l.ds.P.Add(4*l.n)

@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 
+	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/tensor"
@@ -35,7 +36,7 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 			net.Backward(dlogits, g, tensor.Tensor{})
 			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(v.p.Pool.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
 		}
-		l2, l3, _, err := f.loss.measure(theta, f.loss.grad)
+		l2, l3, err := f.after(theta)
 		if err != nil {
 			return After{}, fmt.Errorf("attack: surrogate %s after a training step: %w", f.Name, err)
 		}
@@ -46,4 +47,19 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 		s.Free(x.P)
 	}
 	return out, s.Err()
+}
+
+// after returns ℓ2 and ℓ3 at theta. Where the gradient holds the threshold still, so does this: the
+// calibration scores are those of θ*.
+func (f *field) after(theta device.Ptr) (l2, l3 float64, err error) {
+	l := f.loss
+	if l.cfg.Threshold == ThresholdFixed {
+		if _, err := l.value(f.theta.P); err != nil {
+			return 0, 0, err
+		}
+		l.held = true
+		defer func() { l.held = false }()
+	}
+	l2, l3, _, err = l.measure(theta, l.grad)
+	return l2, l3, err
 }

@@ -50,7 +50,7 @@ type Config struct {
 	Craft       attack.Config      `json:"craft"`       // bases default to random where sets are to shrink
 	Conditions  []result.Condition `json:"conditions"`  // default attack, randun, randga, clean
 
-	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12)
+	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12; 20 where sets are to grow)
 	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1)
 	Victims int `json:"victims"` // victims of each group and condition (default 2)
 	// GaussVictims is the number of victims that see Gaussian noise, the second of two noise
@@ -118,7 +118,7 @@ func (c Config) WithDefaults() Config {
 	if len(c.Conditions) == 0 {
 		c.Conditions = slices.Clone(result.Conditions[:])
 	}
-	orDefault(&c.Repeats, 12)
+	orDefault(&c.Repeats, c.defaultRepeats())
 	orDefault(&c.Targets, 1)
 	orDefault(&c.Victims, 2)
 	orDefault(&c.GaussVictims, (c.Victims+1)/2)
@@ -147,6 +147,15 @@ func (c Config) defaultBudget() string {
 		return "0.01"
 	}
 	return "0.04"
+}
+
+// defaultRepeats is enough for the effect to stand clear of chance: targets differ more in how far
+// their sets can grow than in how far they can shrink.
+func (c Config) defaultRepeats() int {
+	if g, err := attack.NewGoal(c.Goal); err == nil && g.Grows() {
+		return 20
+	}
+	return 12
 }
 
 // defaultBases is nearest where the budget is split among labels, which is what makes it go far.
