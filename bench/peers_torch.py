@@ -166,15 +166,19 @@ def label(form):
     return f"{how}, {'channels_last' if channels_last else 'NCHW'}, {beside}×{threads} thread{'s' if threads > 1 else ''}"
 
 
-def time_steps(what, case, form, autocast, seconds, least, wait):
+def time_steps(what, case, form, autocast, seconds, least, hopeless, wait):
     """Times of steps in milliseconds, and the processor time of one. With several side by side, a step's
-    own time is shared among them."""
+    own time is shared among them. A form whose second step takes more than hopeless is timed no more."""
     how, channels_last, threads, beside = form
     torch.set_num_threads(threads)
     step = HOWS[what][0](Problem(case, channels_last, autocast), how)
     step()
+    begin, cpu = time.perf_counter(), time.process_time()
     step()
+    warm = (time.perf_counter() - begin) * 1e3 / beside
     wait()
+    if warm > hopeless:
+        return [warm], (time.process_time() - cpu) * 1e3
     out, begin, cpu = [], time.perf_counter(), time.process_time()
     while len(out) < least or time.perf_counter() - begin < seconds:
         t = time.perf_counter()
@@ -183,6 +187,7 @@ def time_steps(what, case, form, autocast, seconds, least, wait):
     return out, (time.process_time() - cpu) * 1e3 / len(out)
 
 
+HOPELESS = 3  # times the best so far
 UNSUPPORTED = (RuntimeError, NotImplementedError)
 
 
@@ -214,12 +219,12 @@ class Crew:
             process.start()
             self.workers.append((process, ours))
 
-    def measure(self, what, case, form, autocast, seconds, least=3):
+    def measure(self, what, case, form, autocast, seconds, least=3, hopeless=float("inf")):
         if not self.workers:
-            return time_steps(what, case, form, autocast, seconds, least, lambda: None)
+            return time_steps(what, case, form, autocast, seconds, least, hopeless, lambda: None)
         self.start.reset()
         for _, pipe in self.workers:
-            pipe.send((what, case, form, autocast, seconds, least))
+            pipe.send((what, case, form, autocast, seconds, least, hopeless))
         parts = [pipe.recv() for _, pipe in self.workers]
         for part in parts:
             if isinstance(part, Exception):
@@ -237,7 +242,8 @@ def best(crew, what, case, cpus, autocast, seconds, compiled=False, say=lambda t
     table, winner = {}, None
     for form in forms(what, cpus, max(1, len(crew.workers)), compiled):
         try:
-            ms = min(crew.measure(what, case, form, autocast, seconds, 2)[0])
+            hopeless = HOPELESS * table[label(winner)] if winner else float("inf")
+            ms = min(crew.measure(what, case, form, autocast, seconds, 2, hopeless)[0])
         except UNSUPPORTED as err:
             say(f"  {label(form)}: {str(err).splitlines()[0][:100]}")
             continue

@@ -19,6 +19,10 @@
 namespace act {
 
 enum Index { kNone, kWrite, kRead };
+template <Index I>
+constexpr block::Access kAccess = I == kRead    ? block::Access::kRead
+                                  : I == kWrite ? block::Access::kWrite
+                                                : block::Access::kNone;
 constexpr int kStage = 512;  // channels staged by a block
 constexpr int kOff = 255;
 
@@ -81,11 +85,10 @@ FN Picked<T> pick(Picked<T> best, T v, int at) {
   return {math::select(take, v, best.value), take ? at : best.at};
 }
 
-// One output: f(j) is the affine map's value at position j of the window.
+// One output: f(j) is the affine map's value at position j of the window, at the byte of idx.
 template <bool Pool, bool Relu, Index I, class T, class F>
-FN T output(F f, uint8_t* idx, T) {
+FN T output(F f, int& at, T) {
   if constexpr (I == kRead) {
-    int at = (Pool || Relu) ? *idx : 0;
     T v = f(0);
     if constexpr (Pool) {
       v = math::select(at == 1, f(1), v);
@@ -101,7 +104,7 @@ FN T output(F f, uint8_t* idx, T) {
       best = pick(best, f(3), 3);
     }
     bool off = Relu && primal(best.value) <= 0;
-    if constexpr (I == kWrite) *idx = static_cast<uint8_t>(off ? kOff : best.at);
+    at = off ? kOff : best.at;
     return math::select(off, T(0), best.value);
   }
 }
@@ -123,17 +126,19 @@ FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> sh
         int64_t from = ((line / oh) * h + (line % oh) * 2) * w * c + c0;
         int64_t to = line * ow * c + c0;
         int64_t below = static_cast<int64_t>(w) * c;
-        block::rows(0, ow, walk.span, [=](int64_t x) {
+        auto window = [=](int64_t x) {
           in<T> z0 = z + (from + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
           out<T> yx = y + (to + x * c);
-          uint8_t* ix = I == kNone ? idx : idx + (to + x * c);
-          return [=](int64_t i) {
+          return [=](int64_t i, int& at) {
             auto f = [&](int j) {
               const in<T>& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
               return zj[i] * s[i] + b[i];
             };
-            yx.set(i, output<Pool, Relu, I>(f, ix + i, T(0)));
+            yx.set(i, output<Pool, Relu, I>(f, at, T(0)));
           };
+        };
+        block::rows_of_bytes<kAccess<I>>(0, ow, walk.span, [=](int64_t x) {
+          return block::Bytes{I == kNone ? nullptr : idx + (to + x * c), window(x)};
         });
       }
     } else {
@@ -146,7 +151,9 @@ FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> sh
         uint8_t* ip = I == kNone ? idx : idx + (p * c + c0);
         LANES(i, len) {
           auto f = [&](int) { return zp[i] * s[i] + b[i]; };
-          yp.set(i, output<Pool, Relu, I>(f, ip + i, T(0)));
+          int at = I == kRead ? ip[i] : 0;
+          yp.set(i, output<Pool, Relu, I>(f, at, T(0)));
+          if constexpr (I == kWrite) ip[i] = static_cast<uint8_t>(at);
         }
       }
     }
@@ -205,21 +212,22 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
         int64_t to = (image * h + row * 2) * w * c + c0;
         int64_t from = (image * oh + row) * ow * c + c0;
         bool whole = row < oh;
-        block::rows(0, whole ? ow : 0, walk.span, [=](int64_t x) {
+        auto window = [=](int64_t x) {
           out<T> d0 = dz + (to + x * 2 * c), d1 = d0 + c, d2 = d0 + below, d3 = d2 + c;
           in<T> z0 = z, z1 = z, z2 = z, z3 = z;
           if constexpr (Affine)
             z0 = z + (to + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
           in<T> g = dy + (from + x * c);
-          const uint8_t* ix = idx + (from + x * c);
-          return [=](int64_t i) {
+          return [=](int64_t i, int at) {
             T d = g[i] * s[i];
-            int at = ix[i];
             scatter<Affine>(d0, z0, i, at == 0, d, ps[i], qs[i]);
             scatter<Affine>(d1, z1, i, at == 1, d, ps[i], qs[i]);
             scatter<Affine>(d2, z2, i, at == 2, d, ps[i], qs[i]);
             scatter<Affine>(d3, z3, i, at == 3, d, ps[i], qs[i]);
           };
+        };
+        block::rows_of_bytes<block::Access::kRead>(0, whole ? ow : 0, walk.span, [=](int64_t x) {
+          return block::Bytes{idx + (from + x * c), window(x)};
         });
         // What the windows leave out: an odd last column, an odd last line.
         int64_t first = whole ? 2 * ow : 0, lines_here = whole ? 2 : 1;

@@ -8,7 +8,7 @@
 //   LANES(i, n) { … }     i = 0 … n-1, shared among the threads of this block
 //   block::range(n)       this block's contiguous part [lo, hi) of 0 … n-1
 //   block::each(n, f)     f(i) for i in range(n), shared among the threads
-//   block::rows(…)        f(row)(channel), channels fastest
+//   block::rows(…)        f(row)(channel), channels fastest; rows_of_bytes with a byte each
 //   block::sum, max, argmax, columns   reductions inside a block, in a fixed order
 //
 // Rules. A block owns its outputs; what must be summed across blocks goes through a second launch
@@ -189,6 +189,52 @@ FN void rows(int64_t lo, int64_t hi, int channels, F f) {
   } else {
     int64_t n = (hi - lo) * channels;
     LANES(i, n) f(lo + i / channels)(i % channels);
+  }
+}
+
+// A row's bytes and what is done with each: g(channel, byte), the byte widened to an int.
+template <class P, class G>
+struct Bytes {
+  P at;
+  G g;
+};
+template <class P, class G>
+Bytes(P, G) -> Bytes<P, G>;
+enum class Access { kNone, kRead, kWrite };
+struct Strip {
+  FN constexpr operator int() const { return kLanes; }
+};
+
+// rows() where f(row) returns Bytes, which are read before g or written after it. On the host they
+// are widened and narrowed in loops of their own: next to floats in one loop they would make the
+// compiler take vectors of 16 bytes for both.
+template <Access A, class F>
+FN void rows_of_bytes(int64_t lo, int64_t hi, int channels, F f) {
+  constexpr bool kReads = A == Access::kRead, kWrites = A == Access::kWrite;
+  auto strip = [](const auto& row, int64_t i, auto length) {
+    const int len = length;
+    int wide[kLanes];
+    if constexpr (kReads) LANES(l, len) wide[l] = row.at[i + l];
+    LANES(l, len) row.g(i + l, wide[l]);
+    if constexpr (kWrites) LANES(l, len) row.at[i + l] = static_cast<uint8_t>(wide[l]);
+  };
+  if constexpr (kHost) {
+    for (int64_t r = lo; r < hi; r++) {
+      auto row = f(r);
+      int64_t i = 0;
+      for (; i + kLanes <= channels; i += kLanes) strip(row, i, Strip{});
+      if (i < channels) strip(row, i, static_cast<int>(channels - i));
+    }
+  } else {
+    int64_t n = (hi - lo) * channels;
+    LANES(i, n) {
+      auto row = f(lo + i / channels);
+      int64_t c = i % channels;
+      int wide = 0;
+      if constexpr (kReads) wide = row.at[c];
+      row.g(c, wide);
+      if constexpr (kWrites) row.at[c] = static_cast<uint8_t>(wide);
+    }
   }
 }
 
