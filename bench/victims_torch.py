@@ -11,6 +11,8 @@ Reference models see clean data. It prints the set size reduction ratio (|C_beni
 
 import argparse
 import json
+import multiprocessing
+import os
 
 import numpy as np
 import torch
@@ -33,7 +35,9 @@ ap.add_argument("--batchnorm", action="store_true")
 ap.add_argument("--epochs", type=int, default=20)
 ap.add_argument("--alpha", type=float, default=0.1)
 ap.add_argument("--seed", type=int, default=100)
+ap.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="models trained side by side, a thread each")
 args = ap.parse_args()
+torch.set_num_threads(1)
 z = np.load(args.npz)
 pixels = lambda name: torch.from_numpy(z[name]).permute(0, 3, 1, 2).float() / 255
 labels = lambda name: torch.from_numpy(z[name])
@@ -72,14 +76,17 @@ def estimate(v):
     return {"mean": float(np.mean(v)), "se": float(np.std(v, ddof=1) / len(v) ** 0.5) if len(v) > 1 else float("nan"), "n": len(v)}
 
 
-benign = np.mean([victim(args.seed + i)[0] for i in range(args.references)], axis=0)
 groups = range(args.groups or int(group.max()) + 1)
-before = np.array([benign[group == g].mean() for g in groups])
 arms = args.arms.split(",") if args.arms else z["arms"].tolist()
 runs = {arm: [] for arm in arms}
+pool = multiprocessing.get_context("fork").Pool(args.workers)
+references = [pool.apply_async(victim, (args.seed + i,)) for i in range(args.references)]
+jobs = [[[pool.apply_async(victim, (args.seed + 1000 * (g + 1) + i, arm, g)) for i in range(args.victims)] for arm in arms] for g in groups]
+benign = np.mean([r.get()[0] for r in references], axis=0)
+before = np.array([benign[group == g].mean() for g in groups])
 for g in groups:
-    for arm in arms:
-        runs[arm].append([victim(args.seed + 1000 * (g + 1) + i, arm, g) for i in range(args.victims)])
+    for arm, job in zip(arms, jobs[g]):
+        runs[arm].append([r.get() for r in job])
     print(f"group {g}: sizes", ", ".join(f"{arm} {[int(r[0][group == g].sum()) for r in runs[arm][-1]]}" for arm in arms), flush=True)
 out, ratio = {"torch": torch.__version__, "benign_size": estimate(before)}, {}
 for arm in arms:
