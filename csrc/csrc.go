@@ -28,6 +28,14 @@ func Checked() bool { return C.gocp_checked() != 0 }
 // Cores is how many threads a launch may use by default.
 func Cores() int { return int(C.gocp_cores()) }
 
+// Image is the GPU code that this build carries, as scripts/gpu.sh laid it out; empty if none. It must
+// not be written.
+func Image() []byte {
+	var n C.size_t
+	p := C.gocp_image(&n)
+	return unsafe.Slice((*byte)(unsafe.Pointer(p)), n)
+}
+
 // MemInUse is the number of bytes allocated on the device.
 func MemInUse() int64 { return int64(C.gocp_mem_in_use()) }
 

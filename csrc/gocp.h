@@ -17,6 +17,8 @@ const char* gocp_isa(void);
 int gocp_checked(void);
 /* The cores this process may use (GOCP_THREADS overrides): a stream's width by default. */
 int gocp_cores(void);
+/* The GPU code that this build carries (scripts/gpu.sh), null if none. */
+const char* gocp_image(size_t* bytes);
 /* Bytes of device memory in use; on cuda, by everyone. */
 size_t gocp_mem_in_use(void);
 /* The calling thread's last failure in words, "" if there is nothing to add to the code. */

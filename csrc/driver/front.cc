@@ -8,6 +8,9 @@
 //   GOCP_DEVICE=cpu    the host engine
 //   GOCP_LIBCUDA=FILE  the driver's library, instead of libcuda.so.1
 //   GOCP_IMAGE=FILE    GPU code to load, instead of what this build carries
+//
+// A driver that is too old for the GPU code of this build, or a device that it has nothing for,
+// counts as one that cannot be taken.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +20,7 @@
 #include <string>
 
 #include "../host/engine.h"
+#include "image.h"
 #include "table.h"
 
 // A recorded command list: exactly one of the two is set.
@@ -95,6 +99,41 @@ std::string version_text(int v) {
   return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
 }
 
+bool image_is_given() {
+  const char* path = getenv("GOCP_IMAGE");
+  return path != nullptr && *path != 0;
+}
+
+// Whether this build's GPU code runs with that driver on the first device; else *said is why not.
+bool image_fits(const gocp_table& real, int version, std::string* said) {
+  if (gocp::image_size() == 0 || image_is_given()) return true;
+  // A driver runs what compilers of its own major release made.
+  const std::string made_by = gocp::image_line("nvcc");
+  if (version / 1000 < atoi(made_by.c_str())) {
+    *said = "the driver is for CUDA " + version_text(version) +
+            ", and this build's GPU code wants CUDA " + std::to_string(atoi(made_by.c_str())) +
+            ".0 or later";
+    return false;
+  }
+  int major = 0, minor = 0;
+  CUdevice device = 0;
+  char name[128] = "";
+  if (real.cuDeviceGet(&device, 0) != CUDA_SUCCESS ||
+      real.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) !=
+          CUDA_SUCCESS ||
+      real.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device) !=
+          CUDA_SUCCESS) {
+    return true;  // let the load say what is wrong
+  }
+  const int least = atoi(gocp::image_line("ptx").c_str());
+  if (major * 10 + minor >= least) return true;
+  real.cuDeviceGetName(name, sizeof name, device);
+  *said = std::string(name) + " has compute capability " + std::to_string(major) + "." +
+          std::to_string(minor) + ", and this build's GPU code begins at " +
+          std::to_string(least / 10) + "." + std::to_string(least % 10);
+  return false;
+}
+
 // Fills the table from the driver's library; *said is why it was taken, or why it could not be.
 CUresult take_driver(unsigned flags, std::string* said) {
   const char* path = getenv("GOCP_LIBCUDA");
@@ -138,6 +177,7 @@ CUresult take_driver(unsigned flags, std::string* said) {
     return r;
   }
   real.cuDriverGetVersion(&version);
+  if (!image_fits(real, version, said)) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   extra.module_get_function = real.cuModuleGetFunction;
   real.cuModuleGetFunction = get_function_with_shared_memory;
   table = real;
@@ -168,8 +208,7 @@ CUresult choose(unsigned flags) {
     why = "GOCP_DEVICE=" + device + ": not one of auto, cuda, cpu";
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const char* image = getenv("GOCP_IMAGE");
-  if (device == "auto" && (image == nullptr || *image == 0)) {
+  if (device == "auto" && !image_is_given() && gocp::image_size() == 0) {
     return take_host(flags, "this build carries no GPU code");
   }
   std::string said;
@@ -213,6 +252,11 @@ const char* gocp_isa(void) { return backend == Backend::kHost ? gocp::isa() : ""
 int gocp_checked(void) { return backend == Backend::kHost && gocp::checked(); }
 int gocp_cores(void) { return gocp::cores(); }
 const char* gocp_last_error(void) { return backend == Backend::kHost ? gocp::last_error() : ""; }
+
+const char* gocp_image(size_t* bytes) {
+  *bytes = gocp::image_size();
+  return gocp::image_data();
+}
 
 size_t gocp_mem_in_use(void) {
   if (backend == Backend::kHost) return gocp::mem_in_use();

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -20,8 +21,7 @@ import (
 type Device struct {
 	info    Info
 	context cu.CUContext
-	module  cu.Module
-	loaded  bool              // module is; without one there are no kernels
+	image   *image
 	kinds   map[string]string // of the host kernels' parameters
 
 	mu        sync.Mutex
@@ -96,42 +96,35 @@ func Open() (*Device, error) {
 	return d, nil
 }
 
-// load loads the kernels: the host engine has its own, a GPU takes the image that GOCP_IMAGE names.
+// load finds the kernels: the host engine has its own, a GPU takes the image that GOCP_IMAGE names, or
+// else the one in this binary.
 func (d *Device) load() error {
-	if err := cu.SetCurrentContext(d.context); err != nil {
-		return describe("make the context current", err)
+	if d.info.Backend != "cuda" {
+		d.image = whole("the host engine", "")
+		return nil
 	}
-	image := ""
-	if d.info.Backend == "cuda" {
-		path := os.Getenv("GOCP_IMAGE")
-		if path == "" {
-			return nil // function says so when a kernel is asked for
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
+	name, data := "this build's GPU code", csrc.Image()
+	if path := os.Getenv("GOCP_IMAGE"); path != "" {
+		var err error
+		if data, err = os.ReadFile(path); err != nil {
 			return fmt.Errorf("device: GOCP_IMAGE: %w", err)
 		}
-		image = string(b)
+		name = path
 	}
-	module, err := cu.LoadData(image)
-	if err != nil {
-		return describe("load the kernels", err)
-	}
-	d.module, d.loaded = module, true
-	return nil
+	var err error
+	d.image, err = parseImage(name, data)
+	return err
 }
 
 // Info describes the device.
 func (d *Device) Info() Info { return d.info }
 
-// Kernels lists the names of the host engine's kernels, sorted; it is empty on a GPU.
+// Kernels lists the names of the kernels, sorted. Of a GPU image that is a fatbin alone it knows none.
 func (d *Device) Kernels() []string {
-	names := make([]string, 0, len(d.kinds))
-	for name := range d.kinds {
-		names = append(names, name)
+	if d.info.Backend == "cuda" {
+		return slices.Sorted(maps.Keys(d.image.kernels))
 	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(d.kinds))
 }
 
 // InUse is the number of bytes allocated on the device (by everyone, on a GPU).
@@ -163,10 +156,8 @@ func (d *Device) Close() error {
 	if err := cu.SetCurrentContext(d.context); err != nil {
 		return describe("make the context current", err)
 	}
-	if d.loaded {
-		if err := d.module.Unload(); err != nil {
-			return describe("unload the kernels", err)
-		}
+	if err := d.image.unload(); err != nil {
+		return err
 	}
 	dev, err := cu.CurrentDevice()
 	if err == nil {
@@ -233,15 +224,9 @@ func (d *Device) function(name string) (*function, error) {
 	if f := d.functions[name]; f != nil {
 		return f, nil
 	}
-	if !d.loaded {
-		return nil, fmt.Errorf("kernel %s: this build carries no GPU code", name)
-	}
-	fn, err := d.module.Function(name)
+	fn, err := d.image.function(name, d.info.Name)
 	if err != nil {
-		if errors.Is(err, cu.NotFound) {
-			return nil, fmt.Errorf("kernel %s: no kernel of that name in this build", name)
-		}
-		return nil, describe("look up kernel "+name, err)
+		return nil, err
 	}
 	kinds, known := d.kinds[name]
 	f := &function{cu: fn, name: name, kinds: kinds, known: known}
