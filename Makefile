@@ -26,7 +26,7 @@ FUZZ_TIME ?= 20s
 
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' 'csrc/*.h' 'csrc/*.cpp' 'kernels/*.cu' 'kernels/*.cuh' 'csrc/*.c' ':!csrc/cuda.h')
 
-.PHONY: build setup lib run test lint bench bench-peers check check-full fmt clean help
+.PHONY: build setup lib gpu test-ptx run test lint bench bench-peers check check-full fmt clean help
 
 build: setup bin  ## build bin/gocp (this is what plain `make` does)
 
@@ -44,6 +44,13 @@ lib: | build-dir
 .PHONY: build-dir
 build-dir:
 	@mkdir -p build
+
+gpu: setup  ## compile the GPU kernels (fetches nvcc if there is none) and put them into bin/gocp
+	@scripts/gpu.sh >/dev/null
+	@$(MAKE) bin
+
+test-ptx: gpu  ## run the GPU kernels: on a GPU if there is one, else on the emulator
+	@scripts/test-ptx.sh
 
 run: build  ## the main job: audit a model on real images, into runs/demo
 	@scripts/demo.sh $(DEMO_FLAGS)
@@ -78,7 +85,7 @@ check-full: check  ## also the race detector, sanitizers, checked mode, fuzzing 
 	FUZZ_TIME=$(FUZZ_TIME) scripts/check-full.sh
 
 clean:  ## remove what was built (a fetched Go toolchain and runs/ stay)
-	rm -rf bin build/cpp build/asan build/cmake.log csrc/stamp.h csrc/stamp_asan.h
+	rm -rf bin build/cpp build/asan build/gpu build/ptxemu build/cmake.log csrc/stamp.h csrc/stamp_asan.h
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)$$/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'

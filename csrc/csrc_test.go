@@ -261,7 +261,9 @@ func TestNothingStale(t *testing.T) {
 		return !strings.HasPrefix(path, "stamp") && !strings.HasSuffix(path, "_test.go")
 	})
 	copyTree("../kernels", "kernels", func(path string) bool { return filepath.Base(path) == "block.cuh" })
-	write("CMakeLists.txt", read(t, "../CMakeLists.txt"))
+	for _, file := range []string{"CMakeLists.txt", "scripts/gpu.sh", "scripts/cuda.txt"} {
+		write(file, read(t, "../"+file))
+	}
 	write("kernels/first.cu", "#include \"block.cuh\"\nKERNEL first(int n, float* x) { LANES(i, n) x[i] = 1; }\n")
 	write("go.mod", "module github.com/gocp/gocp\n\ngo 1.26\n")
 	write("main.go", "package main\n\nimport \"github.com/gocp/gocp/csrc\"\n\nfunc main() { print(csrc.BuildHash()) }\n")

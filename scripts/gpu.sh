@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles kernels/*.cu for GPUs: build/gpu/HASH.image, which CMake puts into the binary. HASH is of
 # everything that the image depends on, so an image of other sources is never taken for this one,
-# and what has not changed is not compiled again.
+# and what has not changed is not compiled again. Prints the image's path.
 #
 # The image is a text header and one compressed fatbin for each kernel file:
 #
@@ -18,7 +18,8 @@ export LC_ALL=C
 
 architectures=(80 86 89 90 100 120)
 ptx=80
-flags=(-std=c++17 -O3 --Werror all-warnings -Xfatbin -compress-all)
+# As on the host, a product and a sum are fused only where the source says so (block::fused).
+flags=(-std=c++17 -O3 -fmad=false --Werror all-warnings -Xfatbin -compress-all)
 for sm in "${architectures[@]}"; do
 	flags+=(-gencode "arch=compute_$sm,code=sm_$sm")
 done
@@ -26,7 +27,10 @@ flags+=(-gencode "arch=compute_$ptx,code=compute_$ptx")
 
 hash_of() { sha256sum "$@" | awk '{ print $2, $1 }' | sort | sha256sum | cut -c 1-16; }
 image=build/gpu/$(hash_of kernels/*.cu kernels/*.cuh scripts/gpu.sh scripts/cuda.txt).image # as in CMakeLists.txt
-if [ -e "$image" ]; then exit; fi
+if [ -e "$image" ]; then
+	echo "$image"
+	exit
+fi
 
 nvcc=$(scripts/nvcc.sh)
 tools=$(dirname "$nvcc")
@@ -82,3 +86,4 @@ base=$(((${#first} + ${#header} + 16 + 63) / 64 * 64))
 rm "$image.part"
 mv "$image.new" "$image"
 echo "gpu: $image: $(grep -ac '^kernel ' "$image") kernels, $(stat -c %s "$image") bytes, in $((SECONDS - began)) s" >&2
+echo "$image"

@@ -5,6 +5,7 @@
 #
 #	scripts/setup.sh          what a build needs
 #	scripts/setup.sh lint     also what `make lint` needs
+#	scripts/setup.sh cuda     also what fetches the CUDA compiler
 #	scripts/setup.sh python   also what scripts with a Python environment of their own need
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -48,11 +49,15 @@ for extra in "$@"; do
 		want clang-tidy 'has clang-tidy' 'looks for mistakes in C++ files'
 		want libomp-dev false 'the omp.h that clang-tidy reads'
 		;;
+	cuda)
+		want python3 'has python3' 'fetches the CUDA compiler from PyPI'
+		want python3-pip 'python3 -m pip --version >/dev/null 2>&1' 'fetches the CUDA compiler from PyPI'
+		;;
 	python)
 		want python3 'has python3' 'runs the PyTorch peers'
 		want python3-venv 'python3 -c "import ensurepip"' 'gives the peers an environment of their own'
 		;;
-	*) die "there is no set-up called \"$extra\"; known are lint and python" ;;
+	*) die "there is no set-up called \"$extra\"; known are lint, cuda and python" ;;
 	esac
 done
 

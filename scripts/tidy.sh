@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' ':!csrc/testdata/**' ':!csrc/ptxemu/tests/**')
+# The emulator's instructions use _Float16, which clang has on x86 from 15 on.
+mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' ':!csrc/testdata/**' ':!csrc/ptxemu/isa/**' ':!csrc/ptxemu/tests/**')
 # The flags of one of the builds that CMake makes.
 flags=(-std=c++17 -Icsrc -Icsrc/ptxemu -Ikernels -Ibuild/cpp/gen -fopenmp -DGOCP_ISA=v3)
 if [ "$(uname -m)" = x86_64 ]; then flags+=(-march=x86-64-v3); fi

@@ -111,6 +111,14 @@ func diagnose(ctx context.Context) *Diagnosis {
 	return d
 }
 
+// gpuCode says what GPU code this binary carries.
+func gpuCode() string {
+	if image, ok := device.Image(); ok {
+		return image.String()
+	}
+	return "CPU only, no GPU image in this binary (make gpu builds one)"
+}
+
 func (d *Diagnosis) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
@@ -118,6 +126,7 @@ func (d *Diagnosis) print(w io.Writer) error {
 		_, _ = fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("gocp", "%s", d.Version)
+	row("GPU code", "%s", gpuCode())
 	if i := d.Device; i != nil {
 		row("computes on", "%s: %s", i.Backend, i.Name)
 		row("because", "%s", i.Why)

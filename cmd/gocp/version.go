@@ -16,6 +16,7 @@ type Version struct {
 	Gocp     string            `json:"gocp"`
 	Go       string            `json:"go"`
 	Platform string            `json:"platform"`
+	GPU      string            `json:"gpu"` // the GPU code in this binary
 	Modules  map[string]string `json:"modules"`
 }
 
@@ -29,6 +30,7 @@ func version() Version {
 		Gocp:     revision,
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		GPU:      gpuCode(),
 		Modules:  map[string]string{},
 	}
 	info, ok := debug.ReadBuildInfo()
@@ -58,7 +60,7 @@ func versionCommand() *cli.Command {
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, version())
 			}
-			_, err := fmt.Fprintf(c.App.Writer, "gocp %s\n", version())
+			_, err := fmt.Fprintf(c.App.Writer, "gocp %s\n%s\n", version(), gpuCode())
 			return err
 		},
 	}

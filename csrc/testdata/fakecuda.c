@@ -38,7 +38,7 @@ static int number(const char* name, int otherwise) {
 }
 
 CUresult cuDriverGetVersion(int* version) {
-  *version = 13020;
+  *version = number("FAKE_VERSION", 13020);
   return CUDA_SUCCESS;
 }
 CUresult cuInit(unsigned flags) {
@@ -49,7 +49,7 @@ CUresult cuDeviceGetCount(int* count) {
   /* The real driver calls itself like this: the front must not answer in its place. */
   int version = 0;
   cuDriverGetVersion(&version);
-  if (version != 13020) fprintf(stderr, "fakecuda: interposed\n");
+  if (version != number("FAKE_VERSION", 13020)) fprintf(stderr, "fakecuda: interposed\n");
   *count = number("FAKE_DEVICES", 1);
   return CUDA_SUCCESS;
 }
@@ -73,7 +73,11 @@ CUresult cuDeviceTotalMem(size_t* bytes, CUdevice device) {
 }
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
   (void)device;
-  *value = (int)attribute == 97 ? 232448 : 0;
+  const int capability = number("FAKE_CAPABILITY", 90);
+  *value = (int)attribute == 97   ? 232448
+           : (int)attribute == 75 ? capability / 10
+           : (int)attribute == 76 ? capability % 10
+                                  : 0;
   return CUDA_SUCCESS;
 }
 

@@ -227,8 +227,20 @@ func TestChoice(t *testing.T) {
 		{"bad threads", []string{"GOCP_THREADS=2x"}, 1, "", "GOCP_THREADS=2x"},
 		{"bad check", []string{"GOCP_CHECK=yes"}, 1, "", "GOCP_CHECK=yes"},
 		{"unknown instruction set", []string{"GOCP_ISA=v9"}, 1, "", "GOCP_ISA=v9"},
+		{"old driver", []string{"GOCP_LIBCUDA=" + library, "FAKE_VERSION=12040"}, 0, "host engine: the driver is for CUDA 12.4, and this build's GPU code wants CUDA 13.0 or later", ""},
+		{"cuda, old driver", []string{"GOCP_DEVICE=cuda", "GOCP_LIBCUDA=" + library, "FAKE_VERSION=12040"}, 1, "", "gocp: GOCP_DEVICE=cuda: the driver is for CUDA 12.4"},
+		{"old device", []string{"GOCP_LIBCUDA=" + library, "FAKE_CAPABILITY=75"}, 0, "host engine: Fake GPU has compute capability 7.5, and this build's GPU code begins at 8.0", ""},
+		{"cuda, old device", []string{"GOCP_DEVICE=cuda", "GOCP_LIBCUDA=" + library, "FAKE_CAPABILITY=75"}, 1, "", "gocp: GOCP_DEVICE=cuda: Fake GPU has compute capability 7.5"},
+		{"embedded", []string{"GOCP_LIBCUDA=" + library}, 0, "cuda; Fake GPU; ; cuda: " + library, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			_, embedded := Image()
+			if needs := strings.HasSuffix(c.name, "old driver") || strings.HasSuffix(c.name, "old device") || c.name == "embedded"; needs && !embedded {
+				t.Skip("this build carries no GPU code")
+			}
+			if c.name == "no code" && embedded {
+				t.Skip("this build carries GPU code")
+			}
 			stdout, stderr, code := child(t, "info", c.env...)
 			if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
 				t.Errorf("code %d\n%s%s", code, stdout, stderr)
@@ -247,10 +259,19 @@ func TestDriver(t *testing.T) {
 	if code != 0 || stdout != "[15 23]\n" || !strings.Contains(stderr, "0 bytes in use") {
 		t.Errorf("code %d\n%s%s", code, stdout, stderr)
 	}
+	without := "kernel absent: this build carries no GPU code"
+	if _, embedded := Image(); embedded {
+		without = "kernel absent: no kernel of that name in this build's GPU code"
+	}
+	cut := filepath.Join(filepath.Dir(image), "cut")
+	if err := os.WriteFile(cut, []byte(imageMagic+"base 64\nnvcc 13.2\nmodule act 0 100\nkernel absent\n\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ image, want string }{
 		{image, "kernel absent: no kernel of that name"},
-		{"", "kernel absent: this build carries no GPU code"},
-		{library, "load the kernels: InvalidImage"},
+		{"", without},
+		{library, "device: load the kernels of " + library + ": InvalidImage"},
+		{cut, "cut short: module act ends at byte 164"},
 		{"/nonexistent", "GOCP_IMAGE: open /nonexistent"},
 	} {
 		if stdout, stderr, code := child(t, "absent", append(env, "GOCP_IMAGE="+c.image)...); code != 3 || !strings.Contains(stdout, c.want) {

@@ -16,15 +16,15 @@ using DecodeResult = const char*;  // nullptr = supported
 using Decoder = DecodeResult (*)(Instruction&);
 using DecoderTable = std::unordered_map<std::string, Decoder>;
 
-void AddArithmetic(DecoderTable& table);    // arithmetic.cpp
-void AddBitwise(DecoderTable& table);       // bitwise.cpp
-void AddComparison(DecoderTable& table);    // comparison.cpp
-void AddConversion(DecoderTable& table);    // conversion.cpp
-void AddDataMovement(DecoderTable& table);  // data_movement.cpp
-void AddAsyncCopy(DecoderTable& table);     // async_copy.cpp
-void AddWarpOps(DecoderTable& table);       // warp_ops.cpp
-void AddTensor(DecoderTable& table);        // tensor.cpp
-void AddSystem(DecoderTable& table);        // system.cpp
+void AddArithmetic(DecoderTable& table);    // arithmetic.cc
+void AddBitwise(DecoderTable& table);       // bitwise.cc
+void AddComparison(DecoderTable& table);    // comparison.cc
+void AddConversion(DecoderTable& table);    // conversion.cc
+void AddDataMovement(DecoderTable& table);  // data_movement.cc
+void AddAsyncCopy(DecoderTable& table);     // async_copy.cc
+void AddWarpOps(DecoderTable& table);       // warp_ops.cc
+void AddTensor(DecoderTable& table);        // tensor.cc
+void AddSystem(DecoderTable& table);        // system.cc
 
 // Helpers for decoders.
 constexpr DecodeResult kSupported = nullptr;

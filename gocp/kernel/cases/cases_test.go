@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -31,7 +32,7 @@ func TestCases(t *testing.T) {
 	for _, c := range cases.All() {
 		t.Run(c.Name+"/"+c.Precision, func(t *testing.T) {
 			if c.HostOnly && d.Info().Backend != "host" {
-				t.Skip("no kernel for a GPU yet")
+				t.Skipf("%v: no kernel for a GPU yet", c.Kernels)
 			}
 			for _, sh := range c.Tests {
 				if err := cases.Check(context.Background(), d, c, sh); err != nil {
@@ -67,6 +68,17 @@ func TestEveryKernelHasACase(t *testing.T) {
 	}
 	find("kernels/*.cu", kernelLine)
 	find("csrc/onednn/*.cc", glueLine)
+	d := open(t)
+	sources = append(sources, d.Kernels()...)
+	if d.Info().Backend == "cuda" {
+		for _, name := range cases.HostOnly() {
+			for _, k := range d.Kernels() {
+				if k == name || strings.HasPrefix(k, name+"_") {
+					t.Errorf("the GPU image has %s: take HostOnly off the cases of %s", k, name)
+				}
+			}
+		}
+	}
 	var covered []string
 	for _, c := range cases.All() {
 		if len(c.Tests) == 0 || len(c.Benches) == 0 {
