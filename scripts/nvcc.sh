@@ -29,10 +29,7 @@ fi
 
 if ! [ -e "$wheels/complete" ] || ! cmp -s scripts/cuda.txt "$wheels/complete"; then
 	echo "gpu: no nvcc $least or later on PATH, in CUDA_HOME or /usr/local/cuda: fetching one into build/cuda (about 115 MB)" >&2
-	python3 -m pip --version >/dev/null 2>&1 || {
-		echo 'gpu: this needs python3 and its pip: run scripts/setup.sh cuda' >&2
-		exit 1
-	}
+	python3 -m pip --version >/dev/null 2>&1 || scripts/setup.sh cuda >&2
 	rm -rf "$wheels"
 	mkdir -p "$wheels"
 	python3 -m pip install -q --disable-pip-version-check --no-deps --only-binary :all: \
