@@ -32,6 +32,7 @@ struct Launch {
 
 // The product rule for a bilinear map: out = ab, out' = a'b + ab'.
 void bilinear(Product product, const Launch& l, size_t out_len) {
+  const ConvertOnce once;
   if (l.out != nullptr) product(l.g, l.precision, l.a, l.b, l.out, false);
   if (l.out_tangent == nullptr) return;
   if (l.a_tangent == nullptr && l.b_tangent == nullptr) {

@@ -68,6 +68,38 @@ dnnl::primitive_attr adding(bool accumulate) {
 
 memory view(const memory::desc& d, const void* p) { return memory(d, cpu(), const_cast<void*>(p)); }
 
+// What a ConvertOnce keeps: one entry for each operand and form, in scratch that outlives it.
+struct Converted {
+  struct Entry {
+    const void* plain;
+    memory::desc form;
+    Scratch scratch;
+  };
+  bool on = false;
+  size_t used = 0;
+  std::vector<std::unique_ptr<Entry>> entries;
+
+  // The form of p, and whether it has been made already.
+  std::pair<memory, bool> find(const void* p, const memory::desc& form) {
+    for (size_t i = 0; i < used; ++i) {
+      Entry& e = *entries[i];
+      if (e.plain == p && e.form == form) return {view(form, e.scratch.get(form.get_size())), true};
+    }
+    if (used == entries.size()) entries.push_back(std::make_unique<Entry>());
+    Entry& e = *entries[used];
+    void* to = e.scratch.get(form.get_size());
+    e.plain = p;
+    e.form = form;
+    ++used;
+    return {view(form, to), false};
+  }
+};
+
+Converted& converted() {
+  thread_local Converted c;
+  return c;
+}
+
 // One cached primitive: source × weights → destination, with the reorders around it.
 // The operands' plain forms are float32; a thread's scratch holds the forms the primitive wants.
 struct Plan {
@@ -77,12 +109,15 @@ struct Plan {
     memory::desc plain, wanted;
     dnnl::reorder into;  // plain → wanted; empty when they are the same
     bool converts = false;
+    bool shared = false;  // other products of the launch read it too
   } a, b, out;
   dnnl::reorder out_of;  // wanted → plain for the result (weight gradients)
   bool out_converts = false;
 
-  void input(Operand& o, int arg, const memory::desc& plain, const memory::desc& wanted) {
+  void input(Operand& o, int arg, const memory::desc& plain, const memory::desc& wanted,
+             bool shared) {
     o.arg = arg;
+    o.shared = shared;
     o.plain = plain;
     o.wanted = wanted;
     o.converts = plain != wanted;
@@ -102,6 +137,11 @@ struct Plan {
   static memory prepare(Operand& o, const void* p, Scratch& scratch) {
     memory src = view(o.plain, p);
     if (!o.converts) return src;
+    if (o.shared && converted().on) {
+      auto [dst, made] = converted().find(p, o.wanted);
+      if (!made) o.into.execute(queue(), src, dst);
+      return dst;
+    }
     memory dst = view(o.wanted, scratch.get(o.wanted.get_size()));
     o.into.execute(queue(), src, dst);
     return dst;
@@ -188,8 +228,8 @@ void matmul(int m, int n, int k, Precision p, const float* a, bool a_transposed,
     dnnl::matmul::primitive_desc pd({a_in, b_in, c}, adding(accumulate), cpu());
 #endif
     q.op = dnnl::matmul(pd);
-    q.input(q.a, DNNL_ARG_SRC, {{m, k}, Type::f32, ta}, a_in);
-    q.input(q.b, DNNL_ARG_WEIGHTS, {{k, n}, Type::f32, tb}, b_in);
+    q.input(q.a, DNNL_ARG_SRC, {{m, k}, Type::f32, ta}, a_in, false);
+    q.input(q.b, DNNL_ARG_WEIGHTS, {{k, n}, Type::f32, tb}, b_in, false);
     q.output(DNNL_ARG_DST, c, c, false);
   });
   pl.run(a, b, out);
@@ -263,14 +303,20 @@ void strided_backward_data(const ConvShape& g, Precision p, const float* dy, con
         {kDirect, x, wt, y, d.strides, d.left, d.right}, cpu(), hint);
 #endif
     q.op = dnnl::convolution_backward_data(pd);
-    q.input(q.a, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, y);
-    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc());
+    q.input(q.a, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, y, true);
+    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc(), false);
     q.output(DNNL_ARG_DIFF_SRC, x, x, accumulate);
   });
   pl.run(dy, w, dx);
 }
 
 }  // namespace
+
+ConvertOnce::ConvertOnce() {
+  converted().on = true;
+  converted().used = 0;
+}
+ConvertOnce::~ConvertOnce() { converted().on = false; }
 
 void out_of_memory(size_t bytes) {
   throw std::runtime_error("no " + std::to_string(bytes >> 20) + " MiB of memory left");
@@ -285,8 +331,8 @@ void conv_forward(const ConvShape& g, Precision p, const float* x, const float* 
     const ConvDescs d(g);
     const auto pd = forward_desc(d, input_type(p), Type::f32, adding(accumulate));
     q.op = dnnl::convolution_forward(pd);
-    q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc());
-    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc());
+    q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc(), true);
+    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc(), false);
     const memory::desc out(d.y, Type::f32, Tag::nhwc);
     q.output(DNNL_ARG_DST, out, out, false);
   });
@@ -318,8 +364,8 @@ void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const
     const ConvDescs d(g);
     const auto pd = weight_desc(d, input_type(p));
     q.op = dnnl::convolution_backward_weights(pd);
-    q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc());
-    q.input(q.b, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, pd.diff_dst_desc());
+    q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc(), true);
+    q.input(q.b, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, pd.diff_dst_desc(), true);
     q.output(DNNL_ARG_DIFF_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.diff_weights_desc(),
              accumulate);
   });

@@ -23,6 +23,16 @@ enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat
 // Throws a std::exception that says how much was asked for.
 [[noreturn]] void out_of_memory(size_t bytes);
 
+// While one of these lives, what this thread's products convert of their activations and gradients
+// is kept: the products of one dual launch share operands, which must not change meanwhile.
+class ConvertOnce {
+ public:
+  ConvertOnce();
+  ~ConvertOnce();
+  ConvertOnce(const ConvertOnce&) = delete;
+  ConvertOnce& operator=(const ConvertOnce&) = delete;
+};
+
 // y[n,oh,ow,k] (+)= x ∗ w
 void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
                   bool accumulate);
