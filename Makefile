@@ -26,7 +26,7 @@ FUZZ_TIME ?= 20s
 
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' 'csrc/*.h' 'csrc/*.cpp' 'kernels/*.cu' 'kernels/*.cuh' 'csrc/*.c' ':!csrc/cuda.h')
 
-.PHONY: build setup lib gpu test-ptx run test lint bench bench-peers check check-full fmt clean help
+.PHONY: build setup lib gpu test-ptx sass run test lint bench bench-peers check check-full fmt clean help
 
 build: setup bin  ## build bin/gocp (this is what plain `make` does)
 
@@ -51,6 +51,9 @@ gpu: setup  ## compile the GPU kernels (fetches nvcc if there is none) and put t
 
 test-ptx: gpu  ## run the GPU kernels: on a GPU if there is one, else on the emulator
 	@scripts/test-ptx.sh
+
+sass: setup  ## read the kernels' machine code: registers, spills, occupancy, into bench/sass.csv
+	@scripts/sass.sh
 
 run: build  ## the main job: audit a model on real images, into runs/demo
 	@scripts/demo.sh $(DEMO_FLAGS)

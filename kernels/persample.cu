@@ -45,6 +45,22 @@ FN void multiply(int len, const float* __restrict__ a, int lda, const float* __r
     for (int j = 0; j < kB; j++) out.v[i][j] = acc[i][j];
 }
 
+// f(a, b) for the first rows and columns of a tile. A GPU keeps a tile in registers if all of its
+// indices are constants.
+template <class F>
+FN void inside(int64_t rows, int64_t columns, F f) {
+  if constexpr (block::kHost) {
+    int high = rows < kA ? static_cast<int>(rows) : kA;
+    int wide = columns < kB ? static_cast<int>(columns) : kB;
+    for (int a = 0; a < high; a++)
+      for (int b = 0; b < wide; b++) f(a, b);
+  } else {
+    for (int a = 0; a < kA; a++)
+      for (int b = 0; b < kB; b++)
+        if (a < rows && b < columns) f(a, b);
+  }
+}
+
 FN int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
 struct Shape {
@@ -108,6 +124,17 @@ FN void pack_patches(const Shape& g, const float* image, const Runs& runs, int t
   }
 }
 
+// The same panel, from column j0 on, on a GPU: a number a lane, no rows in local memory.
+FN void gather_patches(const Shape& g, const float* image, int j0, int t0, int len, float* to) {
+  int ow = g.ow(), wide = g.w + 2 * g.pad, run = g.s * g.c, columns = g.columns();
+  LANES(e, len * kPanel) {
+    int t = t0 + e / kPanel, j = j0 + e % kPanel;
+    int oy = t / ow, ox = t - oy * ow, r = j / run, q = j - r * run;
+    int64_t at = (static_cast<int64_t>(oy * g.stride + r) * wide + ox * g.stride) * g.c + q;
+    to[e] = j < columns ? image[at] : 0.0f;
+  }
+}
+
 // Floats from one tile of packed rows to the next: not a multiple of the cache's stride between
 // lines of one set, whatever T.
 FN int64_t tile_stride(int positions) { return static_cast<int64_t>(positions) * kA + 16; }
@@ -146,10 +173,14 @@ FN void direct(int64_t n, const Shape& g, const float* x, const float* dy, float
     pack_image(g, x + i * pixels, image);
     block::sync();
     for (int64_t p = 0; p < panels(columns); p++) {
-      Runs runs = find_runs(g, p * kPanel);
+      [[maybe_unused]] Runs runs;
+      if constexpr (block::kHost) runs = find_runs(g, p * kPanel);
       for (int t0 = 0; t0 < positions; t0 += kChunk) {
         int len = positions - t0 < kChunk ? positions - t0 : kChunk;
-        pack_patches(g, image, runs, t0, len, panel);
+        if constexpr (block::kHost)
+          pack_patches(g, image, runs, t0, len, panel);
+        else
+          gather_patches(g, image, static_cast<int>(p) * kPanel, t0, len, panel);
         block::sync();
         LANES(b, tiles * parts) {
           Tile tile;
@@ -301,10 +332,8 @@ KERNEL persample_store(int64_t n, int h, int w, int c, int k, int r, int s, int 
       n, g, x, dy, work + block::id() * work_stride,
       [&](int64_t i, int k0, int64_t j0, const Tile& tile) {
         float* to = out + i * out_stride + j0;
-        int rows = g.k - k0 < persample::kA ? g.k - k0 : persample::kA;
-        int width = columns - j0 < persample::kB ? static_cast<int>(columns - j0) : persample::kB;
-        for (int a = 0; a < rows; a++)
-          for (int b = 0; b < width; b++) to[(k0 + a) * columns + b] = tile.v[a][b];
+        persample::inside(g.k - k0, columns - j0,
+                          [&](int a, int b) { to[(k0 + a) * columns + b] = tile.v[a][b]; });
       },
       [](int64_t) {});
 }
@@ -319,12 +348,11 @@ KERNEL persample_inner(int64_t n, int h, int w, int c, int k, int r, int s, int 
   persample::direct(
       n, g, x, dy, work + block::id() * work_stride,
       [&](int64_t, int k0, int64_t j0, const Tile& tile) {
-        int rows = g.k - k0 < persample::kA ? g.k - k0 : persample::kA;
-        int width = columns - j0 < persample::kB ? static_cast<int>(columns - j0) : persample::kB;
         float part[persample::kB];
         for (float& p : part) p = 0;
-        for (int a = 0; a < rows; a++)
-          for (int b = 0; b < width; b++) part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
+        persample::inside(g.k - k0, columns - j0, [&](int a, int b) {
+          part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
+        });
         float sum = 0;
         for (float p : part) sum += p;
         total += sum;

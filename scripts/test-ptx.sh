@@ -11,6 +11,9 @@ out=build/test-ptx
 mkdir -p "$out"
 unset GOCP_IMAGE GOCP_CHECK
 
+step 'the machine code: local memory, registers (bench/sass.csv)'
+scripts/sass.sh check
+
 export GOCP_DEVICE=cuda
 library=${GOCP_TEST_LIBCUDA:-}
 if [ -z "$library" ] && GOCP_LIBCUDA= bin/gocp doctor >"$out/doctor" 2>&1; then
@@ -65,6 +68,13 @@ if [ -n "$emulator" ]; then
 		echo "test-ptx: no case launched: $missed" >&2
 		exit 1
 	fi
+
+	step 'seeded faults: deliberate mistakes in the kernels, and what the cases say to them'
+	GOCP_FAULTS=1 go test -count=1 -v -timeout 10m -run 'TestSeededFaults' ./gocp/kernel/cases >"$out/faults.log" 2>&1 || {
+		grep -vE '^ *(=== |--- PASS)' "$out/faults.log" >&2
+		exit 1
+	}
+	grep -vE '^ *(=== |--- |PASS)|^ok ' "$out/faults.log"
 fi
 echo
 echo "test-ptx: all passed, $SECONDS s"

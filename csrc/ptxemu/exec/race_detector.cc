@@ -18,9 +18,10 @@ std::string RaceDetector::Access(int warp_id, u32 offset, u32 bytes, bool is_wri
     bool same_value = stored && current[i] == stored[i];
     bool race = is_write ? other_read || (other_wrote && !same_value) : other_wrote;
     if (race) {
-      int other = (other_wrote ? last.writer : last.reader) - 1;
+      const u16 other = other_wrote ? last.writer : last.reader;
       return "shared-memory race (" + std::string(is_write ? "write" : "read after write") +
-             ", warps " + std::to_string(warp_id) + " vs " + std::to_string(other) + ", offset " +
+             ", warps " + std::to_string(warp_id) + " vs " +
+             (other == kSeveral ? "several" : std::to_string(other - 1)) + ", offset " +
              std::to_string(offset + i) + ")";
     }
     if (is_write) {
