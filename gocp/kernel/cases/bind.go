@@ -99,7 +99,11 @@ func (p *Problem) bind(s *device.Stream, m mode) *Bound {
 	b.guard(guardBytes)
 	b.base = s.Alloc(len(b.image))
 	device.Upload(s, b.base, b.image)
-	b.work = kernel.NewWorkspace(s, p.Workspace)
+	work := p.Workspace
+	if p.WorkspaceOn != nil {
+		work = p.WorkspaceOn(s)
+	}
+	b.work = kernel.NewWorkspace(s, work)
 	return b
 }
 

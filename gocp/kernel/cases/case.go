@@ -102,12 +102,13 @@ type Problem struct {
 	Run func(s *device.Stream, b *Bound) // through the typed launchers
 	Ref func(v *Values)                  // the same in float64: inputs to outputs
 
-	Gradients []Gradient
-	Replay    bool // with absent primals of float outputs Run computes tangents at the other outputs' values
-	Bits      Bits
-	Workspace int // bytes
-	Bytes     float64
-	FLOPs     float64
+	Gradients   []Gradient
+	Replay      bool // with absent primals of float outputs Run computes tangents at the other outputs' values
+	Bits        Bits
+	Workspace   int                        // bytes, or
+	WorkspaceOn func(s *device.Stream) int // if that depends on the device
+	Bytes       float64
+	FLOPs       float64
 }
 
 // Bits says what an output's bits depend on besides the inputs.
