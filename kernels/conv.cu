@@ -20,11 +20,14 @@
 
 namespace conv {
 
-template <Mode kMode>
-using Wide = Tile<64, kMode == kOne ? 64 : 32, kMode == kOne ? 3 : 2, true>;
-template <Mode>
+// Accumulators and fragments must fit 255 registers: one sum of 64 x 64 a warp, or two of 64 x 32.
+template <Precision P, Mode kMode>
+constexpr bool kSquare = P != mma::kF32&& kMode == kOne;
+template <Precision P, Mode kMode>
+using Wide = Tile<64, kSquare<P, kMode> ? 64 : 32, kMode == kOne ? 3 : 2, true>;
+template <Precision, Mode>
 using Small = Tile<32, 32, 3, true>;
-template <Mode>
+template <Precision, Mode>
 using Any = Tile<32, 32, 3, false>;
 
 template <class Pass, Precision P, Mode kMode, class T>
@@ -35,13 +38,13 @@ FN void launch(const Arguments& v, const Shape& g, int parts, int64_t part_strid
 
 }  // namespace conv
 
-#define CONV(name, pass, precision, mode, tile)                                                \
-  extern "C" __global__ void __launch_bounds__(conv::kThreads)                                 \
-      name(const float* a, const float* at, const float* b, const float* bt, float* out,       \
-           float* out_t, int n, int h, int w, int c, int k, int r, int s, int stride, int pad, \
-           int parts, int64_t part_stride) {                                                   \
-    conv::launch<conv::pass, mma::precision, conv::mode, conv::tile<conv::mode>>(              \
-        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad}, parts, part_stride);   \
+#define CONV(name, pass, precision, mode, tile)                                                   \
+  extern "C" __global__ void __launch_bounds__(conv::kThreads, 2)                                 \
+      name(const float* a, const float* at, const float* b, const float* bt, float* out,          \
+           float* out_t, int n, int h, int w, int c, int k, int r, int s, int stride, int pad,    \
+           int parts, int64_t part_stride) {                                                      \
+    conv::launch<conv::pass, mma::precision, conv::mode, conv::tile<mma::precision, conv::mode>>( \
+        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad}, parts, part_stride);      \
   }
 #define CONV_TILES(name, pass, precision, mode)    \
   CONV(name##_wide, pass, precision, mode, Wide)   \

@@ -64,14 +64,17 @@ func (g Conv) matrix(pass convPass) matrix {
 
 // tile picks the tile of a product: the wide one where it loses no more than the small one to
 // what hangs over the edges, and leaves enough blocks.
-func (x matrix) tile(mode convMode, aligned bool) convTile {
+func (x matrix) tile(p Precision, mode convMode, aligned bool) convTile {
 	if !aligned {
 		return convTile{"any", 64, 64, 3}
 	}
 	small := convTile{"small", 64, 64, 3}
 	wide := convTile{"wide", 128, 64, 2}
 	if mode.plain {
-		wide = convTile{"wide", 128, 128, 3}
+		wide.stages = 3
+		if p != F32 {
+			wide.n = 128
+		}
 	}
 	covered := func(t convTile) int { return roundUp(x.m, t.m) * roundUp(x.n, t.n) }
 	if 8*covered(wide) > 9*covered(small) {
@@ -100,7 +103,7 @@ func ConvBackwardWeightBytes(s *device.Stream, g Conv, dual bool) int {
 	}
 	parts := 1
 	for _, mode := range modes {
-		parts = max(parts, x.parts(x.tile(mode, false)), x.parts(x.tile(mode, true)))
+		parts = max(parts, x.parts(x.tile(g.Precision, mode, false)), x.parts(x.tile(g.Precision, mode, true)))
 	}
 	if parts == 1 {
 		return 0
@@ -165,7 +168,7 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 	}
 	var mode convMode
 	mode, a, b, out = planesOf(a, b, out)
-	tile := x.tile(mode, aligned)
+	tile := x.tile(g.Precision, mode, aligned)
 	to, parts := out, 1
 	if pass == convBackwardWeight {
 		parts = x.parts(tile)
