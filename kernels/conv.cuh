@@ -58,7 +58,7 @@ struct Place {
   uint32_t flags;
 };
 
-// Flags of the first kind belong to pixels and plain rows, of the second to taps and plain columns:
+// Flags of the first kind belong to pixels, of the second to taps and to plain k:
 // bits 0-14 and 15-29 are the taps in r and in s; 30 and 31 are raised to meet a part that is
 // outside its matrix.
 constexpr int kMaxTaps = 15;
@@ -71,9 +71,6 @@ FN uint32_t second_kind(uint32_t flags, bool inside) {
   return flags | kSecond | (inside ? 0 : kFirst);
 }
 
-FN Place plain_first(int i, int extent, int stride) {
-  return {i * stride, first_kind(0, i < extent)};
-}
 FN Place plain_second(int i, int extent, int stride) {
   return {i * stride, second_kind(0, i < extent)};
 }
@@ -154,8 +151,47 @@ struct Geometry : Shape {
   }
 };
 
+// The rows of an operand that a thread copies: kCount of them, `step` apart. In general each has a
+// place of its own in registers.
+template <class Side, int kCount>
+struct PlacedRows {
+  Place places[kCount];
+
+  FN PlacedRows(const Geometry& g, int row0, int step) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) places[i] = Side::row(g, row0 + i * step);
+  }
+  struct At {
+    const PlacedRows& rows;
+    Place k;
+    FN bool there(int i) const { return (rows.places[i].flags & k.flags) == 0; }
+    FN int offset(int i) const { return rows.places[i].offset + k.offset; }
+  };
+  FN At at(Place k) const { return {*this, k}; }
+};
+
+// Rows of a plain matrix lie at even distances, and take three registers together.
+template <class Side, int kCount>
+struct PlainRows {
+  int offset, step;
+  uint32_t inside;  // bit i: row i is inside the matrix
+
+  FN PlainRows(const Geometry& g, int row0, int step)
+      : offset(row0 * Side::stride(g)), step(step * Side::stride(g)), inside(0) {
+    for (int i = 0; i < kCount; i++) inside |= (row0 + i * step < Side::rows(g)) << i;
+  }
+  struct At {
+    int offset0, step;
+    uint32_t inside;
+    FN bool there(int i) const { return inside >> i & 1; }
+    FN int offset(int i) const { return offset0 + i * step; }
+  };
+  FN At at(Place k) const { return {offset + k.offset, step, k.flags & kFirst ? 0 : inside}; }
+};
+
 // A pass: the extents of its matrices, and its operands. An operand says which of its indices is
-// innermost in memory, and gives the places of a row (of M or of N) and of a k.
+// innermost in memory, and gives the places of a row (of M or of N) and of a k; plain ones the
+// number of rows and the elements from one to the next instead of their places.
 struct Forward {
   FN static Geometry geometry(const Shape& g) { return {g, g.ow(), g.oh(), g.c}; }
   FN static int m(const Geometry& g) { return g.pixels_out(); }
@@ -163,12 +199,17 @@ struct Forward {
   FN static int depth(const Geometry& g) { return g.filter(); }
   struct A {
     static constexpr bool kInnermost = true;
+    template <int kCount>
+    using Rows = PlacedRows<A, kCount>;
     FN static Place row(const Geometry& g, int i) { return g.patch(i); }
     FN static Place k(const Geometry& g, int j) { return g.in_patch(j); }
   };
   struct B {
     static constexpr bool kInnermost = true;
-    FN static Place row(const Geometry& g, int i) { return plain_first(i, g.k, g.filter()); }
+    template <int kCount>
+    using Rows = PlainRows<B, kCount>;
+    FN static int rows(const Geometry& g) { return g.k; }
+    FN static int stride(const Geometry& g) { return g.filter(); }
     FN static Place k(const Geometry& g, int j) { return plain_second(j, g.filter(), 1); }
   };
 };
@@ -180,12 +221,17 @@ struct Data {
   FN static int depth(const Geometry& g) { return g.r * g.s * g.k; }
   struct A {
     static constexpr bool kInnermost = true;
+    template <int kCount>
+    using Rows = PlacedRows<A, kCount>;
     FN static Place row(const Geometry& g, int i) { return g.window(i); }
     FN static Place k(const Geometry& g, int j) { return g.in_window(j); }
   };
   struct B {
     static constexpr bool kInnermost = false;
-    FN static Place row(const Geometry& g, int i) { return plain_first(i, g.c, 1); }
+    template <int kCount>
+    using Rows = PlainRows<B, kCount>;
+    FN static int rows(const Geometry& g) { return g.c; }
+    FN static int stride(const Geometry&) { return 1; }
     FN static Place k(const Geometry& g, int j) { return g.in_weights(j); }
   };
 };
@@ -197,11 +243,16 @@ struct Weight {
   FN static int depth(const Geometry& g) { return g.pixels_out(); }
   struct A {
     static constexpr bool kInnermost = false;
-    FN static Place row(const Geometry& g, int i) { return plain_first(i, g.k, 1); }
+    template <int kCount>
+    using Rows = PlainRows<A, kCount>;
+    FN static int rows(const Geometry& g) { return g.k; }
+    FN static int stride(const Geometry&) { return 1; }
     FN static Place k(const Geometry& g, int j) { return plain_second(j, g.pixels_out(), g.k); }
   };
   struct B {
     static constexpr bool kInnermost = false;
+    template <int kCount>
+    using Rows = PlacedRows<B, kCount>;
     FN static Place row(const Geometry& g, int i) { return g.in_patch(i); }
     FN static Place k(const Geometry& g, int j) { return g.patch(j); }
   };
@@ -234,6 +285,15 @@ struct Tile {
   static constexpr bool kVector = kVector_;
 };
 
+// Sums and fragments must fit 255 registers, and the stages 99 KiB: one sum of 64 x 64 a warp, or
+// two of 64 x 32. In mma::kF32, whose fragments are twice as large, only one product is wide.
+template <Precision P, Mode kMode>
+using Wide = Tile<64, P != mma::kF32 && kMode == kOne ? 64 : 32, kMode == kOne ? 3 : 2, true>;
+template <Precision, Mode>
+using Small = Tile<32, 32, 3, true>;
+template <Precision, Mode>
+using Any = Tile<32, 32, 3, false>;
+
 // What a thread copies of kRows rows of an operand.
 template <class Side, bool kVector, int kRows>
 struct Gather {
@@ -246,17 +306,15 @@ struct Gather {
   static constexpr int kDepthStep = kInnermost ? 32 : kDown;
   static constexpr int kDepthCount = mma::kDepth / kDepthStep;
 
-  Place rows[kRowCount];
+  using Rows = typename Side::template Rows<kRowCount>;
+  Rows rows;
 
   FN static int across() { return block::rank() % kAcross * kWidth; }
   FN static int down() { return block::rank() / kAcross; }
   FN static int row(int i) { return (kInnermost ? down() : across()) + i * kRowStep; }
   FN static int depth(int j) { return (kInnermost ? across() : down()) + j * kDepthStep; }
 
-  FN Gather(const Geometry& g, int row0) {
-#pragma unroll
-    for (int i = 0; i < kRowCount; i++) rows[i] = Side::row(g, row0 + row(i));
-  }
+  FN Gather(const Geometry& g, int row0) : rows(g, row0 + row(0), kRowStep) {}
 
   // Starts the copies of the tile at k0.
   template <int kPlanes>
@@ -264,11 +322,11 @@ struct Gather {
                      uint32_t tile) const {
 #pragma unroll
     for (int j = 0; j < kDepthCount; j++) {
-      Place k = Side::k(g, k0 + depth(j));
+      typename Rows::At at = rows.at(Side::k(g, k0 + depth(j)));
 #pragma unroll
       for (int i = 0; i < kRowCount; i++) {
-        bool there = (rows[i].flags & k.flags) == 0;
-        int64_t offset = rows[i].offset + k.offset;
+        bool there = at.there(i);
+        int64_t offset = at.offset(i);
         uint32_t to = tile + mma::place<kInnermost>(row(i), depth(j), kRows);
 #pragma unroll
         for (int p = 0; p < kPlanes; p++)
@@ -406,4 +464,50 @@ struct Kernel {
   }
 };
 
+template <class Pass, Precision P, Mode kMode, class T>
+FN void launch(const Arguments& v, const Shape& g, int parts, int64_t part_stride) {
+  extern __shared__ __align__(128) unsigned char tiles[];
+  Kernel<Pass, P, kMode, T>::run(v, g, parts, part_stride, mma::shared_address(tiles));
+}
+
 }  // namespace conv
+
+// The kernels of one precision, conv_<pass>_<precision>_<mode>_<tile>:
+//
+//   pass       forward, backward_data, backward_weight
+//   precision  f32, bf16, tf32                     (mma.cuh)
+//   mode       one, dual_a, dual_b, dual, tangent  (Mode)
+//   tile       wide   a block makes 128 x 128 of the output, or 128 x 64 (Wide)
+//              small  64 x 64
+//              any    64 x 64, channels and addresses that are no multiples of 16 bytes
+//
+// There is no any of dual_a and dual_b, which two launches of one do, and no wide of f32 but one.
+// All take A, A', B, B', out, out' (mode says which are there), the geometry, the number of parts
+// of the sum and the elements from one part of the output to the next. gocp/kernel/convgpu.go picks
+// the tile and says how much shared memory its stages take.
+#define CONV(name, pass, precision, mode, tile)                                                   \
+  extern "C" __global__ void __launch_bounds__(conv::kThreads, 2)                                 \
+      name(const float* a, const float* at, const float* b, const float* bt, float* out,          \
+           float* out_t, int n, int h, int w, int c, int k, int r, int s, int stride, int pad,    \
+           int parts, int64_t part_stride) {                                                      \
+    conv::launch<conv::pass, mma::precision, conv::mode, conv::tile<mma::precision, conv::mode>>( \
+        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad}, parts, part_stride);      \
+  }
+#define CONV_PASS(name, pass, precision)                       \
+  CONV(name##_one_small, pass, precision, kOne, Small)         \
+  CONV(name##_dual_a_small, pass, precision, kDualA, Small)    \
+  CONV(name##_dual_b_small, pass, precision, kDualB, Small)    \
+  CONV(name##_dual_small, pass, precision, kDual, Small)       \
+  CONV(name##_tangent_small, pass, precision, kTangent, Small) \
+  CONV(name##_one_any, pass, precision, kOne, Any)             \
+  CONV(name##_dual_any, pass, precision, kDual, Any)           \
+  CONV(name##_tangent_any, pass, precision, kTangent, Any)     \
+  CONV(name##_one_wide, pass, precision, kOne, Wide)
+#define CONV_PASS_WIDE(name, pass, precision)             \
+  CONV(name##_dual_a_wide, pass, precision, kDualA, Wide) \
+  CONV(name##_dual_b_wide, pass, precision, kDualB, Wide) \
+  CONV(name##_dual_wide, pass, precision, kDual, Wide)    \
+  CONV(name##_tangent_wide, pass, precision, kTangent, Wide)
+#define CONV_PRECISION(list, name, precision)                                                    \
+  list(conv_forward_##name, Forward, precision) list(conv_backward_data_##name, Data, precision) \
+      list(conv_backward_weight_##name, Weight, precision)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
-	"github.com/gocp/gocp/gocp/kernel/cases"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
 )
@@ -274,9 +273,6 @@ func TestSoftQuantileToHard(t *testing.T) {
 // the launcher took), and their inner products are those of the store.
 func TestPersampleAgainstBatch(t *testing.T) {
 	onDevice(t, func(s *device.Stream) {
-		if s.Device().Info().Backend == "cuda" && slices.Contains(cases.HostOnly(), "conv_backward_weight") {
-			t.Skip("conv_backward_weight has no kernel for a GPU yet")
-		}
 		for _, g := range []kernel.Conv{
 			{N: 5, H: 9, W: 7, C: 3, K: 10, R: 3, S: 3, Stride: 1, Pad: 1},   // direct
 			{N: 3, H: 6, W: 6, C: 24, K: 40, R: 3, S: 3, Stride: 1, Pad: 1},  // ghost

@@ -8,7 +8,7 @@ import (
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
-// How a convolution is laid out on a GPU: which of the kernels of kernels/conv.cu, on how many
+// How a convolution is laid out on a GPU: which of the kernels of kernels/conv.cuh, on how many
 // blocks, with how much shared memory and workspace. The host engine has no such choices.
 
 const (
@@ -77,7 +77,7 @@ func (x matrix) tile(p Precision, mode convMode, aligned bool) convTile {
 		}
 	}
 	covered := func(t convTile) int { return roundUp(x.m, t.m) * roundUp(x.n, t.n) }
-	if 8*covered(wide) > 9*covered(small) {
+	if p == F32 && !mode.plain || 8*covered(wide) > 9*covered(small) {
 		return small
 	}
 	return wide
@@ -156,14 +156,16 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 			return
 		}
 	}
-	var aligned bool
-	switch pass {
-	case convForward:
+	aligned := vectors(a, b, g.C, g.K)
+	if pass == convForward { // dy's channels are not read
 		aligned = vectors(a, b, g.C)
-	case convBackwardData:
-		aligned = vectors(a, b, g.K, g.C)
-	default:
-		aligned = vectors(a, b, g.K, g.C)
+	}
+	if !aligned && out.P != 0 && out.T != 0 && (a.T == 0 || b.T == 0) { // without a kernel of its own
+		launchConvGPU(s, pass, g, ws, a.Primal(), b.Primal(), out.Primal())
+		launchConvGPU(s, pass, g, ws, a, b, out.TangentOnly())
+		return
+	}
+	if pass == convBackwardWeight {
 		a, b = b, a // the result's rows are dy's channels
 	}
 	var mode convMode
