@@ -101,11 +101,12 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 		device.Upload(s, t.T, values)
 		return t
 	}
-	largest := [3]int{}
+	largest, bytes := [3]int{}, 0
 	for _, p := range products {
 		if _, ok := memory[p.g]; !ok {
 			memory[p.g] = operands{filled(p.g.In()), filled(p.g.Weights()), filled(p.g.Out())}
 		}
+		bytes = max(bytes, kernel.ConvBackwardWeightBytes(s, p.g, true))
 		for i, n := range [3]int{p.g.Out(), p.g.In(), p.g.Weights()} {
 			largest[i] = max(largest[i], n)
 		}
@@ -115,6 +116,7 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 	for i, n := range largest {
 		result[i] = tensor.NewDual(s, n)
 	}
+	work := kernel.NewWorkspace(s, bytes)
 	return repeat(s, func() {
 		for _, p := range products {
 			m := memory[p.g]
@@ -124,7 +126,7 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 			case backwardData:
 				kernel.ConvBackwardData(s, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[1], p.g.In()))
 			default:
-				kernel.ConvBackwardWeight(s, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), p.result(result[2], p.g.Weights()))
+				kernel.ConvBackwardWeight(s, work, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), p.result(result[2], p.g.Weights()))
 			}
 		}
 	}, tick)

@@ -241,6 +241,11 @@ func Download[T Memory](s *Stream, dst []T, src Ptr) error {
 // Launch enqueues a kernel on a grid of blocks of threads. The arguments must be its parameters, in
 // order and in kind. A grid of 0 blocks does nothing.
 func (s *Stream) Launch(name string, grid, block int, args ...Arg) {
+	s.LaunchShared(name, grid, block, 0, args...)
+}
+
+// LaunchShared is Launch with a number of bytes of dynamic shared memory a block.
+func (s *Stream) LaunchShared(name string, grid, block, shared int, args ...Arg) {
 	if s.err != nil {
 		return
 	}
@@ -264,8 +269,8 @@ func (s *Stream) Launch(name string, grid, block int, args ...Arg) {
 		s.Fail(fmt.Errorf("kernel %s: a grid of %d blocks of %d", name, grid, block))
 		return
 	}
-	if err := f.cu.Launch(grid, 1, 1, block, 1, 1, 0, s.cu, s.params[:len(args)]); err != nil {
-		s.Fail(describe(fmt.Sprintf("launch %s on %d blocks of %d", name, grid, block), err))
+	if err := f.cu.Launch(grid, 1, 1, block, 1, 1, shared, s.cu, s.params[:len(args)]); err != nil {
+		s.Fail(describe(fmt.Sprintf("launch %s on %d blocks of %d with %d bytes of shared memory", name, grid, block, shared), err))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
-	"github.com/gocp/gocp/gocp/kernel/cases"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
 )
@@ -274,9 +273,6 @@ func TestSoftQuantileToHard(t *testing.T) {
 // the launcher took), and their inner products are those of the store.
 func TestPersampleAgainstBatch(t *testing.T) {
 	onDevice(t, func(s *device.Stream) {
-		if s.Device().Info().Backend == "cuda" && slices.Contains(cases.HostOnly(), "conv_backward_weight") {
-			t.Skip("conv_backward_weight has no kernel for a GPU yet")
-		}
 		for _, g := range []kernel.Conv{
 			{N: 5, H: 9, W: 7, C: 3, K: 10, R: 3, S: 3, Stride: 1, Pad: 1},   // direct
 			{N: 3, H: 6, W: 6, C: 24, K: 40, R: 3, S: 3, Stride: 1, Pad: 1},  // ghost
@@ -293,7 +289,7 @@ func TestPersampleAgainstBatch(t *testing.T) {
 			kernel.PersampleSqNorm(s, g, x, dy, square, w)
 			kernel.PersampleInner(s, g, x, dy, upload(s, v), inner, w)
 			dw := tensor.New(s, g.K, g.R, g.S, g.C)
-			kernel.ConvBackwardWeight(s, g, tensor.Tensor{Shape: []int{g.N, g.H, g.W, g.C}, P: x},
+			kernel.ConvBackwardWeight(s, kernel.NewWorkspace(s, kernel.ConvBackwardWeightBytes(s, g, false)), g, tensor.Tensor{Shape: []int{g.N, g.H, g.W, g.C}, P: x},
 				tensor.Tensor{Shape: []int{g.N, np, g.K}, P: dy}, dw)
 			each := download[float32](t, s, full, stride*g.N)
 			squares, inners := download[float32](t, s, square, g.N), download[float32](t, s, inner, g.N)

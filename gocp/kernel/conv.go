@@ -8,21 +8,17 @@ import (
 )
 
 // Precision is how the inputs of convolutions and linear layers are rounded before they are
-// multiplied. Sums are float32 in both, and so is everything that is stored.
+// multiplied. Sums are float32 in all, and so is everything that is stored.
 type Precision int
 
 // The precisions.
 const (
-	F32  Precision = iota // float32
-	BF16                  // bfloat16 inputs, float32 sums
+	F32  Precision = iota // float32; on a GPU three products of TF32, off by less than 2⁻¹⁹ each
+	BF16                  // 8 significant bits
+	TF32                  // 11 significant bits; on the host engine the same as F32
 )
 
-func (p Precision) String() string {
-	if p == BF16 {
-		return "bf16"
-	}
-	return "f32"
-}
+func (p Precision) String() string { return [...]string{"f32", "bf16", "tf32"}[p] }
 
 // Conv is the geometry of a convolution: activations [N,H,W,C] and [N,OutH,OutW,K], weights
 // [K,R,S,C], the same Stride and zero Pad in both directions. A linear layer is the case
@@ -51,31 +47,52 @@ func (g Conv) FLOPs() int { return 2 * g.Out() * g.R * g.S * g.C }
 // ConvForward computes y = x ∗ w and, in dual numbers, ẏ = ẋ ∗ w + x ∗ ẇ. Absent tangents
 // cost nothing; with y.P absent only ẏ is computed.
 func ConvForward(s *device.Stream, g Conv, x, w, y tensor.Tensor) {
-	launchConv(s, "conv_forward", g, x, g.In(), w, g.Weights(), y, g.Out())
+	launchConv(s, convForward, g, nil, x, w, y)
 }
 
 // ConvBackwardData computes dx, the adjoint of ConvForward in x applied to dy.
 func ConvBackwardData(s *device.Stream, g Conv, dy, w, dx tensor.Tensor) {
-	launchConv(s, "conv_backward_data", g, dy, g.Out(), w, g.Weights(), dx, g.In())
+	launchConv(s, convBackwardData, g, nil, dy, w, dx)
 }
 
 // ConvBackwardWeight computes dw, the adjoint of ConvForward in w applied to dy, summed over
-// the batch.
-func ConvBackwardWeight(s *device.Stream, g Conv, x, dy, dw tensor.Tensor) {
-	launchConv(s, "conv_backward_weight", g, x, g.In(), dy, g.Out(), dw, g.Weights())
+// the batch. It wants ConvBackwardWeightBytes of workspace.
+func ConvBackwardWeight(s *device.Stream, ws *Workspace, g Conv, x, dy, dw tensor.Tensor) {
+	launchConv(s, convBackwardWeight, g, ws, x, dy, dw)
 }
 
-func launchConv(s *device.Stream, name string, g Conv, a tensor.Tensor, na int, b tensor.Tensor, nb int, out tensor.Tensor, nout int) {
+// convPass is one of the three products of a convolution, by the name of its kernel.
+type convPass string
+
+const (
+	convForward        convPass = "conv_forward"
+	convBackwardData   convPass = "conv_backward_data"
+	convBackwardWeight convPass = "conv_backward_weight"
+)
+
+// lens returns the numbers of elements of a pass's two operands and of its result.
+func (g Conv) lens(pass convPass) (a, b, out int) {
+	switch pass {
+	case convForward:
+		return g.In(), g.Weights(), g.Out()
+	case convBackwardData:
+		return g.Out(), g.Weights(), g.In()
+	}
+	return g.In(), g.Out(), g.Weights()
+}
+
+func launchConv(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b, out tensor.Tensor) {
 	if s.Err() != nil {
 		return
 	}
 	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
-		s.Fail(fmt.Errorf("kernel %s: geometry %+v has no output", name, g))
+		s.Fail(fmt.Errorf("kernel %s: geometry %+v has no output", pass, g))
 		return
 	}
+	na, nb, nout := g.lens(pass)
 	if a.Len() != na || b.Len() != nb || out.Len() != nout {
 		s.Fail(fmt.Errorf("kernel %s: operands %v, %v → %v have %d, %d → %d elements; geometry %+v wants %d, %d → %d",
-			name, a.Shape, b.Shape, out.Shape, a.Len(), b.Len(), out.Len(), g, na, nb, nout))
+			pass, a.Shape, b.Shape, out.Shape, a.Len(), b.Len(), out.Len(), g, na, nb, nout))
 		return
 	}
 	if g.N == 0 {
@@ -87,7 +104,11 @@ func launchConv(s *device.Stream, name string, g Conv, a tensor.Tensor, na int, 
 		}
 		return
 	}
-	s.Launch(name, 1, 1,
+	if onGPU(s) {
+		launchConvGPU(s, pass, g, ws, a, b, out)
+		return
+	}
+	s.Launch(string(pass), 1, 1,
 		device.P(a.P), device.P(a.T), device.P(b.P), device.P(b.T), device.P(out.P), device.P(out.T),
 		device.I32(g.N), device.I32(g.H), device.I32(g.W), device.I32(g.C),
 		device.I32(g.K), device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad),

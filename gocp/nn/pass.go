@@ -86,7 +86,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 		h := n.input(i)
 		dz := n.backwardAct(l, a, dh, dtheta, wantTheta)
 		if wantTheta {
-			kernel.ConvBackwardWeight(s, g, h.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
+			kernel.ConvBackwardWeight(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
 		}
 		if i == 0 && !wantX {
 			return

@@ -99,7 +99,11 @@ func (p *Problem) bind(s *device.Stream, m mode) *Bound {
 	b.guard(guardBytes)
 	b.base = s.Alloc(len(b.image))
 	device.Upload(s, b.base, b.image)
-	b.work = kernel.NewWorkspace(s, p.Workspace)
+	work := p.Workspace
+	if p.WorkspaceOn != nil {
+		work = p.WorkspaceOn(s)
+	}
+	b.work = kernel.NewWorkspace(s, work)
 	return b
 }
 
@@ -254,6 +258,7 @@ func compare(name string, got, want []float64, tol Tol, skip []bool) Errors {
 		}
 	}
 	rms := math.Sqrt(squares / float64(max(finite, 1)))
+	var off float64 // squares of the errors
 	var e Errors
 	for i, w := range want {
 		if skip != nil && skip[i] {
@@ -264,6 +269,7 @@ func compare(name string, got, want []float64, tol Tol, skip []bool) Errors {
 		ok := g == w || math.IsNaN(g) && math.IsNaN(w)
 		if !ok {
 			d := math.Abs(g - w)
+			off += d * d
 			ok = d <= tol.Abs+tol.Rel*(math.Abs(w)+rms) && !math.IsInf(w, 0)
 			if !math.IsNaN(d) && !math.IsInf(d, 0) && largest > 0 {
 				e.Max = max(e.Max, d/largest)
@@ -275,6 +281,12 @@ func compare(name string, got, want []float64, tol Tol, skip []bool) Errors {
 			}
 			e.Wrong++
 		}
+	}
+	if tol.Norm > 0 && !(off <= tol.Norm*tol.Norm*squares) {
+		if e.Wrong == 0 {
+			e.First = fmt.Sprintf("the norm of %s is off by %.3g of itself", name, math.Sqrt(off/squares))
+		}
+		e.Wrong++
 	}
 	return e
 }

@@ -10,9 +10,8 @@ import (
 // A Case is what there is to know about a launcher in order to test and time it.
 type Case struct {
 	Name      string   // of the launcher
-	Kernels   []string // that its shapes reach, by their names on the device
+	Kernels   []string // that its shapes reach, by their names on the device; name covers name_… on a GPU
 	Precision string   // empty: f32
-	HostOnly  bool     // the GPU's kernels are still to come
 	Axes      []string // names of a shape's numbers
 	Tests     []Shape
 	Benches   []Shape
@@ -60,9 +59,11 @@ const (
 func (f Fill) String() string { return [...]string{"normal", "ties", "inf", "nan"}[f] }
 
 // Tol is how far an element may be from its reference r: Rel·(|r| + rms of the output) + Abs.
-// Why says where the numbers come from.
+// With Norm, the 2-norm of the error is also at most Norm times that of the output. Why says where
+// the numbers come from.
 type Tol struct {
 	Rel, Abs float64
+	Norm     float64
 	Why      string
 }
 
@@ -102,12 +103,13 @@ type Problem struct {
 	Run func(s *device.Stream, b *Bound) // through the typed launchers
 	Ref func(v *Values)                  // the same in float64: inputs to outputs
 
-	Gradients []Gradient
-	Replay    bool // with absent primals of float outputs Run computes tangents at the other outputs' values
-	Bits      Bits
-	Workspace int // bytes
-	Bytes     float64
-	FLOPs     float64
+	Gradients   []Gradient
+	Replay      bool // with absent primals of float outputs Run computes tangents at the other outputs' values
+	Bits        Bits
+	Workspace   int                        // bytes, or
+	WorkspaceOn func(s *device.Stream) int // if that depends on the device
+	Bytes       float64
+	FLOPs       float64
 }
 
 // Bits says what an output's bits depend on besides the inputs.

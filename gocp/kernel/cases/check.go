@@ -181,7 +181,7 @@ func (k *checker) tangents(what string, t map[*Buffer][]float32, replay map[*Buf
 			continue
 		}
 		want, skip := make([]float64, buf.len()), make([]bool, buf.len())
-		tol := Tol{Rel: tangentSlack*buf.tol.Rel + 1e-6, Abs: tangentSlack*buf.tol.Abs + 1e-8}
+		tol := Tol{Rel: tangentSlack*buf.tol.Rel + 1e-6, Abs: tangentSlack*buf.tol.Abs + 1e-8, Norm: buf.tol.Norm}
 		kinks := 0
 		for i := range want {
 			want[i] = (plus.F(buf)[i] - minus.F(buf)[i]) / (2 * step)

@@ -6,8 +6,9 @@ import (
 )
 
 var (
-	convTol = Tol{Rel: 5e-6, Why: "float32 sums of R·S·C (or N·H·W) products, Winograd's transforms among them"}
-	bf16Tol = Tol{Rel: 2e-2, Abs: 1e-3, Why: "inputs rounded to 8 bits: 2⁻⁹ each"}
+	convTol = Tol{Rel: 5e-6, Norm: 1e-5, Why: "float32 sums of R·S·C (or N·H·W) products, Winograd's transforms among them; 2⁻¹⁹ a product of three TF32"}
+	tf32Tol = Tol{Rel: 2e-3, Abs: 1e-4, Norm: 1e-3, Why: "inputs rounded to 11 bits: 0.7·2⁻¹⁰ each"}
+	bf16Tol = Tol{Rel: 2e-2, Abs: 1e-3, Norm: 1e-2, Why: "inputs rounded to 8 bits: 2⁻⁹ each"}
 )
 
 func convolutions() []Case {
@@ -15,23 +16,26 @@ func convolutions() []Case {
 	tests := []Shape{
 		Dims(1, 1, 1, 1, 1, 1, 1, 0), Dims(5, 1, 1, 13, 7, 1, 1, 0), Dims(2, 5, 7, 3, 4, 3, 1, 1), Dims(3, 8, 8, 16, 32, 3, 1, 1),
 		Dims(2, 9, 8, 3, 5, 5, 2, 2), Dims(1, 6, 6, 17, 19, 3, 1, 1), Dims(4, 7, 7, 32, 16, 3, 1, 1), Dims(0, 4, 4, 3, 4, 3, 1, 1),
+		Dims(129, 2, 2, 4, 8, 1, 1, 0), Dims(129, 1, 1, 20, 10, 1, 1, 0), Dims(1, 9, 7, 8, 12, 3, 2, 1), Dims(1, 11, 9, 3, 4, 7, 2, 3),
+		Dims(2, 6, 5, 36, 72, 3, 1, 1), Dims(1, 7, 7, 4, 4, 2, 3, 0), Dims(1, 11, 11, 120, 124, 1, 1, 0),
 	}
 	benches := []Shape{
 		Dims(128, 32, 32, 3, 64, 3, 1, 1), Dims(128, 16, 16, 64, 128, 3, 1, 1), Dims(128, 8, 8, 128, 256, 3, 1, 1),
 		Dims(128, 14, 14, 32, 64, 3, 1, 1), Dims(128, 32, 32, 3, 16, 5, 2, 2), Dims(128, 1, 1, 4096, 256, 1, 1, 0),
 	}
 	var all []Case
-	for _, precision := range []kernel.Precision{kernel.F32, kernel.BF16} {
+	for _, precision := range []kernel.Precision{kernel.F32, kernel.TF32, kernel.BF16} {
 		for _, part := range []struct {
-			name, kernel string
-			build        func(g kernel.Conv, r *Rand) *Problem
+			name    string
+			kernels []string
+			build   func(g kernel.Conv, r *Rand) *Problem
 		}{
-			{"ConvForward", "conv_forward", newConvForward},
-			{"ConvBackwardData", "conv_backward_data", newConvBackwardData},
-			{"ConvBackwardWeight", "conv_backward_weight", newConvBackwardWeight},
+			{"ConvForward", []string{"conv_forward"}, newConvForward},
+			{"ConvBackwardData", []string{"conv_backward_data"}, newConvBackwardData},
+			{"ConvBackwardWeight", []string{"conv_backward_weight", "conv_sum"}, newConvBackwardWeight},
 		} {
 			all = append(all, Case{
-				Name: part.name, Kernels: []string{part.kernel}, Precision: precision.String(), HostOnly: true, Axes: axes, Tests: tests, Benches: benches,
+				Name: part.name, Kernels: part.kernels, Precision: precision.String(), Axes: axes, Tests: tests, Benches: benches,
 				New: func(sh Shape, r *Rand) *Problem {
 					d := sh.Dims
 					g := kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7], Precision: precision}
@@ -48,10 +52,7 @@ func convolutions() []Case {
 }
 
 func convTolerance(g kernel.Conv) Tol {
-	if g.Precision == kernel.BF16 {
-		return bf16Tol
-	}
-	return convTol
+	return map[kernel.Precision]Tol{kernel.F32: convTol, kernel.TF32: tf32Tol, kernel.BF16: bf16Tol}[g.Precision]
 }
 
 // eachProduct calls f with the places of every product x·w that is summed into y.
@@ -109,8 +110,9 @@ func newConvBackwardWeight(g kernel.Conv, r *Rand) *Problem {
 	x, dy := p.Diff("x", r.Normal(g.In())), p.Diff("dy", r.Normal(g.Out()))
 	w := p.Diff("w", r.Normal(g.Weights())) // dw is the gradient of ⟨dy, x ∗ w⟩; no launch reads w
 	dw := p.Out("dw", convTolerance(g), g.Weights())
+	p.WorkspaceOn = func(s *device.Stream) int { return kernel.ConvBackwardWeightBytes(s, g, true) }
 	p.Run = func(s *device.Stream, b *Bound) {
-		kernel.ConvBackwardWeight(s, g, b.Tensor(x), b.Tensor(dy), b.Tensor(dw))
+		kernel.ConvBackwardWeight(s, b.Workspace(), g, b.Tensor(x), b.Tensor(dy), b.Tensor(dw))
 	}
 	p.Ref = func(v *Values) {
 		a, b, to := v.F(x), v.F(dy), v.F(dw)

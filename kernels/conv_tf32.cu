@@ -1,0 +1,9 @@
+// Convolutions with inputs of 11 bits (TF32), for GPUs: conv.cuh. On the host the
+// same launchers reach oneDNN (csrc/onednn), so this file is empty there.
+#include "block.cuh"
+#ifdef __CUDACC__
+#include "conv.cuh"
+
+CONV_PRECISION(CONV_PASS, tf32, kTF32)
+CONV_PRECISION(CONV_PASS_WIDE, tf32, kTF32)
+#endif
