@@ -162,15 +162,11 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	labels, groups = pick(labels, index), pick(groups, index)
 	o, task := j.stream("calibration scores", len(index), j.Seed)
 	defer task.Done()
-	scores, err := scorer.LabelledTable(calibration, labels, o)
-	if err != nil {
-		return nil, err
-	}
 	conditioning := j.Conditioning
 	if c.Thresholds != nil { // clusters
 		conditioning = c.Thresholds.Conditioning
 	}
-	c.Thresholds, err = conformal.CalibrateCells(scores, labels, groups, k, j.Miscoverage, conditioning)
+	c.Thresholds, err = scorer.CalibrateTable(calibration, labels, groups, j.Miscoverage, conditioning, o)
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}

@@ -80,7 +80,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 		}
 		o, task := j.stream("sets", t.m.N, testSeed(c.Seed))
 		defer task.Done()
-		return scorer.PredictTable(t, c.Thresholds, groups, o, func(b conformal.Block, sets *conformal.Sets) error {
+		return scorer.PredictTable(t, c.Thresholds, groups, o, func(first int, sets *conformal.Sets) error {
 			for i := range sets.N {
 				size := sets.Size(i)
 				out.MeanSize += float64(size)
@@ -92,7 +92,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 				}
 			}
 			out.Filled += sets.Filled
-			return write.sets(w, b.First, sets)
+			return write.sets(w, first, sets)
 		})
 	})
 	if err != nil {
