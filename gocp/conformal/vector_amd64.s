@@ -42,6 +42,7 @@ TEXT ·expSum32(SB), NOSPLIT, $0-40
 	VBROADCASTSD top+24(FP), Z8
 	MOVQ lanes+32(FP), DX
 	VPXORQ Z9, Z9, Z9
+	LEAQ (SI)(CX*4), R8 // the next row, fetched meanwhile
 	SHRQ $3, CX
 	JZ   done
 	VBROADCASTSD ·c64<>+0(SB), Z16
@@ -88,6 +89,8 @@ loop:
 	VMOVAPD.Z Z3, K1, Z3
 	VMOVUPD Z3, (DI)
 	VADDPD Z3, Z9, Z9
+	PREFETCHT0 (R8)
+	ADDQ $32, R8
 	ADDQ $32, SI
 	ADDQ $64, DI
 	DECQ CX
@@ -213,6 +216,7 @@ TEXT ·sum32(SB), NOSPLIT, $0-32
 	VBROADCASTSS top+16(FP), Z8
 	MOVQ lanes+24(FP), DX
 	VPXORQ Z9, Z9, Z9
+	LEAQ (SI)(CX*4), R8 // the next row, fetched meanwhile: hardware stops at the end of a page
 	VBROADCASTSS ·c32<>+0(SB), Z16
 	VBROADCASTSS ·c32<>+4(SB), Z17
 	VBROADCASTSS ·c32<>+8(SB), Z18
@@ -251,6 +255,8 @@ loop:
 	VPSLLD $23, Z1, Z1
 	VPADDD Z1, Z3, Z3
 	VADDPS Z3, Z9, Z9
+	PREFETCHT0 (R8)
+	ADDQ $64, R8
 	ADDQ $64, SI
 	DECQ BX
 	JNZ  loop
