@@ -18,4 +18,4 @@ if [ -z "$python" ]; then
   fi
   python=$venv/bin/python
 fi
-exec "$python" conformal_peers.py --gocp "${GOCP:-../bin/gocp}" "$@"
+exec "$python" "${script:-conformal_peers.py}" --gocp "${GOCP:-../bin/gocp}" "$@"

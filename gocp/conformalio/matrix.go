@@ -19,9 +19,10 @@ type Matrix struct {
 	Name string
 	N, K int
 
-	path  string
-	read  func(dst []float64, first int) error
-	close func() error
+	path   string
+	read   func(dst []float64, first int) error
+	read32 func(dst []float32, first int) error // nil if the numbers are not float32
+	close  func() error
 }
 
 // Read fills dst, which holds whole rows, from row first on. Several goroutines may call it.
@@ -144,6 +145,9 @@ func (m *Matrix) openNpy(part string) error {
 			return err
 		}
 		return npy.Float64s(dst, f.Type, b)
+	}
+	if f.Type == "f4" {
+		m.read32 = func(dst []float32, first int) error { return f.ReadFloat32s(dst, first*m.K) }
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"unsafe"
 
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -82,6 +83,26 @@ func (f *File) Read(dst []byte, first int) error {
 	} else if f.swap && f.Type[0] == 'U' {
 		for i := 0; i+4 <= len(dst); i += 4 {
 			slices.Reverse(dst[i : i+4])
+		}
+	}
+	return nil
+}
+
+// ReadFloat32s fills dst from element first of an f4 file on.
+func (f *File) ReadFloat32s(dst []float32, first int) error {
+	if f.Type != "f4" {
+		return usage.Errorf("the type is %s; it must be f4", f.Type)
+	}
+	if len(dst) == 0 {
+		return nil
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst))
+	if err := f.Read(b, first); err != nil {
+		return err
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 		}
 	}
 	return nil
