@@ -24,6 +24,7 @@ func conformalCommand() *cli.Command {
 			"No model, image or device is involved.",
 		Subcommands: []*cli.Command{
 			conformalCalibrate(), conformalPredict(), conformalEvaluate(), conformalCompare(), conformalFull(),
+			conformalCross(), conformalRSCP(), conformalRPS(), conformalRisk(),
 		},
 	}
 }

@@ -29,6 +29,7 @@ type Source struct {
 type Calibration struct {
 	Format      string                `json:"format"`
 	Version     int                   `json:"version"`
+	Method      string                `json:"method,omitempty"` // MethodRisk, or empty
 	Score       conformal.Variant     `json:"score"`
 	Miscoverage conformal.Level       `json:"miscoverage"`
 	Coverage    string                `json:"coverage"`
@@ -304,6 +305,9 @@ func ParseCalibration(b []byte) (*Calibration, error) {
 	}
 	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {
 		return nil, usage.Errorf("it is not of version %d, as gocp conformal calibrate writes it", FileVersion)
+	}
+	if c.Method != "" && c.Method != MethodRisk {
+		return nil, usage.Errorf("its method %q is unknown", c.Method)
 	}
 	if err := c.Thresholds.Check(); err != nil {
 		return nil, usage.Wrap(err)
