@@ -45,7 +45,7 @@ func TestConformal(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "sets.npy")); err != nil || info.Size() < 90*3 {
 		t.Errorf("sets.npy: %v", err)
 	}
-	o := ok("evaluate", "--threshold", "thr.json", "--logits", "test.csv", "--labels", "test_y.csv", "--json", "--quiet")
+	o := ok("evaluate", "--threshold", "thr.json", "--logits", "test.csv", "--labels", "test_y.csv", "--report", "e.html", "--json", "--quiet")
 	var e struct {
 		N        int
 		Coverage struct{ Rate float64 }
@@ -59,7 +59,7 @@ func TestConformal(t *testing.T) {
 	if !strings.Contains(o.stdout, "5 splits into 60 calibration and 60 test samples") {
 		t.Error(o.stdout)
 	}
-	o = ok("compare", "--logits", "cal.csv", "--labels", "cal_y.csv", "--splits", "3", "--quiet")
+	o = ok("compare", "--logits", "cal.csv", "--labels", "cal_y.csv", "--splits", "3", "--report", "c.html", "--quiet")
 	for _, score := range []string{"hps", "margin", "aps", "raps", "saps"} {
 		if !strings.Contains(o.stdout, "\n"+score) {
 			t.Errorf("%s is not in %s", score, o.stdout)
@@ -68,6 +68,11 @@ func TestConformal(t *testing.T) {
 	ok("calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "auto", "--temperature", "auto", "--tune-share", "0.3", "--by", "class", "--out", "auto.json", "--quiet")
 	ok("full", "--features", "cal.csv", "--labels", "cal_y.csv", "--test-features", "test.csv", "--test-labels", "test_y.csv", "--quiet")
 
+	for _, name := range []string{"e.html", "c.html"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), "</html>") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	folds := strings.Repeat("0\n1\n", 60)
 	votes := strings.Repeat("3,1,1\n0,5,0\n1,1,3\n", 40)
 	truth := strings.Repeat("1,0,0\n1,1,0\n0,0,1\n", 40)
