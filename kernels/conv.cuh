@@ -93,26 +93,17 @@ FN uint32_t taps_missing(int at, int stride, int taps, int size) {
 }
 
 struct Shape {
-  int n, h, w, c, k, r, s, stride, pad;
-  FN int oh() const { return (h + 2 * pad - r) / stride + 1; }
-  FN int ow() const { return (w + 2 * pad - s) / stride + 1; }
+  int n, h, w, c, k, r, s, stride, pad, oh, ow;
 };
 
 // Places in x and y. Pixels are numbered over rows of `wide`, images of `high`; taps over channels.
 struct Geometry : Shape {
-  int rows_out, columns_out;
   Divider wide, high, channels, taps;
 
   FN Geometry(const Shape& g, int wide, int high, int channels)
-      : Shape(g),
-        rows_out(g.oh()),
-        columns_out(g.ow()),
-        wide(wide),
-        high(high),
-        channels(channels),
-        taps(g.s) {}
+      : Shape(g), wide(wide), high(high), channels(channels), taps(g.s) {}
 
-  FN int pixels_out() const { return n * rows_out * columns_out; }
+  FN int pixels_out() const { return n * oh * ow; }
   FN int pixels_in() const { return n * h * w; }
   FN int filter() const { return r * s * c; }
 
@@ -134,15 +125,14 @@ struct Geometry : Shape {
   FN Place window(int i) const {
     int ix, iy, image = high(wide(i, &ix), &iy);
     int y = iy + pad, x = ix + pad;
-    return {((image * rows_out + y / stride) * columns_out + x / stride) * k,
-            first_kind(taps_missing(y, stride, r, rows_out) |
-                           taps_missing(x, stride, s, columns_out) << kMaxTaps,
+    return {((image * oh + y / stride) * ow + x / stride) * k,
+            first_kind(taps_missing(y, stride, r, oh) | taps_missing(x, stride, s, ow) << kMaxTaps,
                        i < pixels_in())};
   }
   // Element j = (r,s,k) of a window, and of the weights.
   FN Place in_window(int j) const {
     int ch, tx, ty = taps(channels(j, &ch), &tx);
-    return {ch - (ty / stride * columns_out + tx / stride) * k,
+    return {ch - (ty / stride * ow + tx / stride) * k,
             second_kind(1u << ty | 1u << (kMaxTaps + tx), j < r * s * k)};
   }
   FN Place in_weights(int j) const {
@@ -193,7 +183,7 @@ struct PlainRows {
 // innermost in memory, and gives the places of a row (of M or of N) and of a k; plain ones the
 // number of rows and the elements from one to the next instead of their places.
 struct Forward {
-  FN static Geometry geometry(const Shape& g) { return {g, g.ow(), g.oh(), g.c}; }
+  FN static Geometry geometry(const Shape& g) { return {g, g.ow, g.oh, g.c}; }
   FN static int m(const Geometry& g) { return g.pixels_out(); }
   FN static int n(const Geometry& g) { return g.k; }
   FN static int depth(const Geometry& g) { return g.filter(); }
@@ -237,7 +227,7 @@ struct Data {
 };
 
 struct Weight {
-  FN static Geometry geometry(const Shape& g) { return {g, g.ow(), g.oh(), g.c}; }
+  FN static Geometry geometry(const Shape& g) { return {g, g.ow, g.oh, g.c}; }
   FN static int m(const Geometry& g) { return g.k; }
   FN static int n(const Geometry& g) { return g.filter(); }
   FN static int depth(const Geometry& g) { return g.pixels_out(); }
@@ -489,9 +479,10 @@ FN void launch(const Arguments& v, const Shape& g, int parts, int64_t part_strid
   extern "C" __global__ void __launch_bounds__(conv::kThreads, 2)                                 \
       name(const float* a, const float* at, const float* b, const float* bt, float* out,          \
            float* out_t, int n, int h, int w, int c, int k, int r, int s, int stride, int pad,    \
-           int parts, int64_t part_stride) {                                                      \
+           int oh, int ow, int parts, int64_t part_stride) {                                      \
     conv::launch<conv::pass, mma::precision, conv::mode, conv::tile<mma::precision, conv::mode>>( \
-        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad}, parts, part_stride);      \
+        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad, oh, ow}, parts,            \
+        part_stride);                                                                             \
   }
 #define CONV_PASS(name, pass, precision)                       \
   CONV(name##_one_small, pass, precision, kOne, Small)         \

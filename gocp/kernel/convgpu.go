@@ -193,7 +193,7 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 		device.P(a.P), device.P(a.T), device.P(b.P), device.P(b.T), device.P(to.P), device.P(to.T),
 		device.I32(g.N), device.I32(g.H), device.I32(g.W), device.I32(g.C),
 		device.I32(g.K), device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad),
-		device.I32(parts), device.I64(x.m*x.n))
+		device.I32(g.OutH()), device.I32(g.OutW()), device.I32(parts), device.I64(x.m*x.n))
 	if parts == 1 {
 		return
 	}
