@@ -13,9 +13,9 @@ if [ -z "$python" ]; then
     rm -rf $venv
     python3 -m venv $venv
     $venv/bin/pip install --quiet --disable-pip-version-check -r conformal-requirements.txt
-    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps puncc==0.9.3
+    $venv/bin/pip install --quiet --disable-pip-version-check --no-deps puncc==0.9.3 nonconformist==2.1.0
     echo "$want" >$venv/installed
   fi
   python=$venv/bin/python
 fi
-exec "$python" conformal_peers.py --gocp "${GOCP:-../bin/gocp}" "$@"
+exec "$python" "${script:-conformal_peers.py}" --gocp "${GOCP:-../bin/gocp}" "$@"

@@ -17,7 +17,7 @@ const module = "github.com/gocp/gocp/"
 // layers lists every package, the highest layer first. A package imports packages of lower layers
 // only. What stands below csrc is pure Go and can be used alone.
 var layers = [][]string{
-	{"cmd/gocp", "gocp/data/internal/mksample"},
+	{"cmd/gocp", "gocp/data/internal/mksample", "bench/conformalspeed"},
 	{"gocp/experiment", "gocp/compute", "gocp/bench"},
 	{"gocp/attack"},
 	{"gocp/train"},

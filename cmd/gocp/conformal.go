@@ -8,8 +8,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
+	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -24,6 +26,7 @@ func conformalCommand() *cli.Command {
 			"No model, image or device is involved.",
 		Subcommands: []*cli.Command{
 			conformalCalibrate(), conformalPredict(), conformalEvaluate(), conformalCompare(), conformalFull(),
+			conformalCross(), conformalRSCP(), conformalRPS(), conformalRisk(),
 		},
 	}
 }
@@ -269,7 +272,7 @@ func conformalEvaluate() *cli.Command {
 		Flags: append(append(append(inputFlags(), thresholdFlag(),
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"},
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample"},
-			&cli.StringFlag{Name: "features", Usage: "file of features in which to seek the worst slice"}),
+			&cli.StringFlag{Name: "features", Usage: "file of features in which to seek the worst slice"}, pageFlag()),
 			append(splitFlags(), variantFlags()...)...), runFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
@@ -302,9 +305,29 @@ func conformalEvaluate() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := page(c, func(w io.Writer, about report.About) error {
+				about.Sources, about.Seed = cal.Sources, cal.Seed
+				return report.WriteEvaluation(w, e, about)
+			}); err != nil {
+				return err
+			}
 			return show(c, e, func(w io.Writer) { printConformalEvaluation(w, e) })
 		},
 	}
+}
+
+func pageFlag() cli.Flag {
+	return &cli.StringFlag{Name: "report", Usage: "HTML page to write"}
+}
+
+// page writes the page that --report asks for.
+func page(c *cli.Context, write func(w io.Writer, about report.About) error) error {
+	if c.String("report") == "" {
+		return nil
+	}
+	return atomicfile.Write(c.String("report"), func(w io.Writer) error {
+		return write(w, report.About{Version: version().Gocp, Seed: c.Uint64("seed")})
+	})
 }
 
 func splitFlags() []cli.Flag {
@@ -336,6 +359,9 @@ func conformalSplits(c *cli.Context, scores []conformal.Variant, chosen bool) er
 	if err != nil {
 		return err
 	}
+	if err := page(c, func(w io.Writer, about report.About) error { return report.WriteComparison(w, r, about) }); err != nil {
+		return err
+	}
 	return show(c, r, func(w io.Writer) { printConformalSplits(w, r) })
 }
 
@@ -344,7 +370,7 @@ func conformalCompare() *cli.Command {
 		Name:      "compare",
 		Usage:     "all scores side by side over random splits of one data set",
 		UsageText: "gocp conformal compare --logits all.npy --labels all_y.npy",
-		Flags: append(append(inputFlags(), append(splitFlags(),
+		Flags: append(append(inputFlags(), append(splitFlags(), pageFlag(),
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"})...), runFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {

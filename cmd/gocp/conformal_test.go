@@ -45,7 +45,7 @@ func TestConformal(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "sets.npy")); err != nil || info.Size() < 90*3 {
 		t.Errorf("sets.npy: %v", err)
 	}
-	o := ok("evaluate", "--threshold", "thr.json", "--logits", "test.csv", "--labels", "test_y.csv", "--json", "--quiet")
+	o := ok("evaluate", "--threshold", "thr.json", "--logits", "test.csv", "--labels", "test_y.csv", "--report", "e.html", "--json", "--quiet")
 	var e struct {
 		N        int
 		Coverage struct{ Rate float64 }
@@ -59,7 +59,7 @@ func TestConformal(t *testing.T) {
 	if !strings.Contains(o.stdout, "5 splits into 60 calibration and 60 test samples") {
 		t.Error(o.stdout)
 	}
-	o = ok("compare", "--logits", "cal.csv", "--labels", "cal_y.csv", "--splits", "3", "--quiet")
+	o = ok("compare", "--logits", "cal.csv", "--labels", "cal_y.csv", "--splits", "3", "--report", "c.html", "--quiet")
 	for _, score := range []string{"hps", "margin", "aps", "raps", "saps"} {
 		if !strings.Contains(o.stdout, "\n"+score) {
 			t.Errorf("%s is not in %s", score, o.stdout)
@@ -68,7 +68,37 @@ func TestConformal(t *testing.T) {
 	ok("calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "auto", "--temperature", "auto", "--tune-share", "0.3", "--by", "class", "--out", "auto.json", "--quiet")
 	ok("full", "--features", "cal.csv", "--labels", "cal_y.csv", "--test-features", "test.csv", "--test-labels", "test_y.csv", "--quiet")
 
+	for _, name := range []string{"e.html", "c.html"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), "</html>") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	folds := strings.Repeat("0\n1\n", 60)
+	votes := strings.Repeat("3,1,1\n0,5,0\n1,1,3\n", 40)
+	truth := strings.Repeat("1,0,0\n1,1,0\n0,0,1\n", 40)
+	for name, text := range map[string]string{"folds.csv": folds, "votes.csv": votes, "truth.csv": truth} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for want, args := range map[string][]string{
+		"proven to be":     {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--test-logits", "test.csv", "--test-logits", "test.csv", "--test-labels", "test_y.csv", "--quiet"},
+		"moved by up to":   {"rscp", "--logits", "cal.csv", "--labels", "cal_y.csv", "--test-logits", "test.csv", "--sigma", "1", "--radius", "0.1", "--out", "s.npy", "--quiet"},
+		"lose no label":    {"rps", "--votes", "votes.csv", "--labels", "cal_y.csv", "--parts", "folds.csv", "--test-votes", "votes.csv", "--training-radius", "1", "--out", "s.jsonl", "--threshold-out", "rps.json", "--quiet"},
+		"true labels insi": {"risk", "--logits", "cal.csv", "--truth", "truth.csv", "--risk", "0.2", "--out", "risk.json", "--quiet"},
+	} {
+		if o := ok(args...); !strings.Contains(o.stdout, want) {
+			t.Errorf("%v: %s", args, o.stdout)
+		}
+	}
+	ok("predict", "--threshold", "risk.json", "--logits", "test.csv", "--out", "risk.csv", "--quiet")
+
+	for want, args := range map[string][]string{
+		"needs either --test-logits": {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--out", "s.npy"},
+		"files of test rows":         {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--test-logits", "test.csv", "--out", "s.npy", "--quiet"},
+		"as a number, not auto":      {"rscp", "--logits", "cal.csv", "--labels", "cal_y.csv", "--test-logits", "test.csv", "--sigma", "1", "--score", "raps", "--lambda", "auto", "--out", "s.npy"},
+		"nowhere to write":           {"rps", "--votes", "votes.csv", "--labels", "cal_y.csv", "--parts", "folds.csv", "--test-votes", "votes.csv", "--quiet"},
+		"--risk is":                  {"risk", "--logits", "cal.csv", "--truth", "truth.csv", "--risk", "2", "--out", "risk.json"},
 		"either --logits or --probs": {"calibrate", "--labels", "cal_y.csv", "--out", "x.json"},
 		"needs --out":                {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
 		"contradict":                 {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--randomized=false", "--u", "label", "--out", "x.json"},

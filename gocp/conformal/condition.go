@@ -71,6 +71,20 @@ type Thresholds struct {
 // CalibrateCells computes the threshold of every cell from the scores of true labels. labels are
 // needed for ByClass and ByCluster, groups for ByGroup; nil otherwise.
 func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, c Conditioning) (*Thresholds, error) {
+	return calibrateCells(len(scores), labels, groups, k, level, c, func(rows []int) (Threshold, error) {
+		if rows != nil {
+			part := make([]float64, len(rows))
+			for i, at := range rows {
+				part[i] = scores[at]
+			}
+			return Calibrate(part, level)
+		}
+		return Calibrate(scores, level)
+	})
+}
+
+// calibrateCells takes the threshold of some of n rows, or for nil of all, from a function.
+func calibrateCells(n int, labels, groups []int, k int, level Level, c Conditioning, calibrate func(rows []int) (Threshold, error)) (*Thresholds, error) {
 	if c.By == "" {
 		c.By = Marginal
 	}
@@ -85,7 +99,7 @@ func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, 
 	}
 	t := &Thresholds{Conditioning: c, K: k}
 	var err error
-	if t.All, err = Calibrate(scores, level); err != nil {
+	if t.All, err = calibrate(nil); err != nil {
 		return nil, err
 	}
 	if t.Absent, err = Calibrate(nil, level); err != nil {
@@ -95,31 +109,31 @@ func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, 
 		t.Absent = t.All
 		return t, nil
 	}
-	if c.By == ByGroup && len(groups) != len(scores) {
-		return nil, fmt.Errorf("%d groups for %d calibration scores", len(groups), len(scores))
+	if c.By == ByGroup && len(groups) != n {
+		return nil, fmt.Errorf("%d groups for %d calibration scores", len(groups), n)
 	}
 	if c.By != ByGroup {
-		if err := checkLabels(labels, len(scores), k); err != nil {
+		if err := checkLabels(labels, n, k); err != nil {
 			return nil, fmt.Errorf("conditioning by %s: %w", c.By, err)
 		}
 	}
-	members := map[int][]float64{}
+	members := map[int][]int{}
 	if c.By != ByGroup { // every label has a cell, even one that calibration never saw
 		for y := range k {
 			members[c.key(y, 0)] = nil
 		}
 	}
-	for i, s := range scores {
+	for i := range n {
 		y, g := 0, 0
 		if c.By == ByGroup {
 			g = groups[i]
 		} else {
 			y = labels[i]
 		}
-		members[c.key(y, g)] = append(members[c.key(y, g)], s)
+		members[c.key(y, g)] = append(members[c.key(y, g)], i)
 	}
 	keys := make([]int, 0, len(members))
-	var pool []float64
+	pool := []int{}
 	for key, m := range members {
 		keys = append(keys, key)
 		if len(m) < c.MinCell && !c.null(key) {
@@ -127,7 +141,7 @@ func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, 
 		}
 	}
 	slices.Sort(keys)
-	pooled, err := Calibrate(pool, level)
+	pooled, err := calibrate(pool)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +160,7 @@ func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, 
 			cell.Threshold = Threshold{Tau: math.Inf(1), Rank: rank, N: cell.N}
 			cell.Fallback = BelowInfinite
 		default:
-			if cell.Threshold, err = Calibrate(members[key], level); err != nil {
+			if cell.Threshold, err = calibrate(append([]int{}, members[key]...)); err != nil {
 				return nil, err
 			}
 		}

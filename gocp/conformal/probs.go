@@ -29,7 +29,8 @@ func shape(what string, n, k, have int) error {
 	return nil
 }
 
-// Softmax turns logits into probabilities in float64, p_y = exp(z_y − max z) / Σ_j exp(z_j − max z).
+// Softmax turns logits into probabilities in float64, p_y = exp(z_y − max z) / Σ_j exp(z_j − max z),
+// with the same bits on every machine; below e⁻⁷⁰⁸ of the largest they are 0.
 // A logit that is NaN or infinite is an error that names its row and label.
 func Softmax[T ~float32 | ~float64](n, k int, logits []T) (*Probs, error) {
 	if err := shape("logits", n, k, len(logits)); err != nil {
@@ -62,14 +63,9 @@ func SoftmaxRow[T ~float32 | ~float64](dst []float64, z []T) error {
 			}
 		}
 	}
-	sum := 0.0
-	for y, v := range z {
-		e := math.Exp(float64(v) - top)
-		dst[y] = e
-		sum += e
-	}
+	inverse := 1 / expSum(dst, z, top)
 	for y := range dst {
-		dst[y] /= sum
+		dst[y] *= inverse
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (s *Scorer) Labelled(p *Probs, labels []int, u []float64) ([]float64, error
 	for i, y := range labels {
 		var err error
 		if out[i], err = w.labelled(p.Row(i), s.variant.rowU(u, i, p.K), y); err != nil {
-			return nil, &rowError{i, err}
+			return nil, &RowError{i, err}
 		}
 	}
 	return out, nil
@@ -116,7 +116,7 @@ func (s *Scorer) predict(p *Probs, u []float64, of func(i int) limits) (*Sets, e
 	w := s.worker(p.K)
 	for i := range p.N {
 		if err := w.add(sets, i, p.Row(i), s.variant.rowU(u, i, p.K), of(i)); err != nil {
-			return nil, &rowError{i, err}
+			return nil, &RowError{i, err}
 		}
 	}
 	return sets, nil

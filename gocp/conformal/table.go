@@ -19,6 +19,8 @@ type Table interface {
 var (
 	_ Table = (*Probs)(nil)
 	_ Table = Logits[float32]{}
+
+	_ Narrow = Logits[float32]{}
 )
 
 // Dims implements Table.
@@ -55,6 +57,26 @@ func (l Logits[T]) Read(dst []float64, first int) error {
 	return nil
 }
 
+// Narrow implements Narrow.
+func (l Logits[T]) Narrow() func(buf []float32, first int) ([]float32, error) {
+	data, ok := any(l.Data).([]float32)
+	if !ok || l.Temperature != 0 && l.Temperature != 1 || shape("logits", l.N, l.K, len(data)) != nil {
+		return nil
+	}
+	return func(buf []float32, first int) ([]float32, error) {
+		return data[first*l.K : first*l.K+len(buf)], nil
+	}
+}
+
+// Narrow is a Table whose rows may be logits in float32, which have a faster way through.
+type Narrow interface {
+	Table
+	// Narrow returns nil if the rows are something else, and otherwise a function that reads whole
+	// rows from row first on: into buf, or it returns memory of its own that holds as many. Several
+	// goroutines call it at once. That the logits are finite is checked later.
+	Narrow() func(buf []float32, first int) ([]float32, error)
+}
+
 // Stream tells how to go through a table. The zero value uses all cores.
 type Stream struct {
 	// Context ends the work early; nil for none.
@@ -82,6 +104,24 @@ type Block struct {
 // Each reads the table in blocks. work is called for every block, by several goroutines at once,
 // and then emit with what it returned, in the order of the rows and by one goroutine.
 func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit func(b Block, r R) error) error {
+	_, k := t.Dims()
+	block := func(first int, rows []float64) Block {
+		return Block{First: first, P: &Probs{N: len(rows) / k, K: k, data: rows}}
+	}
+	read := func(buf []float64, first int) ([]float64, error) { return buf, t.Read(buf, first) }
+	return pipeline(t, o, read, func() func(int, []float64) (R, error) {
+		return func(first int, rows []float64) (R, error) {
+			b := block(first, rows)
+			b.U = s.variant.Uniforms(o.Seed, first, b.P.N, k)
+			return work(b)
+		}
+	}, func(first int, rows []float64, r R) error { return emit(block(first, rows), r) })
+}
+
+// pipeline is Each for rows as read returns them, in its buffer or elsewhere; every goroutine gets a
+// work function of its own.
+func pipeline[T float32 | float64, R any](t Table, o Stream, read func(buf []T, first int) ([]T, error),
+	work func() func(first int, rows []T) (R, error), emit func(first int, rows []T, r R) error) error {
 	n, k := t.Dims()
 	if n < 0 || k < 1 {
 		return fmt.Errorf("a table of %d rows of %d labels", n, k)
@@ -97,20 +137,23 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 		workers = runtime.GOMAXPROCS(0)
 	}
 	rows := max(1, blockBytes/(8*k))
+	if _, narrow := any(T(0)).(float32); narrow { // quicker rows
+		rows = max(1, 4*blockBytes/(8*k))
+	}
 
 	type result struct {
-		block Block
-		r     R
-		err   error
+		rows []T
+		r    R
+		err  error
 	}
 	type job struct {
 		first int
-		buf   []float64
+		buf   []T
 		out   chan result
 	}
 	jobs := make(chan job)
 	order := make(chan job, 2*workers)
-	buffers := make(chan []float64, 2*workers+1) // as many blocks live at once
+	buffers := make(chan []T, 2*workers+1) // as many blocks live at once
 	for range cap(buffers) {
 		buffers <- nil
 	}
@@ -122,7 +165,7 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 			select {
 			case b := <-buffers:
 				if b == nil {
-					b = make([]float64, rows*k)
+					b = make([]T, rows*k)
 				}
 				j = job{first, b[:k*min(rows, n-first)], make(chan result, 1)}
 			case <-ctx.Done():
@@ -139,12 +182,11 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 	}()
 	for range workers {
 		go func() {
+			f := work()
 			for j := range jobs {
-				p := &Probs{N: len(j.buf) / k, K: k, data: j.buf}
-				res := result{block: Block{First: j.first, P: p}}
-				if res.err = t.Read(j.buf, j.first); res.err == nil {
-					res.block.U = s.variant.Uniforms(o.Seed, j.first, p.N, k)
-					res.r, res.err = work(res.block)
+				var res result
+				if res.rows, res.err = read(j.buf, j.first); res.err == nil {
+					res.r, res.err = f(j.first, res.rows)
 				}
 				j.out <- res
 			}
@@ -156,12 +198,12 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 		if res.err != nil {
 			return res.err
 		}
-		if err := emit(res.block, res.r); err != nil {
+		if err := emit(j.first, res.rows, res.r); err != nil {
 			return err
 		}
-		done += res.block.P.N
+		done += len(res.rows) / k
 		if o.Done != nil {
-			o.Done(res.block.P.N)
+			o.Done(len(res.rows) / k)
 		}
 		buffers <- j.buf[:cap(j.buf)]
 	}
@@ -171,18 +213,21 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 	return nil
 }
 
-// rowError turns the number of a row in a block into that in the table.
-type rowError struct {
-	row int
-	err error
+// RowError says which row of a table is at fault.
+type RowError struct {
+	Row int
+	Err error
 }
 
-func (e *rowError) Error() string { return fmt.Sprintf("row %d: %v", e.row, e.err) }
-func (e *rowError) Unwrap() error { return e.err }
+// Error implements error.
+func (e *RowError) Error() string { return fmt.Sprintf("row %d: %v", e.Row, e.Err) }
+
+// Unwrap gives the cause.
+func (e *RowError) Unwrap() error { return e.Err }
 
 func shiftRow(err error, first int) error {
-	if e := (*rowError)(nil); errors.As(err, &e) {
-		return &rowError{e.row + first, e.err}
+	if e := (*RowError)(nil); errors.As(err, &e) {
+		return &RowError{e.Row + first, e.Err}
 	}
 	return err
 }
@@ -205,12 +250,39 @@ func (s *Scorer) LabelledTable(t Table, labels []int, o Stream) ([]float64, erro
 	return out, nil
 }
 
-// PredictTable is PredictCells for a table: emit gets the sets of each block, in order. The
-// block's probabilities are reused after emit returns.
-func (s *Scorer) PredictTable(t Table, th *Thresholds, groups []int, o Stream, emit func(b Block, sets *Sets) error) error {
-	n, _ := t.Dims()
+// CalibrateTable is LabelledTable followed by CalibrateCells, and the same thresholds to the bit. With
+// float32 logits (Narrow) it is faster: most scores are computed only to a proven bound, and in full
+// where that does not settle on which side of a threshold they lie.
+func (s *Scorer) CalibrateTable(t Table, labels, groups []int, level Level, c Conditioning, o Stream) (*Thresholds, error) {
+	n, k := t.Dims()
+	if err := checkLabels(labels, n, k); err != nil {
+		return nil, err
+	}
+	if read := s.narrow(t); read != nil {
+		return s.calibrateFast(t, read, labels, groups, level, c, o)
+	}
+	scores, err := s.LabelledTable(t, labels, o)
+	if err != nil {
+		return nil, err
+	}
+	return CalibrateCells(scores, labels, groups, k, level, c)
+}
+
+// PredictTable is PredictCells for a table: emit gets the number of each block's first row and its
+// sets, in order.
+func (s *Scorer) PredictTable(t Table, th *Thresholds, groups []int, o Stream, emit func(first int, sets *Sets) error) error {
+	n, k := t.Dims()
 	if th.Conditioning.By == ByGroup && len(groups) != n {
 		return fmt.Errorf("%d groups for %d rows", len(groups), n)
+	}
+	if err := th.Check(); err != nil {
+		return err
+	}
+	if k != th.K {
+		return fmt.Errorf("rows of %d labels for thresholds of %d", k, th.K)
+	}
+	if read := s.narrow(t); read != nil && (th.Conditioning.By == Marginal || th.Conditioning.By == ByGroup) {
+		return s.predictFast(t, read, th, groups, o, emit)
 	}
 	return Each(s, t, o, func(b Block) (*Sets, error) {
 		var g []int
@@ -219,7 +291,7 @@ func (s *Scorer) PredictTable(t Table, th *Thresholds, groups []int, o Stream, e
 		}
 		sets, err := s.PredictCells(b.P, b.U, th, g)
 		return sets, shiftRow(err, b.First)
-	}, emit)
+	}, func(b Block, sets *Sets) error { return emit(b.First, sets) })
 }
 
 // TemperedRow is SoftmaxRow of z/t; a t of 0 stands for 1.

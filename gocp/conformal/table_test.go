@@ -80,9 +80,9 @@ func TestTablesAgree(t *testing.T) {
 						t.Fatalf("%s K=%d, %d workers: %v", v, k, workers, err)
 					}
 					next := 0
-					err = s.PredictTable(table, th, groups, o, func(b Block, got *Sets) error {
-						if b.First != next || got.N != b.P.N {
-							t.Fatalf("block at %d, expected %d", b.First, next)
+					err = s.PredictTable(table, th, groups, o, func(first int, got *Sets) error {
+						if first != next {
+							t.Fatalf("block at %d, expected %d", first, next)
 						}
 						for i := range got.N {
 							if !slices.Equal(got.Bits(i), sets.Bits(next+i)) {
@@ -239,15 +239,11 @@ func BenchmarkTable(b *testing.B) {
 		b.Run(v.Name, func(b *testing.B) {
 			b.SetBytes(2 * 4 * n * k)
 			for b.Loop() {
-				scores, err := s.LabelledTable(table, labels, Stream{Workers: 1})
+				th, err := s.CalibrateTable(table, labels, nil, MustLevel("0.1"), Conditioning{}, Stream{Workers: 1})
 				if err != nil {
 					b.Fatal(err)
 				}
-				th, err := CalibrateCells(scores, nil, nil, k, MustLevel("0.1"), Conditioning{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := s.PredictTable(table, th, nil, Stream{Workers: 1}, func(Block, *Sets) error { return nil }); err != nil {
+				if err := s.PredictTable(table, th, nil, Stream{Workers: 1}, func(int, *Sets) error { return nil }); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -26,6 +26,17 @@ func (v Variant) Uniforms(seed uint64, first, n, k int) []float64 {
 	return nil
 }
 
+// draw is the u of one label of one sample.
+func (v Variant) draw(seed uint64, sample, label int) float64 {
+	switch v.U {
+	case DrawSample:
+		return uniform(seed, uint64(sample), 0)
+	case DrawLabel:
+		return uniform(seed, uint64(sample), 1+uint64(label))
+	}
+	return 1
+}
+
 // uniform hashes (seed, sample, label) with the SplitMix64 finaliser (Steele, Lea, Flood, OOPSLA
 // 2014) and keeps the upper 53 bits.
 func uniform(seed, sample, label uint64) float64 {

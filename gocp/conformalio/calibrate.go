@@ -29,6 +29,7 @@ type Source struct {
 type Calibration struct {
 	Format      string                `json:"format"`
 	Version     int                   `json:"version"`
+	Method      string                `json:"method,omitempty"` // MethodRisk, or empty
 	Score       conformal.Variant     `json:"score"`
 	Miscoverage conformal.Level       `json:"miscoverage"`
 	Coverage    string                `json:"coverage"`
@@ -90,9 +91,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	}
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Score: j.Score, Miscoverage: j.Miscoverage,
 		Coverage: j.Miscoverage.Coverage(), Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed}
-	if err := c.record("calibration scores", j.Input.File); err != nil {
-		return nil, err
-	}
+	hashed := c.recordLater("calibration scores", j.Input.File)
 	if err := c.record("calibration labels", j.Labels); err != nil {
 		return nil, err
 	}
@@ -134,6 +133,9 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 		if err := c.record("tuning scores", j.Tune); err != nil {
 			return nil, err
 		}
+		if err := hashed(); err != nil {
+			return nil, err
+		}
 		if last := c.Sources[len(c.Sources)-1]; last.SHA256 == c.Sources[0].SHA256 {
 			return nil, usage.Errorf("%s: it is the calibration part itself; what is tuned on the samples that calibrate voids the guarantee", j.Tune)
 		}
@@ -155,24 +157,29 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	c.Score = scorer.Variant()
 	t.temperature = c.Temperature
 	c.N = len(index)
-	var calibration conformal.Table = t
+	var calibration interface {
+		conformal.Table
+		named(err error) error
+	} = t
 	if len(index) < n {
 		calibration = rows{t, index}
 	}
 	labels, groups = pick(labels, index), pick(groups, index)
 	o, task := j.stream("calibration scores", len(index), j.Seed)
 	defer task.Done()
-	scores, err := scorer.LabelledTable(calibration, labels, o)
-	if err != nil {
-		return nil, err
-	}
 	conditioning := j.Conditioning
 	if c.Thresholds != nil { // clusters
 		conditioning = c.Thresholds.Conditioning
 	}
-	c.Thresholds, err = conformal.CalibrateCells(scores, labels, groups, k, j.Miscoverage, conditioning)
+	c.Thresholds, err = scorer.CalibrateTable(calibration, labels, groups, j.Miscoverage, conditioning, o)
 	if err != nil {
-		return nil, usage.Wrap(err)
+		if j.Context != nil && j.Context.Err() != nil {
+			return nil, err
+		}
+		return nil, usage.Wrap(calibration.named(err))
+	}
+	if err := hashed(); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -246,6 +253,28 @@ func (c *Calibration) record(role, name string) error {
 	return nil
 }
 
+// recordLater is record beside other work, since a large file takes a while; the function that it
+// returns waits for it.
+func (c *Calibration) recordLater(role, name string) func() error {
+	path, _ := split(name)
+	at := len(c.Sources)
+	c.Sources = append(c.Sources, Source{Role: role, Name: filepath.Base(name)})
+	hash := make(chan string, 1)
+	var err error
+	go func() {
+		var h string
+		h, err = hashFile(path)
+		hash <- h
+		close(hash)
+	}()
+	return func() error {
+		if h, first := <-hash; first {
+			c.Sources[at].SHA256 = h
+		}
+		return err
+	}
+}
+
 // Save writes the threshold file.
 func (c *Calibration) Save(path string) error {
 	b, err := json.MarshalIndent(c, "", "  ")
@@ -276,6 +305,9 @@ func ParseCalibration(b []byte) (*Calibration, error) {
 	}
 	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {
 		return nil, usage.Errorf("it is not of version %d, as gocp conformal calibrate writes it", FileVersion)
+	}
+	if c.Method != "" && c.Method != MethodRisk {
+		return nil, usage.Errorf("its method %q is unknown", c.Method)
 	}
 	if err := c.Thresholds.Check(); err != nil {
 		return nil, usage.Wrap(err)

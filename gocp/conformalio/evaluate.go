@@ -211,7 +211,7 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 		return nil, err
 	}
 	e := a.evaluation(c.Score, c.Miscoverage)
-	if th := c.Thresholds; th.Conditioning.By == conformal.Marginal && e.N > 0 {
+	if th := c.Thresholds; th.Conditioning.By == conformal.Marginal && e.N > 0 && c.Method == "" {
 		law := conformal.CoverageLaw{N: th.All.N, Rank: th.All.Rank, M: e.N}
 		low, high := law.Band(conformal.Confidence)
 		e.Expected = &Expected{Mean: law.Mean(), Low: float64(low) / float64(e.N), High: float64(high) / float64(e.N),

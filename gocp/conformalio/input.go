@@ -2,6 +2,7 @@ package conformalio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gocp/gocp/gocp/conformal"
@@ -49,7 +50,10 @@ type table struct {
 	temperature float64
 }
 
-var _ conformal.Table = table{}
+var (
+	_ conformal.Narrow = table{}
+	_ conformal.Narrow = rows{}
+)
 
 func (t table) Dims() (n, k int) { return t.m.N, t.m.K }
 
@@ -72,6 +76,27 @@ func (t table) Read(dst []float64, first int) error {
 	return nil
 }
 
+// Narrow implements conformal.Narrow.
+func (t table) Narrow() func(buf []float32, first int) ([]float32, error) {
+	if t.form != FormLogits || t.temperature != 0 && t.temperature != 1 || t.m.read32 == nil {
+		return nil
+	}
+	return func(buf []float32, first int) ([]float32, error) {
+		if err := t.m.read32(buf, first); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.m.Name, err)
+		}
+		return buf, nil
+	}
+}
+
+// named says whose row an error is about.
+func (t table) named(err error) error {
+	if e := (*conformal.RowError)(nil); errors.As(err, &e) && !usage.Is(err) {
+		return usage.Errorf("%s: %w", t.m.Name, e)
+	}
+	return err
+}
+
 // rows is some rows of a table, in an order of its own.
 type rows struct {
 	table
@@ -87,6 +112,30 @@ func (r rows) Read(dst []float64, first int) error {
 		}
 	}
 	return nil
+}
+
+// Narrow implements conformal.Narrow.
+func (r rows) Narrow() func(buf []float32, first int) ([]float32, error) {
+	read := r.table.Narrow()
+	if read == nil {
+		return nil
+	}
+	return func(buf []float32, first int) ([]float32, error) {
+		for i := range len(buf) / r.m.K {
+			if _, err := read(buf[i*r.m.K:(i+1)*r.m.K], r.index[first+i]); err != nil {
+				return nil, err
+			}
+		}
+		return buf, nil
+	}
+}
+
+// named implements what table's does, for numbers of the table.
+func (r rows) named(err error) error {
+	if e := (*conformal.RowError)(nil); errors.As(err, &e) && !usage.Is(err) && e.Row < len(r.index) {
+		return r.table.named(&conformal.RowError{Row: r.index[e.Row], Err: e.Err})
+	}
+	return err
 }
 
 func (in Input) open() (table, error) {

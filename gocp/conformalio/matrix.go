@@ -2,9 +2,11 @@ package conformalio
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,9 +21,10 @@ type Matrix struct {
 	Name string
 	N, K int
 
-	path  string
-	read  func(dst []float64, first int) error
-	close func() error
+	path   string
+	read   func(dst []float64, first int) error
+	read32 func(dst []float32, first int) error // nil if the numbers are not float32
+	close  func() error
 }
 
 // Read fills dst, which holds whole rows, from row first on. Several goroutines may call it.
@@ -128,6 +131,11 @@ func (m *Matrix) openNpy(part string) error {
 		}
 		return err
 	}
+	return m.pieces(f)
+}
+
+// pieces serves an array that is read piece by piece.
+func (m *Matrix) pieces(f *npy.File) error {
 	m.close = f.Close
 	if err := m.shape(f.Shape); err != nil {
 		f.Close()
@@ -144,6 +152,9 @@ func (m *Matrix) openNpy(part string) error {
 			return err
 		}
 		return npy.Float64s(dst, f.Type, b)
+	}
+	if f.Type == "f4" {
+		m.read32 = func(dst []float32, first int) error { return f.ReadFloat32s(dst, first*m.K) }
 	}
 	return nil
 }
@@ -179,32 +190,35 @@ func (m *Matrix) array(a *npy.Array) error {
 }
 
 func (m *Matrix) openNpz(part string) error {
-	z, err := npy.LoadZip(m.path)
-	if err != nil {
+	f, err := npy.OpenZip(m.path, part)
+	if err == nil {
+		return m.pieces(f)
+	}
+	// As in openNpy.
+	z, all := npy.LoadZip(m.path)
+	if all != nil || part == "" && len(z) != 1 {
 		return err
 	}
-	if part == "" && len(z) == 1 {
-		return m.array(z[0].Array)
-	}
-	var names []string
-	for _, a := range z {
-		names = append(names, a.Name)
-	}
-	if part == "" {
-		return usage.Errorf("%s: it holds several arrays; say which as %s:NAME, one of %s", m.Name, m.Name, strings.Join(names, ", "))
-	}
 	a := z.Get(part)
+	if part == "" {
+		a = z[0].Array
+	}
 	if a == nil {
-		return usage.Errorf("%s: there is no array %q; there are %s", m.path, part, strings.Join(names, ", "))
+		return err
 	}
 	return m.array(a)
 }
 
-func (m *Matrix) openSafetensors(part string) error {
-	f, err := safetensors.Load(m.path)
+func (m *Matrix) openSafetensors(part string) (err error) {
+	f, err := safetensors.Open(m.path)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	var names []string
 	for _, t := range f.Tensors {
 		names = append(names, t.Name)
@@ -222,34 +236,31 @@ func (m *Matrix) openSafetensors(part string) error {
 	if err := m.shape(t.Shape); err != nil {
 		return err
 	}
-	var kind string
-	switch t.DType {
-	case "F32":
-		kind = "f4"
-	case "F64":
-		kind = "f8"
-	case "F16":
-		kind = "f2"
-	case "I64":
-		kind = "i8"
-	case "I32":
-		kind = "i4"
-	case "U8":
-		kind = "u1"
-	default:
-		values, err := t.Float32s() // bfloat16
-		if err != nil {
-			return usage.Errorf("%s: tensor %q: %w", m.path, part, err)
+	m.close = f.Close
+	size := t.DType.Size()
+	kind := map[safetensors.DType]string{"F32": "f4", "F64": "f8", "F16": "f2", "I64": "i8", "I32": "i4", "U8": "u1"}[t.DType]
+	if kind == "" && t.DType != "BF16" {
+		return usage.Errorf("%s: tensor %q: the type is %s; it must be a type of numbers", m.path, part, t.DType)
+	}
+	m.read = func(dst []float64, first int) error {
+		b := make([]byte, size*len(dst))
+		if err := f.Read(part, b, int64(first)*int64(m.K)*int64(size)); err != nil {
+			return err
 		}
-		m.read = func(dst []float64, first int) error {
+		if kind == "" { // bfloat16: the upper half of a float32
 			for i := range dst {
-				dst[i] = float64(values[first*m.K+i])
+				dst[i] = float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16))
 			}
 			return nil
 		}
-		return nil
+		return npy.Float64s(dst, kind, b)
 	}
-	return m.array(&npy.Array{Type: kind, Shape: t.Shape, Data: t.Data})
+	if kind == "f4" {
+		m.read32 = func(dst []float32, first int) error {
+			return npy.Float32s(dst, func(b []byte) error { return f.Read(part, b, int64(first)*int64(m.K)*4) })
+		}
+	}
+	return nil
 }
 
 // OpenInts reads whole numbers, such as labels or groups, from a file with one column.

@@ -1,6 +1,7 @@
 package conformalio
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -80,7 +81,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 		}
 		o, task := j.stream("sets", t.m.N, testSeed(c.Seed))
 		defer task.Done()
-		return scorer.PredictTable(t, c.Thresholds, groups, o, func(b conformal.Block, sets *conformal.Sets) error {
+		return scorer.PredictTable(t, c.Thresholds, groups, o, func(first int, sets *conformal.Sets) error {
 			for i := range sets.N {
 				size := sets.Size(i)
 				out.MeanSize += float64(size)
@@ -92,11 +93,11 @@ func (j PredictJob) Predict() (*Predicted, error) {
 				}
 			}
 			out.Filled += sets.Filled
-			return write.sets(w, b.First, sets)
+			return write.sets(w, first, sets)
 		})
 	})
 	if err != nil {
-		return nil, err
+		return nil, t.named(err)
 	}
 	out.MeanSize /= float64(max(1, out.N))
 	return out, nil
@@ -107,6 +108,16 @@ type writer struct {
 	sets func(w io.Writer, first int, sets *conformal.Sets) error
 }
 
+// spread8 has the bits of a byte as bytes of 0 and 1, the first one lowest.
+var spread8 = func() (out [256]uint64) {
+	for b := range out {
+		for i := range 8 {
+			out[b] |= uint64(b>>i&1) << (8 * i)
+		}
+	}
+	return out
+}()
+
 // setWriter chooses the format by the ending of a name.
 func setWriter(out string, n, k int) (writer, error) {
 	var line []byte
@@ -116,10 +127,14 @@ func setWriter(out string, n, k int) (writer, error) {
 			head: func(w io.Writer) error { return npy.WriteHeader(w, "u1", n, k) },
 			sets: func(w io.Writer, _ int, sets *conformal.Sets) error {
 				for i := range sets.N {
-					line = append(line[:0], make([]byte, k)...)
-					for _, y := range sets.Labels(i) {
-						line[y] = 1
+					line = line[:0]
+					for _, word := range sets.Bits(i) {
+						for ; len(line)%64 != 56; word >>= 8 {
+							line = binary.LittleEndian.AppendUint64(line, spread8[word&255])
+						}
+						line = binary.LittleEndian.AppendUint64(line, spread8[word&255])
 					}
+					line = line[:k]
 					if _, err := w.Write(line); err != nil {
 						return err
 					}

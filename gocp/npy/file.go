@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"unsafe"
 
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -17,9 +18,10 @@ type File struct {
 	Type  string
 	Shape []int
 
-	f    *os.File
-	at   int64 // where the data begin
-	swap bool
+	r     io.ReaderAt
+	at    int64 // where the data begin
+	swap  bool
+	close func() error
 }
 
 // Open reads and checks the header of the .npy file at path. An array in Fortran order whose rows
@@ -29,21 +31,24 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
 	}
-	file, err := open(f)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	file, err := open(f, info.Size())
 	if err != nil {
 		f.Close()
 		return nil, usage.Errorf("%s: not a valid .npy file: %w", path, err)
 	}
+	file.close = f.Close
 	return file, nil
 }
 
-func open(f *os.File) (*File, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	start := make([]byte, 12+maxHeader)
-	n, err := f.ReadAt(start, 0)
+// open reads the header of the array in the first size bytes of r.
+func open(r io.ReaderAt, size int64) (*File, error) {
+	start := make([]byte, min(size, 12+maxHeader))
+	n, err := r.ReadAt(start, 0)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
@@ -55,24 +60,24 @@ func open(f *os.File) (*File, error) {
 	if err != nil {
 		return nil, usage.Errorf("header: %w", err)
 	}
-	order, kind, err := h.check(info.Size() - int64(at))
+	order, kind, err := h.check(size - int64(at))
 	if err != nil {
 		return nil, err
 	}
 	if h.fortran && len(h.shape) > 1 {
 		return nil, usage.Errorf("it is in Fortran order, which is not read piece by piece; save it in C order")
 	}
-	return &File{Type: kind, Shape: h.shape, f: f, at: int64(at), swap: order == '>'}, nil
+	return &File{Type: kind, Shape: h.shape, r: r, at: int64(at), swap: order == '>'}, nil
 }
 
 // Close closes the file.
-func (f *File) Close() error { return f.f.Close() }
+func (f *File) Close() error { return f.close() }
 
 // Read fills dst, which holds whole elements, from element first on: little-endian bytes as in
 // Array.Data.
 func (f *File) Read(dst []byte, first int) error {
 	size := itemSize(f.Type)
-	if _, err := f.f.ReadAt(dst, f.at+int64(first)*int64(size)); err != nil {
+	if _, err := f.r.ReadAt(dst, f.at+int64(first)*int64(size)); err != nil {
 		return err
 	}
 	if word := min(size, 8); f.swap && word > 1 && f.Type[0] != 'U' {
@@ -82,6 +87,31 @@ func (f *File) Read(dst []byte, first int) error {
 	} else if f.swap && f.Type[0] == 'U' {
 		for i := 0; i+4 <= len(dst); i += 4 {
 			slices.Reverse(dst[i : i+4])
+		}
+	}
+	return nil
+}
+
+// ReadFloat32s fills dst from element first of an f4 file on.
+func (f *File) ReadFloat32s(dst []float32, first int) error {
+	if f.Type != "f4" {
+		return usage.Errorf("the type is %s; it must be f4", f.Type)
+	}
+	return Float32s(dst, func(b []byte) error { return f.Read(b, first) })
+}
+
+// Float32s fills dst through its bytes, which read gets in little-endian order.
+func Float32s(dst []float32, read func(b []byte) error) error {
+	if len(dst) == 0 {
+		return nil
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst))
+	if err := read(b); err != nil {
+		return err
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 		}
 	}
 	return nil

@@ -92,17 +92,110 @@ func Parse(b []byte) (*File, error) {
 	if err != nil {
 		return nil, usage.Errorf("header: %w", err)
 	}
-	if err := f.attach(spans, body); err != nil {
+	order, err := f.attach(spans, len(body))
+	if err != nil {
 		return nil, usage.Wrap(err)
+	}
+	for i, s := range order {
+		t := &f.Tensors[i]
+		t.Data = body[s.begin:s.end:s.end]
+		if t.DType == Bool {
+			for _, v := range t.Data {
+				if v > 1 {
+					return nil, usage.Errorf("tensor %q: a BOOL element is %d, neither 0 nor 1", t.Name, v)
+				}
+			}
+		}
 	}
 	return f, nil
 }
 
+// Reader is a file whose tensors are read piece by piece, for those that need not fit in memory.
+// Several goroutines may read it at once.
+type Reader struct {
+	// File has the tensors without their Data.
+	*File
+
+	f     *os.File
+	begin []int64 // of each tensor's data
+	size  []int64
+}
+
+// Open reads and checks the header of the file at path.
+func Open(path string) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	r, err := open(f)
+	if err != nil {
+		f.Close()
+		return nil, usage.Errorf("%s: not a valid safetensors file: %w", path, err)
+	}
+	return r, nil
+}
+
+func open(f *os.File) (*Reader, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	start := make([]byte, 8)
+	if _, err := io.ReadFull(f, start); err != nil {
+		return nil, usage.Errorf("it has %d bytes, too few for the 8-byte header length; it is cut off or of another format", info.Size())
+	}
+	length := binary.LittleEndian.Uint64(start)
+	switch {
+	case length > maxHeader:
+		return nil, usage.Errorf("the header length of %d bytes is above the limit of %d; it is damaged or of another format", length, maxHeader)
+	case length > uint64(info.Size()-8):
+		return nil, usage.Errorf("the header is %d bytes long but only %d bytes follow; the file is cut off", length, info.Size()-8)
+	}
+	header := make([]byte, length)
+	if _, err := io.ReadFull(f, header); err != nil {
+		return nil, err
+	}
+	file, spans, err := parseHeader(header)
+	if err != nil {
+		return nil, usage.Errorf("header: %w", err)
+	}
+	body := info.Size() - 8 - int64(length)
+	order, err := file.attach(spans, int(body))
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	r := &Reader{File: file, f: f}
+	for _, s := range order {
+		r.begin = append(r.begin, 8+int64(length)+int64(s.begin))
+		r.size = append(r.size, int64(s.end-s.begin))
+	}
+	return r, nil
+}
+
+// Read fills dst with bytes of a tensor's data, from an offset in it on.
+func (r *Reader) Read(name string, dst []byte, offset int64) error {
+	for i := range r.Tensors {
+		if r.Tensors[i].Name != name {
+			continue
+		}
+		if offset < 0 || offset+int64(len(dst)) > r.size[i] {
+			return fmt.Errorf("tensor %q: bytes %d to %d of %d", name, offset, offset+int64(len(dst)), r.size[i])
+		}
+		_, err := r.f.ReadAt(dst, r.begin[i]+offset)
+		return err
+	}
+	return fmt.Errorf("tensor %q is missing", name)
+}
+
+// Close closes the file.
+func (r *Reader) Close() error { return r.f.Close() }
+
 // span is a tensor's byte range in the body.
 type span struct{ begin, end int }
 
-// attach checks that the spans tile the body and gives each tensor its bytes.
-func (f *File) attach(spans []span, body []byte) error {
+// attach checks that the spans tile a body of so many bytes, puts the tensors in their order and
+// returns it.
+func (f *File) attach(spans []span, body int) ([]span, error) {
 	order := make([]int, len(spans))
 	for i := range order {
 		order[i] = i
@@ -111,7 +204,7 @@ func (f *File) attach(spans []span, body []byte) error {
 		a, b := spans[order[i]], spans[order[j]]
 		return a.begin < b.begin || a.begin == b.begin && a.end < b.end
 	})
-	tensors := make([]Tensor, 0, len(spans))
+	tensors, sorted := make([]Tensor, 0, len(spans)), make([]span, 0, len(spans))
 	at := 0
 	for _, i := range order {
 		t, s := f.Tensors[i], spans[i]
@@ -119,34 +212,26 @@ func (f *File) attach(spans []span, body []byte) error {
 		n, err := elements(t.Shape)
 		switch {
 		case err != nil:
-			return fmt.Errorf("tensor %q: %w", t.Name, err)
+			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 		case s.begin > s.end:
-			return fmt.Errorf("tensor %q: its data ends at %d before it begins at %d", t.Name, s.end, s.begin)
-		case s.end > len(body):
-			return fmt.Errorf("tensor %q: its data ends at byte %d but only %d bytes follow the header; the file is cut off", t.Name, s.end, len(body))
+			return nil, fmt.Errorf("tensor %q: its data ends at %d before it begins at %d", t.Name, s.end, s.begin)
+		case s.end > body:
+			return nil, fmt.Errorf("tensor %q: its data ends at byte %d but only %d bytes follow the header; the file is cut off", t.Name, s.end, body)
 		case n > math.MaxInt/size || s.end-s.begin != n*size:
-			return fmt.Errorf("tensor %q: shape %v of type %s does not fill its %d bytes", t.Name, t.Shape, t.DType, s.end-s.begin)
+			return nil, fmt.Errorf("tensor %q: shape %v of type %s does not fill its %d bytes", t.Name, t.Shape, t.DType, s.end-s.begin)
 		case s.begin < at:
-			return fmt.Errorf("tensor %q: its data overlaps another tensor's", t.Name)
+			return nil, fmt.Errorf("tensor %q: its data overlaps another tensor's", t.Name)
 		case s.begin > at:
-			return fmt.Errorf("tensor %q: %d bytes before its data belong to no tensor", t.Name, s.begin-at)
-		}
-		t.Data = body[s.begin:s.end:s.end]
-		if t.DType == Bool {
-			for _, v := range t.Data {
-				if v > 1 {
-					return fmt.Errorf("tensor %q: a BOOL element is %d, neither 0 nor 1", t.Name, v)
-				}
-			}
+			return nil, fmt.Errorf("tensor %q: %d bytes before its data belong to no tensor", t.Name, s.begin-at)
 		}
 		at = s.end
-		tensors = append(tensors, t)
+		tensors, sorted = append(tensors, t), append(sorted, s)
 	}
-	if at != len(body) {
-		return fmt.Errorf("%d bytes at the end belong to no tensor", len(body)-at)
+	if at != body {
+		return nil, fmt.Errorf("%d bytes at the end belong to no tensor", body-at)
 	}
 	f.Tensors = tensors
-	return nil
+	return sorted, nil
 }
 
 // parseHeader walks the JSON token by token, because encoding/json alone lets

@@ -1,0 +1,118 @@
+// Conformalspeed times calibration and prediction of package conformal on float32 logits in memory,
+// for bench/conformal_speed.py: for each line NAME on standard input it runs that score once and
+// prints the seconds for both, the threshold, the mean size of the sets and the peak of memory.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"log"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/conformalio"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+var scores = map[string]conformal.Variant{
+	"hps":  {Name: "hps"},
+	"aps":  {Name: "aps"},
+	"raps": {Name: "raps", Lambda: 0.01, KReg: 5},
+}
+
+func run() error {
+	if len(os.Args) != 7 {
+		return fmt.Errorf("conformalspeed LOGITS OFFSET LABELS.npy ROWS LABELS WORKERS: %d arguments", len(os.Args)-1)
+	}
+	offset, err := strconv.ParseInt(os.Args[2], 10, 64)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(os.Args[4])
+	if err != nil {
+		return err
+	}
+	k, err := strconv.Atoi(os.Args[5])
+	if err != nil {
+		return err
+	}
+	workers, err := strconv.Atoi(os.Args[6])
+	if err != nil {
+		return err
+	}
+	labels, err := conformalio.OpenInts(os.Args[3])
+	if err != nil {
+		return err
+	}
+	// The input is held once: the collector need not leave room for a second one.
+	debug.SetMemoryLimit(int64(4*n*k) + 64<<20)
+	z := make([]float32, n*k)
+	f, err := os.Open(os.Args[1])
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(offset, 0); err != nil {
+		return err
+	}
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&z[0])), 4*len(z))
+	for len(bytes) > 0 {
+		m, err := f.Read(bytes)
+		if err != nil {
+			return err
+		}
+		bytes = bytes[m:]
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	table := conformal.Logits[float32]{N: n, K: k, Data: z}
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		s, err := conformal.NewScorer(scores[in.Text()])
+		if err != nil {
+			return err
+		}
+		o := conformal.Stream{Workers: workers}
+		start := time.Now()
+		th, err := s.CalibrateTable(table, labels, nil, conformal.MustLevel("0.1"), conformal.Conditioning{}, o)
+		if err != nil {
+			return err
+		}
+		calibrated := time.Now()
+		total := 0
+		sets := make([]*conformal.Sets, 0, 1024) // all are kept, as the peers keep theirs
+		err = s.PredictTable(table, th, nil, o, func(_ int, b *conformal.Sets) error {
+			sets = append(sets, b)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		end := time.Now()
+		for _, b := range sets {
+			for _, size := range b.Sizes() {
+				total += size
+			}
+		}
+		runtime.KeepAlive(sets)
+		var use syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+			return err
+		}
+		fmt.Printf("{\"calibrate\":%g,\"predict\":%g,\"tau\":%.17g,\"size\":%g,\"peak\":%d}\n",
+			calibrated.Sub(start).Seconds(), end.Sub(calibrated).Seconds(), th.All.Tau, float64(total)/float64(n), use.Maxrss*1024)
+	}
+	return in.Err()
+}

@@ -1,0 +1,354 @@
+package conformal
+
+import (
+	"fmt"
+	"math"
+	mathbits "math/bits"
+	"slices"
+)
+
+// The fast way through float32 logits takes HPS from a single-precision Σ exp, and the sums of APS
+// and RAPS in any order, each with a bound on the error. A row whose set the bound leaves open, and
+// calibration scores within it of a threshold, are computed by the definition: thresholds and sets
+// have the same bits either way.
+
+// expError32 bounds the relative error of sum32 for k labels: the polynomial (4.1e-7) and its
+// rounding, that of z − top (2⁻²⁴ times Σ p_j |z_j − top| ≤ ln k + 1), and k/16 additions in a lane.
+func expError32(k int) float64 {
+	return 2e-6 + 0x1p-24*(2+math.Log(float64(k))) + 0x1p-24*float64(k)/16
+}
+
+// sumError64 bounds the absolute error of a sum of up to k probabilities in two orders.
+func sumError64(k int) float64 { return 0x1p-52 * float64(k+16) }
+
+// narrow returns how to read a table in the fast way, nil if there is none.
+func (s *Scorer) narrow(t Table) func(buf []float32, first int) ([]float32, error) {
+	n, ok := t.(Narrow)
+	if !ok || !vector {
+		return nil
+	}
+	switch score := s.score.(type) {
+	case HPS, APS:
+	case RAPS:
+		if score.Lambda < 0 {
+			return nil
+		}
+	default:
+		return nil
+	}
+	return n.Narrow()
+}
+
+// fast goes through rows of float32 logits.
+type fast struct {
+	s      *Scorer
+	worker *worker
+	k      int
+	hps    bool
+	raps   RAPS
+	p      []float64 // exp(z − top), then −1 up to a multiple of 32; or probabilities
+	low    float64   // where the last row's search ended
+	bits   []uint64
+}
+
+func (s *Scorer) fast(k int) *fast {
+	f := &fast{s: s, worker: s.worker(k), k: k, p: make([]float64, (k+31)&^31), low: 1e-3}
+	for i := k; i < len(f.p); i++ {
+		f.p[i] = -1
+	}
+	switch score := s.score.(type) {
+	case HPS:
+		f.hps = true
+	case RAPS:
+		f.raps = score
+	}
+	return f
+}
+
+// top is the largest logit, and an error names one that is not finite.
+func (f *fast) top(z []float32) (float32, error) {
+	top, odd := top32(&z[0], f.k)
+	if odd != 0 {
+		return 0, SoftmaxRow(f.p[:f.k], z)
+	}
+	return top, nil
+}
+
+// sum is Σ exp(z − top) within expError32.
+func (f *fast) sum(z []float32, top float32) float64 {
+	var lanes [16]float32
+	sum32(&z[0], f.k, top, &lanes)
+	sum := 0.0
+	for _, v := range lanes {
+		sum += float64(v)
+	}
+	return sum
+}
+
+// penalty is what RAPS adds at a rank.
+func (f *fast) penalty(rank int) float64 {
+	return f.raps.Lambda * float64(max(0, rank-f.raps.KReg))
+}
+
+// labelled is the score of one label within f.error().
+func (f *fast) labelled(z []float32, u float64, y int) (float64, error) {
+	top, err := f.top(z)
+	if err != nil {
+		return 0, err
+	}
+	if f.hps {
+		return 1 - math.Exp(float64(z[y])-float64(top))/f.sum(z, top), nil
+	}
+	sum := expSum(f.p[:f.k], z, float64(top))
+	own := f.p[y]
+	before, count := above64(&f.p[0], len(f.p), math.Nextafter(own, 2))
+	if _, all := above64(&f.p[0], len(f.p), own); all > count+1 {
+		for _, e := range f.p[:y] {
+			if e == own {
+				before += e
+				count++
+			}
+		}
+	}
+	return (before+u*own)/sum + f.penalty(int(count)+1), nil
+}
+
+// error bounds that of labelled, for a score of about the given size.
+func (f *fast) error(score float64) float64 {
+	if f.hps {
+		return expError32(f.k)
+	}
+	return sumError64(f.k) + 0x1p-50*math.Abs(score)
+}
+
+// exact puts the set of a row in by the definition.
+func (f *fast) exact(sets *Sets, i int, z []float32, u []float64, tau float64) error {
+	clear(sets.Bits(i))
+	p := f.p[:f.k]
+	if err := SoftmaxRow(p, z); err != nil {
+		return err
+	}
+	return f.worker.add(sets, i, p, u, limits{tau: tau})
+}
+
+// add puts the labels y with S(x, y) ≤ τ into set i.
+func (f *fast) add(sets *Sets, i int, z []float32, u []float64, tau float64) error {
+	top, err := f.top(z)
+	if err != nil {
+		return err
+	}
+	if tau == math.Inf(1) {
+		for y := range f.k {
+			sets.Add(i, y)
+		}
+		return nil
+	}
+	settled := false
+	switch {
+	case f.hps:
+		settled = f.addHPS(sets.Bits(i), z, top, tau)
+	case len(u) < 2:
+		settled = f.addAPS(sets.Bits(i), z, top, (&Row{U: u}).Draw(0), tau)
+	}
+	if settled && (!f.s.variant.Nonempty || sets.Size(i) > 0) {
+		return nil
+	}
+	return f.exact(sets, i, z, u, tau)
+}
+
+// addHPS uses 1 − p_y ≤ τ ⇔ z_y ≥ top + ln(Σ exp(z − top)·(1 − τ)), and reports false when a logit is
+// too near to that.
+func (f *fast) addHPS(bits []uint64, z []float32, top float32, tau float64) bool {
+	if 1-tau < 1e-9 { // where 1 − p_y rounds
+		return false
+	}
+	cut := float64(top) + math.Log(f.sum(z, top)*(1-tau))
+	gap := 2*expError32(f.k) + 1e-15/(1-tau) + 0x1p-22*math.Abs(cut)
+	return between32(&z[0], f.k, float32(cut-gap), float32(cut+gap), &bits[0]) == 0
+}
+
+// addAPS finds the prefix of the order that is inside: with one u for all labels, scores grow along
+// it. Labels are split by their probability until a few are left between those inside and those
+// outside. It reports false when a score is too near to τ, or labels tie.
+func (f *fast) addAPS(bits []uint64, z []float32, top float32, u, tau float64) bool {
+	sum := expSum(f.p[:f.k], z, float64(top))
+	doubt := sumError64(f.k) + 0x1p-49*math.Abs(tau)
+	// Labels with e ≥ high are inside, of mass inMass and number inCount; those with e < low are
+	// outside; count of them have e ≥ low.
+	high, inMass, inCount := math.Inf(1), 0.0, 0.0
+	low, count := 0.0, float64(f.k)
+	mid := f.low
+	for steps := 0; count-inCount > 8; steps++ {
+		if steps == 80 || mid <= low || mid >= high {
+			return false
+		}
+		mass, c := above64(&f.p[0], len(f.p), mid)
+		switch s := mass / sum; {
+		case s+f.penalty(int(c)) <= tau-doubt: // even with u = 1
+			high, inMass, inCount = mid, mass, c
+		case s+f.penalty(int(c)+1) > tau+doubt: // the next label, even with u = 0
+			low, count = mid, c
+		default:
+			return false
+		}
+		switch {
+		case low == 0:
+			mid = high / 8
+		case math.IsInf(high, 1):
+			if mid = low * 8; mid > 1 {
+				mid = math.Nextafter(1, 2) // above the top label
+			}
+		default:
+			mid = math.Sqrt(low * high)
+		}
+	}
+	if low > 0 && high <= 1 {
+		f.low = math.Sqrt(low * high)
+	}
+	bits64(&f.p[0], len(f.p), min(high, 2), &bits[0])
+	// The few that are left, in order.
+	var left [8]int
+	n := 0
+	if count > inCount {
+		n = f.between(&left, low, high)
+	}
+	slices.SortStableFunc(left[:n], func(a, b int) int {
+		switch {
+		case f.p[a] > f.p[b]:
+			return -1
+		case f.p[a] < f.p[b]:
+			return 1
+		}
+		return 0
+	})
+	for rank, y := range left[:n] {
+		score := (inMass+u*f.p[y])/sum + f.penalty(int(inCount)+rank+1)
+		switch {
+		case score <= tau-doubt:
+			bits[y/64] |= 1 << (y % 64)
+		case score <= tau+doubt:
+			return false
+		default:
+			return true
+		}
+		inMass += f.p[y]
+	}
+	return true
+}
+
+// between lists the labels with low ≤ e < high, of which there are at most eight, in ascending order.
+func (f *fast) between(left *[8]int, low, high float64) int {
+	if f.bits == nil {
+		f.bits = make([]uint64, 2*((f.k+63)/64))
+	}
+	w := len(f.bits) / 2
+	bits64(&f.p[0], len(f.p), low, &f.bits[0])
+	bits64(&f.p[0], len(f.p), min(high, 2), &f.bits[w])
+	n := 0
+	for i := range w {
+		for b := f.bits[i] &^ f.bits[w+i]; b != 0 && n < len(left); b &= b - 1 {
+			left[n] = 64*i + mathbits.TrailingZeros64(b)
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Scorer) predictFast(t Table, read func([]float32, int) ([]float32, error), th *Thresholds, groups []int, o Stream, emit func(int, *Sets) error) error {
+	_, k := t.Dims()
+	of := th.limits()
+	return pipeline(t, o, read, func() func(int, []float32) (*Sets, error) {
+		f := s.fast(k)
+		return func(first int, rows []float32) (*Sets, error) {
+			sets := NewSets(len(rows)/k, k)
+			u := s.variant.Uniforms(o.Seed, first, sets.N, k)
+			for i := range sets.N {
+				g := 0
+				if th.Conditioning.By == ByGroup {
+					g = groups[first+i]
+				}
+				if err := f.add(sets, i, rows[i*k:(i+1)*k], s.variant.rowU(u, i, k), of(g).tau); err != nil {
+					return nil, fmt.Errorf("logits of %w", &RowError{first + i, err})
+				}
+			}
+			return sets, nil
+		}
+	}, func(first int, _ []float32, sets *Sets) error { return emit(first, sets) })
+}
+
+func (s *Scorer) calibrateFast(t Table, read func([]float32, int) ([]float32, error), labels, groups []int, level Level, c Conditioning, o Stream) (*Thresholds, error) {
+	n, k := t.Dims()
+	scores := make([]float64, n)
+	err := pipeline(t, o, read, func() func(int, []float32) (struct{}, error) {
+		f := s.fast(k)
+		return func(first int, rows []float32) (struct{}, error) {
+			for i := range len(rows) / k {
+				y := labels[first+i]
+				var err error
+				if scores[first+i], err = f.labelled(rows[i*k:(i+1)*k], s.variant.draw(o.Seed, first+i, y), y); err != nil {
+					return struct{}{}, fmt.Errorf("logits of %w", &RowError{first + i, err})
+				}
+			}
+			return struct{}{}, nil
+		}
+	}, func(int, []float32, struct{}) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	f := s.fast(k)
+	buf, p, done := make([]float32, k), make([]float64, k), make([]bool, n)
+	exact := func(i int) error {
+		if done[i] {
+			return nil
+		}
+		z, err := read(buf, i)
+		if err != nil {
+			return err
+		}
+		if err := SoftmaxRow(p, z); err != nil {
+			return &RowError{i, err}
+		}
+		u := s.variant.Uniforms(o.Seed, i, 1, k)
+		scores[i], err = f.worker.labelled(p, s.variant.rowU(u, 0, k), labels[i])
+		done[i] = true
+		return err
+	}
+	return calibrateCells(n, labels, groups, k, level, c, func(rows []int) (Threshold, error) {
+		part := func() []float64 {
+			if rows == nil {
+				return slices.Clone(scores)
+			}
+			out := make([]float64, len(rows))
+			for i, at := range rows {
+				out[i] = scores[at]
+			}
+			return out
+		}
+		all := part()
+		rank, err := level.Rank(len(all))
+		if err != nil {
+			return Threshold{}, err
+		}
+		th := Threshold{Tau: math.Inf(1), Rank: rank, N: len(all)}
+		if rank > len(all) {
+			return th, nil
+		}
+		// The true order statistic is within one error of this one; scores farther than two keep their
+		// side of it.
+		about := smallest(all, rank-1)
+		near := 2 * f.error(about) * (1 + 0x1p-20)
+		for j := range len(all) {
+			i := j
+			if rows != nil {
+				i = rows[j]
+			}
+			if math.Abs(scores[i]-about) <= near {
+				if err := exact(i); err != nil {
+					return Threshold{}, fmt.Errorf("calibration score: %w", err)
+				}
+			}
+		}
+		th.Tau = smallest(part(), rank-1)
+		return th, nil
+	})
+}

@@ -1,0 +1,242 @@
+package conformal
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// withVector runs f with vector instructions, where there are any, and without.
+func withVector(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	have := vector
+	defer func() { vector = have }()
+	for _, vector = range []bool{have, false} {
+		t.Run(fmt.Sprintf("vector=%t", vector), f)
+	}
+}
+
+// TestExp holds exp against e^x in 200 bits, and the library's.
+func TestExp(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 5))
+	worst := 0.0
+	for i := range 3000 {
+		x := -math.Exp(r.Float64()*14 - 7)
+		if i%3 == 0 {
+			x = -r.Float64()
+		}
+		if x < expLeast {
+			continue
+		}
+		// Taylor's series of e^(x/2^20), squared 20 times.
+		b := new(big.Float).SetPrec(240).SetMantExp(big.NewFloat(x), -20)
+		b.SetPrec(240)
+		sum, term := new(big.Float).SetPrec(240).SetInt64(1), new(big.Float).SetPrec(240).SetInt64(1)
+		for j := int64(1); j < 24; j++ {
+			term.Mul(term, b)
+			term.Quo(term, new(big.Float).SetInt64(j))
+			sum.Add(sum, term)
+		}
+		for range 20 {
+			sum.Mul(sum, sum)
+		}
+		got := exp(x)
+		want, _ := sum.Float64()
+		d, _ := new(big.Float).Sub(sum, new(big.Float).SetFloat64(got)).Float64()
+		ulps := math.Abs(d) / (math.Nextafter(want, 2) - want)
+		worst = max(worst, ulps)
+	}
+	t.Logf("at most %.3f ulp", worst)
+	if worst > 1 {
+		t.Errorf("off by %.3f ulp", worst)
+	}
+	for x, want := range map[float64]float64{0: 1, math.Copysign(0, -1): 1, -709: 0, math.Inf(-1): 0, -0x1p-1074: 1, -1e-300: 1} {
+		if got := exp(x); got != want {
+			t.Errorf("exp(%v) = %v, want %v", x, got, want)
+		}
+	}
+}
+
+// row32 is a row of logits with the oddities that finite floats have.
+func row32(r *rand.Rand, k int) []float32 {
+	z := make([]float32, k)
+	scale := []float32{0, 1e-40, 1, 20, 1e4, 1e37}[r.IntN(6)]
+	for y := range z {
+		z[y] = scale * float32(r.NormFloat64()) / 3
+		switch r.IntN(12) {
+		case 0:
+			z[y] = z[r.IntN(y+1)]
+		case 1:
+			z[y] = math.Float32frombits(r.Uint32() % 100) // denormal
+		case 2:
+			z[y] = float32(math.Copysign(0, -1))
+		}
+	}
+	return z
+}
+
+// TestVectors holds the assembly against plain Go, over odd lengths and odd numbers, and checks that
+// it writes nothing beyond its ends.
+func TestVectors(t *testing.T) {
+	if !vector {
+		t.Skip("this processor has no AVX-512")
+	}
+	defer func() { vector = true }()
+	r := rand.New(rand.NewPCG(2, 5))
+	for trial := range 3000 {
+		k := 1 + r.IntN(140)
+		z := row32(r, k)
+		top := float64(slices.Max(z))
+		wide := make([]float64, k)
+		for y, v := range z {
+			wide[y] = float64(v)
+		}
+		a, b, c := make([]float64, k+1), make([]float64, k), make([]float64, k)
+		a[k] = 7
+		vector = true
+		sa, sc := expSum(a[:k], z, top), expSum(c, wide, top)
+		vector = false
+		sb := expSum(b, z, top)
+		if sa != sb || sc != sb || !slices.Equal(a[:k], b) || !slices.Equal(c, b) || a[k] != 7 {
+			t.Fatalf("trial %d, %d labels: sums %v and %v with vectors, %v without", trial, k, sa, sc, sb)
+		}
+		if got, odd := top32(&z[0], k); float64(got) != top || odd != 0 {
+			t.Fatalf("top of %v: %v, odd %d", z, got, odd)
+		}
+		f := fast{k: k}
+		if got := f.sum(z, float32(top)); math.Abs(got-sb) > expError32(k)*sb {
+			t.Fatalf("%d labels: Σ exp is %v, single precision says %v", k, sb, got)
+		}
+		low, high := z[r.IntN(k)], z[r.IntN(k)]
+		low, high = min(low, high), max(low, high)
+		bits := make([]uint64, (k+63)/64+1)
+		bits[len(bits)-1] = 99
+		odd, some := between32(&z[0], k, low, high, &bits[0]) != 0, false
+		for y, v := range z {
+			some = some || v >= low && v < high
+			if (bits[y/64]>>(y%64)&1 == 1) != (v >= high) {
+				t.Fatalf("bit %d of %v ≥ %v", y, v, high)
+			}
+		}
+		if odd != some || bits[len(bits)-1] != 99 {
+			t.Fatalf("between %v and %v in %v: %t", low, high, z, odd)
+		}
+		e := make([]float64, (k+31)&^31)
+		for y := range e {
+			e[y] = -1
+			if y < k {
+				e[y] = b[y]
+			}
+		}
+		v := b[r.IntN(k)]
+		sum, count := above64(&e[0], len(e), v)
+		clear(bits)
+		bits[len(bits)-1] = 99
+		bits64(&e[0], len(e), v, &bits[0])
+		wantSum, wantCount := 0.0, 0.0
+		for y, x := range b {
+			if x >= v {
+				wantSum += x
+				wantCount++
+			}
+			if (bits[y/64]>>(y%64)&1 == 1) != (x >= v) {
+				t.Fatalf("bit %d of %v ≥ %v", y, x, v)
+			}
+		}
+		if math.Abs(sum-wantSum) > 1e-14*wantSum || count != wantCount || bits[len(bits)-1] != 99 {
+			t.Fatalf("above %v: %v of %v, want %v of %v", v, sum, count, wantSum, wantCount)
+		}
+		z[r.IntN(k)] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.Float32frombits(0x7f800001), math.Float32frombits(0xffffffff)}[r.IntN(5)]
+		if _, odd := top32(&z[0], k); odd == 0 {
+			t.Fatalf("%v went through", z)
+		}
+	}
+}
+
+// TestFastIsExact holds thresholds and sets of the fast way against those by the definition, to the
+// bit: ties, duplicated rows, wild scales, every level, cells, draws of u.
+func TestFastIsExact(t *testing.T) {
+	if !vector {
+		t.Skip("there is no fast way on this processor")
+	}
+	defer func() { vector = true }()
+	r := rand.New(rand.NewPCG(3, 5))
+	list := []Variant{{Name: "hps"}, {Name: "hps", Nonempty: true}, {Name: "aps"}, {Name: "aps", Nonempty: true}, {Name: "aps", U: DrawSample}, {Name: "aps", U: DrawLabel},
+		{Name: "raps", Lambda: 0.01, KReg: 2}, {Name: "raps", Lambda: 3, U: DrawSample}, {Name: "raps", Lambda: 0, U: DrawLabel}, {Name: "saps", Lambda: 0.1}}
+	for trial := range 400 {
+		n, k := 1+r.IntN(120), 1+r.IntN(200)
+		table := Logits[float32]{N: n, K: k}
+		labels, groups := make([]int, n), make([]int, n)
+		for i := range n {
+			row := row32(r, k)
+			if i > 0 && r.IntN(4) == 0 {
+				row = table.Data[(i-1)*k : i*k]
+			}
+			labels[i], groups[i] = r.IntN(k), r.IntN(3)
+			if r.IntN(2) == 0 {
+				labels[i] = slices.Index(row, slices.Max(row))
+			}
+			table.Data = append(table.Data, row...)
+		}
+		v := list[trial%len(list)]
+		s, err := NewScorer(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		level := MustLevel([]string{"0.1", "0.5", "0.01", "0.9"}[r.IntN(4)])
+		by := []Condition{Marginal, ByClass, ByGroup}[r.IntN(3)]
+		run := func() (*Thresholds, [][]int) {
+			th, err := s.CalibrateTable(table, labels, groups, level, Conditioning{By: by}, Stream{Seed: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sets [][]int
+			err = s.PredictTable(table, th, groups, Stream{Seed: 5}, func(first int, b *Sets) error {
+				if first != len(sets) {
+					t.Fatalf("block of row %d after %d", first, len(sets))
+				}
+				for i := range b.N {
+					sets = append(sets, b.Labels(i))
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return th, sets
+		}
+		vector = true
+		th, sets := run()
+		vector = false
+		wantTh, want := run()
+		if fmt.Sprint(th) != fmt.Sprint(wantTh) {
+			t.Fatalf("trial %d, %s by %s, %d × %d: thresholds\n%v\n%v", trial, v, by, n, k, th, wantTh)
+		}
+		for i := range want {
+			if !slices.Equal(sets[i], want[i]) {
+				t.Fatalf("trial %d, %s by %s, row %d of %d labels: %v, want %v (τ %v)", trial, v, by, i, k, sets[i], want[i], th.All)
+			}
+		}
+	}
+}
+
+func TestSmallest(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 5))
+	for range 2000 {
+		x := make([]float64, 1+r.IntN(200))
+		for i := range x {
+			x[i] = float64(r.IntN(1 + r.IntN(300)))
+			if r.IntN(20) == 0 {
+				x[i] = math.Inf(1 - 2*r.IntN(2))
+			}
+		}
+		sorted := slices.Sorted(slices.Values(x))
+		at := r.IntN(len(x))
+		if got := smallest(x, at); got != sorted[at] {
+			t.Fatalf("entry %d of %v is %v", at, sorted, got)
+		}
+	}
+}
