@@ -6,7 +6,9 @@ definition to the peer's numbers, so that the difference is explained by that al
 is 1 if a row that must agree does not.
 
 Data: --logits and --labels (.npy, float64 or float32, integers), halved into calibration and test
-rows, or else synthetic logits: standard normal, plus a Gamma(2, 1.5) on the true label.
+rows; or --cifar, the logits of a model that gocp trains on its sample of CIFAR-10, for the sample's
+2,000 test images; or else synthetic logits: standard normal, plus a Gamma(2, 1.5) and half of ln K on
+the true label.
 """
 
 import argparse
@@ -33,6 +35,30 @@ def synthetic(n, k, seed):
     y = r.integers(k, size=n)
     z[np.arange(n), y] += r.gamma(2.0, 1.5, size=n) + np.log(k) / 2
     return z, y
+
+
+def cifar(binary, epochs):
+    """Logits of a model of ours on real images: gocp data export, train, compute logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        def run(*args):
+            subprocess.run([os.path.abspath(binary), *args], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+        run("data", "export", "cifar10-sample", "--out", "d.npz")
+        with np.load(os.path.join(folder, "d.npz")) as d:
+            x, y = d["test_images"].transpose(0, 3, 1, 2).astype("<f4") / 255, d["test_labels"]
+        run("train", "--epochs", str(epochs), "--shift", "2", "--flip", "--out", "m.safetensors", "--quiet")
+        x = np.ascontiguousarray(x, "<f4")
+        header = json.dumps({"x": {"dtype": "F32", "shape": x.shape, "data_offsets": [0, x.nbytes]}}).encode()
+        with open(os.path.join(folder, "in.safetensors"), "wb") as f:
+            f.write(len(header).to_bytes(8, "little") + header + x.tobytes())
+        run("compute", "logits", "--model", "m.safetensors", "--in", "in.safetensors", "--out", "out.safetensors")
+        with open(os.path.join(folder, "out.safetensors"), "rb") as f:
+            b = f.read()
+        n = int.from_bytes(b[:8], "little")
+        t = json.loads(b[8:8 + n])["logits"]
+        z = np.frombuffer(b[8 + n:][slice(*t["data_offsets"])], {"F32": "<f4", "F64": "<f8"}[t["dtype"]]).reshape(t["shape"])
+    print(f"a ConvNet of {epochs} epochs on CIFAR-10's sample, accuracy {float((z.argmax(1) == y).mean()):.3f}")
+    return z.astype(np.float64), y
 
 
 def softmax(z):
@@ -243,13 +269,17 @@ def main():
     a.add_argument("--gocp", default="../bin/gocp")
     a.add_argument("--logits")
     a.add_argument("--labels")
+    a.add_argument("--cifar", action="store_true")
+    a.add_argument("--epochs", type=int, default=6)
     a.add_argument("--rows", type=int, default=2000)
     a.add_argument("--classes", type=int, default=1000)
     a.add_argument("--miscoverage", default="0.1")
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--only", default="torchcp,mapie,crepes,puncc")
     args = a.parse_args()
-    if args.logits:
+    if args.cifar:
+        z, y = cifar(args.gocp, args.epochs)
+    elif args.logits:
         z, y = np.load(args.logits).astype(np.float64), np.load(args.labels).astype(np.int64)
     else:
         z, y = synthetic(args.rows, args.classes, args.seed)

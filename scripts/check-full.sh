@@ -27,6 +27,9 @@ for isa in base v3 v4; do
 	GOCP_ISA=$isa go test -count=1 -timeout 60m ./gocp/kernel/... ./gocp/nn/...
 done
 
+step 'coverage of conformal prediction over 10,000 splits for every method'
+GOCP_LONG=1 go test -count=1 -timeout 60m -run ManySplits ./gocp/conformal
+
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"
 

@@ -1,5 +1,5 @@
 // Package conformal is split conformal prediction for classification, stated exactly: scores,
-// thresholds, sets and coverage, in float64, in pure Go on gonum. It depends on nothing else of
+// thresholds, sets and coverage, in float64, on gonum and without cgo. It depends on nothing else of
 // gocp and works on anyone's logits.
 //
 // # Sets that cover
@@ -28,6 +28,10 @@
 // more than a tenth, and ⌈(n+1)·0.9⌉ in float64 is one too high or too low for some n. τ is an
 // order statistic, never interpolated; a score equal to τ is inside. When n < 1/ε − 1 no finite
 // threshold covers, τ is +∞ and the Threshold says so (TooFew).
+//
+// Probabilities have the same bits on every machine (exp.go). Float32 logits have a faster way, by
+// AVX-512 where there is, through bounds that say when a row must be computed by the definition:
+// CalibrateTable and PredictTable give the same thresholds and sets to the bit either way (fast.go).
 //
 // # Scores
 //

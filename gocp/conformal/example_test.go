@@ -243,3 +243,102 @@ func ExampleControlMissed() {
 	fmt.Println(t.Tau, err)
 	// Output: 0.3 <nil>
 }
+
+// Votes of five models for three labels, three calibration parts, and what one poisoned part of the
+// training data can change.
+func ExampleRPS() {
+	counts := []int{5, 0, 0, 4, 1, 0, 0, 5, 0, 1, 4, 0, 0, 0, 5, 0, 1, 4, 5, 0, 0, 0, 4, 1, 1, 0, 4}
+	cal, err := conformal.NewVotes(9, 3, counts)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := conformal.NewRPS(cal, []int{0, 0, 1, 1, 2, 2, 0, 1, 2}, []int{0, 1, 2, 0, 1, 2, 0, 1, 2}, 3, conformal.MustLevel("0.4"), conformal.VoteMajority)
+	if err != nil {
+		log.Fatal(err)
+	}
+	test, err := conformal.NewVotes(2, 3, []int{5, 0, 0, 2, 3, 0})
+	if err != nil {
+		log.Fatal(err)
+	}
+	got, err := r.Predict(test, 1, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i := range 2 {
+		fmt.Println(got.Sets.Labels(i), "loses no label:", got.CoverageReliable(i), "gains none:", got.SizeReliable(i))
+	}
+	// Output:
+	// [0] loses no label: false gains none: true
+	// [] loses no label: true gains none: false
+}
+
+// A softmax head, refit for every candidate by a few Newton steps.
+func ExampleFullSoftmax() {
+	x := []float64{1, 0, 1.2, 0.1, 0.9, -0.1, 0, 1, 0.1, 1.1, -0.1, 0.9}
+	h, err := conformal.NewFullSoftmax(x, 6, 2, []int{0, 0, 0, 1, 1, 1}, 2, conformal.SoftmaxOptions{Lambda: 0.1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	f, err := h.Predict([]float64{1.1, 0.02}, 1, conformal.MustLevel("0.3"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(f.Sets.Labels(0), "open:", f.Unsettled)
+	// Output:
+	// [0] open: 0
+}
+
+// Labels whose scores are alike share a threshold; which ones are, a part of its own decides.
+func ExampleCluster() {
+	var scores []float64
+	var labels []int
+	for i := range 400 {
+		y := i % 4
+		labels = append(labels, y)
+		scores = append(scores, float64(i)/1000+float64(y%2)) // labels 1 and 3 are hard
+	}
+	clusters, err := conformal.Cluster(scores[:200], labels[:200], 4, conformal.MustLevel("0.1"), conformal.ClusterOptions{Clusters: 2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	t, err := conformal.CalibrateCells(scores[200:], labels[200:], nil, 4, conformal.MustLevel("0.1"),
+		conformal.Conditioning{By: conformal.ByCluster, Clusters: clusters})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for y := range 4 {
+		fmt.Printf("%d: %.3f\n", y, t.Of(y, 0).Tau)
+	}
+	// Output:
+	// 0: 0.380
+	// 1: 1.381
+	// 2: 0.380
+	// 3: 1.381
+}
+
+// Float32 logits of any number of rows, calibrated and predicted in blocks.
+func ExampleScorer_PredictTable() {
+	table := conformal.Logits[float32]{N: 4, K: 2, Data: []float32{2, 0, 0, 1, 3, 0, 0.5, 0}}
+	s, err := conformal.NewScorer(conformal.Variant{Name: "hps"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	th, err := s.CalibrateTable(table, []int{0, 1, 0, 1}, nil, conformal.MustLevel("0.4"), conformal.Conditioning{}, conformal.Stream{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = s.PredictTable(table, th, nil, conformal.Stream{}, func(first int, sets *conformal.Sets) error {
+		for i := range sets.N {
+			fmt.Println(first+i, sets.Labels(i))
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 0 [0]
+	// 1 [1]
+	// 2 [0]
+	// 3 []
+}

@@ -101,17 +101,23 @@ func (f *fast) labelled(z []float32, u float64, y int) (float64, error) {
 	}
 	sum := expSum(f.p[:f.k], z, float64(top))
 	own := f.p[y]
-	before, count := above64(&f.p[0], len(f.p), math.Nextafter(own, 2))
-	if _, all := above64(&f.p[0], len(f.p), own); all > count+1 {
-		for _, e := range f.p[:y] {
-			if e == own {
-				before += e
-				count++
-			}
+	before, count := above64(&f.p[0], len(f.p), own*(1+tieRange))
+	if _, all := above64(&f.p[0], len(f.p), own*(1-tieRange)); all > count+1 || own < leastUntied {
+		p := f.p[:f.k]
+		if err := SoftmaxRow(p, z); err != nil {
+			return 0, err
 		}
+		return f.worker.labelled(p, []float64{u}, y)
 	}
 	return (before+u*own)/sum + f.penalty(int(count)+1), nil
 }
+
+// Probabilities p = e/Σe tie, and go by index, when their exponentials e are within a rounding of each
+// other, or when they are so small that p has fewer digits. tieRange is more than two roundings.
+const (
+	tieRange    = 0x1p-50
+	leastUntied = 1e-290
+)
 
 // error bounds that of labelled, for a score of about the given size.
 func (f *fast) error(score float64) float64 {
@@ -169,7 +175,7 @@ func (f *fast) addHPS(bits []uint64, z []float32, top float32, tau float64) bool
 
 // addAPS finds the prefix of the order that is inside: with one u for all labels, scores grow along
 // it. Labels are split by their probability until a few are left between those inside and those
-// outside. It reports false when a score is too near to τ, or labels tie.
+// outside. It reports false when a score is too near to τ, or labels tie where it matters.
 func (f *fast) addAPS(bits []uint64, z []float32, top float32, u, tau float64) bool {
 	sum := expSum(f.p[:f.k], z, float64(top))
 	doubt := sumError64(f.k) + 0x1p-49*math.Abs(tau)
@@ -221,19 +227,36 @@ func (f *fast) addAPS(bits []uint64, z []float32, top float32, u, tau float64) b
 		}
 		return 0
 	})
-	for rank, y := range left[:n] {
-		score := (inMass+u*f.p[y])/sum + f.penalty(int(inCount)+rank+1)
-		switch {
-		case score <= tau-doubt:
-			bits[y/64] |= 1 << (y % 64)
-		case score <= tau+doubt:
-			return false
-		default:
-			return true
+	in := 0
+	for ; in < n; in++ {
+		y := left[in]
+		score := (inMass+u*f.p[y])/sum + f.penalty(int(inCount)+in+1)
+		if score > tau+doubt {
+			break
 		}
+		if score > tau-doubt {
+			return false
+		}
+		bits[y/64] |= 1 << (y % 64)
 		inMass += f.p[y]
 	}
-	return true
+	// A label inside must not tie with one outside.
+	tied := func(e, want float64) bool {
+		_, c := above64(&f.p[0], len(f.p), e)
+		return c != want
+	}
+	switch {
+	case n == 0:
+		return low == 0 || low > leastUntied && high > low*(1+tieRange)
+	case in == 0:
+		first := f.p[left[0]]
+		return first > leastUntied && !tied(first*(1+tieRange), inCount)
+	case in == n:
+		last := f.p[left[n-1]]
+		return low == 0 || last > leastUntied && !tied(last*(1-tieRange), inCount+float64(n))
+	}
+	last := f.p[left[in-1]]
+	return last > leastUntied && f.p[left[in]] < last*(1-tieRange)
 }
 
 // between lists the labels with low ≤ e < high, of which there are at most eight, in ascending order.

@@ -3,6 +3,7 @@ package conformal
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -88,6 +89,59 @@ func FuzzPredict(f *testing.F) {
 				}
 			}
 			last = sets
+		}
+	})
+}
+
+// FuzzFast feeds arbitrary bits as float32 logits to the fast way and to the definition, row by row:
+// the same error, scores within their bound, and the same sets to the bit at thresholds that are
+// scores of the row and at their neighbours.
+func FuzzFast(f *testing.F) {
+	f.Add([]byte{0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, 128, 64}, uint8(2), uint8(0))
+	f.Add([]byte{0, 0, 192, 127, 0, 0, 0, 0}, uint8(1), uint8(3))
+	f.Add(make([]byte, 4*200), uint8(40), uint8(1))
+	f.Fuzz(func(t *testing.T, raw []byte, width, which uint8) {
+		if !vector {
+			t.Skip("there is no fast way on this processor")
+		}
+		k := int(width)%80 + 1
+		v := []Variant{{Name: "hps"}, {Name: "aps"}, {Name: "raps", Lambda: 0.05, KReg: 1, U: DrawSample}}[which%3]
+		s, err := NewScorer(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fast, worker := s.fast(k), s.worker(k)
+		z, p := make([]float32, k), make([]float64, k)
+		for i := range len(raw) / 4 / k {
+			for y := range z {
+				z[y] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*(i*k+y):]))
+			}
+			label := int(raw[4*i*k]) % k
+			u := v.Uniforms(uint64(which), i, 1, k)
+			got, err := fast.labelled(z, v.draw(uint64(which), i, label), label)
+			wantErr := SoftmaxRow(p, z)
+			if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
+				t.Fatalf("%v, by the definition %v", err, wantErr)
+			}
+			if err != nil {
+				continue
+			}
+			want, err := worker.labelled(p, v.rowU(u, 0, k), label)
+			if err != nil || math.Abs(got-want) > fast.error(want) {
+				t.Fatalf("score %v, by the definition %v (%v)", got, want, err)
+			}
+			for _, tau := range []float64{want, math.Nextafter(want, 9), math.Nextafter(want, -9), got, 0, 1, math.Inf(1)} {
+				a, b := NewSets(1, k), NewSets(1, k)
+				if err := fast.add(a, 0, z, v.rowU(u, 0, k), tau); err != nil {
+					t.Fatal(err)
+				}
+				if err := worker.add(b, 0, p, v.rowU(u, 0, k), limits{tau: tau}); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(a.bits, b.bits) {
+					t.Fatalf("%s, τ = %v: %v, by the definition %v", v, tau, a.Labels(0), b.Labels(0))
+				}
+			}
 		}
 	})
 }

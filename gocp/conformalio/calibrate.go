@@ -309,6 +309,9 @@ func ParseCalibration(b []byte) (*Calibration, error) {
 	if c.Method != "" && c.Method != MethodRisk {
 		return nil, usage.Errorf("its method %q is unknown", c.Method)
 	}
+	if c.Miscoverage.String() == "" {
+		return nil, usage.Errorf("its miscoverage is missing")
+	}
 	if err := c.Thresholds.Check(); err != nil {
 		return nil, usage.Wrap(err)
 	}

@@ -117,7 +117,7 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 	v.Groups = append(v.Groups, tableGroup{Rows: [][]string{{"All", thousands(e.N), n(e.Coverage.Rate, 4), n(e.Coverage.Low, 4) + " – " + n(e.Coverage.High, 4), n(e.MeanSize, 3)}}})
 	group("Size", e.BySize)
 	group("Rank", e.ByDifficulty)
-	caption := "Dots are coverage, lines 95 % intervals, the dashed line what was promised for all samples together. Large sets and hard samples (a true label of low rank) need not reach it."
+	caption := "Marks are coverage, lines 95 % intervals, the dashed line what was promised for all samples together. Sets of one size and samples of one difficulty (the rank of their true label) need not reach it."
 	if len(drawn) > 0 {
 		v.Figures = append(v.Figures, figure{"Coverage by size of the set and rank of the true label", caption, intervals(drawn, promised)})
 	}
@@ -282,7 +282,7 @@ func WriteComparison(w io.Writer, list []conformalio.SplitsResult, about About) 
 		{Value: n(least.MeanSize.Mean, 3), Name: "their mean size", Note: "± " + n(least.MeanSize.SD, 3)},
 		{Value: percent(result.Number(least.Empty.Mean)), Name: "of them empty", Note: percent(result.Number(least.Singleton.Mean)) + " with one label"},
 	}
-	v.Points = []point{{"Small is not all", "The score with the smallest sets covers hard samples least: compare the gap by size."},
+	v.Points = []point{{"Small is not all", "The score with the smallest sets often covers hard samples least: compare the gap by size."},
 		{"Splits overlap", "They share their samples, so their spread is not that of new data."}}
 	var coverage, size []spreadRow
 	g := tableGroup{}
