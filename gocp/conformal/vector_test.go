@@ -9,16 +9,6 @@ import (
 	"testing"
 )
 
-// withVector runs f with vector instructions, where there are any, and without.
-func withVector(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	have := vector
-	defer func() { vector = have }()
-	for _, vector = range []bool{have, false} {
-		t.Run(fmt.Sprintf("vector=%t", vector), f)
-	}
-}
-
 // TestExp holds exp against e^x in 200 bits, and the library's.
 func TestExp(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 5))
