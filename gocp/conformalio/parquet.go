@@ -13,6 +13,13 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
+// guard turns a panic of the decoder, which trusts the sizes that a file claims, into an error.
+func (m *Matrix) guard(err *error) {
+	if p := recover(); p != nil {
+		*err = usage.Errorf("%s: not a valid Parquet file: its decoder broke off: %v", m.path, p)
+	}
+}
+
 // openParquet takes all numeric columns as those of the matrix, in the order of the file, or the
 // one column that part names, which may be a list of the same length in every row.
 func (m *Matrix) openParquet(part string) (err error) {
@@ -25,6 +32,7 @@ func (m *Matrix) openParquet(part string) (err error) {
 			f.Close()
 		}
 	}()
+	defer m.guard(&err)
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.path, err)
@@ -74,8 +82,8 @@ func (m *Matrix) openParquet(part string) (err error) {
 				buf := make([]parquet.Row, 64)
 				for done < min(n, starts[g+1]-first) {
 					got, err := r.ReadRows(buf[:min(len(buf), n-done, starts[g+1]-first-done)])
-					if got == 0 && err != nil {
-						if errors.Is(err, io.EOF) {
+					if got == 0 { // without an error too: it would go on for ever
+						if err == nil || errors.Is(err, io.EOF) {
 							err = io.ErrUnexpectedEOF
 						}
 						return err
@@ -113,7 +121,8 @@ func (m *Matrix) openParquet(part string) (err error) {
 			return usage.Errorf("%s: %w", m.path, err)
 		}
 	}
-	m.read = func(dst []float64, first int) error {
+	m.read = func(dst []float64, first int) (err error) {
+		defer m.guard(&err)
 		return rows(first, len(dst)/m.K, func(i int, v []float64) error {
 			if len(v) != m.K {
 				return usage.Errorf("row %d has %d numbers, the first has %d", first+i, len(v), m.K)
