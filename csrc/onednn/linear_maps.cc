@@ -68,7 +68,8 @@ dnnl::primitive_attr adding(bool accumulate) {
 
 memory view(const memory::desc& d, const void* p) { return memory(d, cpu(), const_cast<void*>(p)); }
 
-// What a ConvertOnce keeps: one entry for each operand and form, in scratch that outlives it.
+// What a launch's products have converted of their activations and gradients, for they share
+// operands: one entry for each operand and form, in scratch that outlives the launch.
 struct Converted {
   struct Entry {
     const void* plain;
@@ -157,6 +158,18 @@ struct Plan {
     if (out_converts) out_of.execute(queue(), direct, result);
     queue().wait();
   }
+};
+
+// While one of these lives, this thread's conversions are kept.
+class ConvertOnce {
+ public:
+  ConvertOnce() {
+    converted().on = true;
+    converted().used = 0;
+  }
+  ~ConvertOnce() { converted().on = false; }
+  ConvertOnce(const ConvertOnce&) = delete;
+  ConvertOnce& operator=(const ConvertOnce&) = delete;
 };
 
 enum class Op { kForward, kBackwardData, kBackwardWeight, kMatmul };
@@ -310,23 +323,9 @@ void strided_backward_data(const ConvShape& g, Precision p, const float* dy, con
   pl.run(dy, w, dx);
 }
 
-}  // namespace
-
-ConvertOnce::ConvertOnce() {
-  converted().on = true;
-  converted().used = 0;
-}
-ConvertOnce::~ConvertOnce() { converted().on = false; }
-
-void out_of_memory(size_t bytes) {
-  throw std::runtime_error("no " + std::to_string(bytes >> 20) + " MiB of memory left");
-}
-
-void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
-                  bool accumulate) {
+void forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
+             bool accumulate) {
   if (g.is_linear()) return matmul(g.n, g.k, g.c, p, x, false, w, true, y, accumulate);
-  p = effective(g, p);
-  if (p == Precision::kF32 && winograd_fits(g)) return winograd_forward(g, x, w, y, accumulate);
   Plan& pl = plan(Op::kForward, dims_of(g), p, accumulate, [&](Plan& q) {
     const ConvDescs d(g);
     const auto pd = forward_desc(d, input_type(p), Type::f32, adding(accumulate));
@@ -339,27 +338,16 @@ void conv_forward(const ConvShape& g, Precision p, const float* x, const float* 
   pl.run(x, w, y);
 }
 
-void conv_backward_data(const ConvShape& g, Precision p, const float* dy, const float* w, float* dx,
-                        bool accumulate) {
+void backward_data(const ConvShape& g, Precision p, const float* dy, const float* w, float* dx,
+                   bool accumulate) {
   if (g.is_linear()) return matmul(g.n, g.c, g.k, p, dy, false, w, false, dx, accumulate);
   if (g.c <= kFewChannels) return scatter_backward_data(g, dy, w, dx, accumulate);
-  if (g.stride != 1 || g.pad >= g.r || g.pad >= g.s || g.r != g.s) {
-    return strided_backward_data(g, p, dy, w, dx, accumulate);
-  }
-  thread_local Scratch scratch;
-  auto* turned = static_cast<float*>(scratch.get(sizeof(float) * g.k * g.r * g.s * g.c));
-  turn_weights(g, w, turned);
-  const ConvShape adjoint{g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad};
-  conv_forward(adjoint, p, dy, turned, dx, accumulate);
+  strided_backward_data(g, p, dy, w, dx, accumulate);
 }
 
-void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const float* dy,
-                          float* dw, bool accumulate) {
+void backward_weight(const ConvShape& g, Precision p, const float* x, const float* dy, float* dw,
+                     bool accumulate) {
   if (g.is_linear()) return matmul(g.k, g.c, g.n, p, dy, true, x, false, dw, accumulate);
-  p = effective(g, p);
-  if (p == Precision::kF32 && winograd_fits(g)) {
-    return winograd_backward_weight(g, x, dy, dw, accumulate);
-  }
   Plan& pl = plan(Op::kBackwardWeight, dims_of(g), p, accumulate, [&](Plan& q) {
     const ConvDescs d(g);
     const auto pd = weight_desc(d, input_type(p));
@@ -370,6 +358,72 @@ void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const
              accumulate);
   });
   pl.run(x, dy, dw);
+}
+
+// The product rule, one product at a time.
+template <class Product>
+void bilinear(Product product, const ConvShape& g, Precision p, Operand a, Operand b, Result out) {
+  const ConvertOnce once;
+  if (out.primal != nullptr) product(g, p, a.primal, b.primal, out.primal, false);
+  if (out.tangent == nullptr) return;
+  if (a.tangent != nullptr) product(g, p, a.tangent, b.primal, out.tangent, false);
+  if (b.tangent != nullptr) {
+    product(g, p, a.primal, b.tangent, out.tangent, a.tangent != nullptr);
+  }
+}
+
+// Makes the tangent zero, and no longer wanted, where both operands' are.
+void settle(Operand a, Operand b, Result& out, size_t len) {
+  if (out.tangent == nullptr || a.tangent != nullptr || b.tangent != nullptr) return;
+  std::memset(out.tangent, 0, len * sizeof(float));
+  out.tangent = nullptr;
+}
+
+bool by_winograd(const ConvShape& g, Precision p, Operand a, Operand b, Result out) {
+  const bool dual = out.tangent != nullptr && a.tangent != nullptr && b.tangent != nullptr;
+  return p == Precision::kF32 && winograd_fits(g, dual);
+}
+
+// y = x ∗ w where the result's tangent is wanted only if there is one.
+void convolve(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
+  p = effective(g, p);
+  if (by_winograd(g, p, x, w, y)) return winograd_forward(g, x, w, y);
+  bilinear(forward, g, p, x, w, y);
+}
+
+}  // namespace
+
+void out_of_memory(size_t bytes) {
+  throw std::runtime_error("no " + std::to_string(bytes >> 20) + " MiB of memory left");
+}
+
+void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
+  settle(x, w, y, static_cast<size_t>(g.n) * g.out_h() * g.out_w() * g.k);
+  convolve(g, p, x, w, y);
+}
+
+void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx) {
+  settle(dy, w, dx, static_cast<size_t>(g.n) * g.h * g.w * g.c);
+  if (g.is_linear() || g.c <= kFewChannels || g.stride != 1 || g.pad >= g.r || g.pad >= g.s ||
+      g.r != g.s) {
+    return bilinear(backward_data, g, p, dy, w, dx);
+  }
+  thread_local Scratch scratch[2];
+  auto turned = [&](Scratch& to, const float* from) -> const float* {
+    if (from == nullptr) return nullptr;
+    auto* out = static_cast<float*>(to.get(sizeof(float) * g.k * g.r * g.s * g.c));
+    turn_weights(g, from, out);
+    return out;
+  };
+  const Operand turn{turned(scratch[0], w.primal), turned(scratch[1], w.tangent)};
+  convolve({g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad}, p, dy, turn, dx);
+}
+
+void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw) {
+  settle(x, dy, dw, static_cast<size_t>(g.k) * g.r * g.s * g.c);
+  if (!g.is_linear()) p = effective(g, p);
+  if (by_winograd(g, p, x, dy, dw)) return winograd_backward_weight(g, x, dy, dw);
+  bilinear(backward_weight, g, p, x, dy, dw);
 }
 
 }  // namespace gocp

@@ -1,7 +1,9 @@
 // Convolutions and matrix products of the host engine, by oneDNN.
 //
-// Every function is one linear map on NHWC activations and KRSC weights. `accumulate` adds to
-// the output instead of overwriting it: a dual product ẏ = w∗ẋ + ẇ∗x is two calls.
+// Every function is one bilinear map on NHWC activations and KRSC weights, with tangents by the
+// product rule: out = ab, out' = a'b + ab'. A null tangent of an operand is zero and costs nothing;
+// a null primal of the result means that it is known already (a replay); a null tangent of the
+// result means that it is not wanted.
 // Primitives are cached per thread, for a stream's executor thread always has the same width.
 #pragma once
 
@@ -23,24 +25,18 @@ enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat
 // Throws a std::exception that says how much was asked for.
 [[noreturn]] void out_of_memory(size_t bytes);
 
-// While one of these lives, what this thread's products convert of their activations and gradients
-// is kept: the products of one dual launch share operands, which must not change meanwhile.
-class ConvertOnce {
- public:
-  ConvertOnce();
-  ~ConvertOnce();
-  ConvertOnce(const ConvertOnce&) = delete;
-  ConvertOnce& operator=(const ConvertOnce&) = delete;
+struct Operand {
+  const float *primal, *tangent;
+};
+struct Result {
+  float *primal, *tangent;
 };
 
-// y[n,oh,ow,k] (+)= x ∗ w
-void conv_forward(const ConvShape& g, Precision p, const float* x, const float* w, float* y,
-                  bool accumulate);
-// dx[n,h,w,c] (+)= the adjoint in x applied to dy
-void conv_backward_data(const ConvShape& g, Precision p, const float* dy, const float* w, float* dx,
-                        bool accumulate);
-// dw[k,r,s,c] (+)= the adjoint in w applied to dy
-void conv_backward_weight(const ConvShape& g, Precision p, const float* x, const float* dy,
-                          float* dw, bool accumulate);
+// y[n,oh,ow,k] = x ∗ w
+void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result y);
+// dx[n,h,w,c] = the adjoint in x applied to dy
+void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx);
+// dw[k,r,s,c] = the adjoint in w applied to dy
+void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw);
 
 }  // namespace gocp

@@ -1,10 +1,10 @@
 #include "winograd.h"
 
 // The builds of tiles.cc: one for each instruction set (none but on x86-64).
-#define GOCP_BUILD(isa)                                                                     \
-  namespace gocp_winograd_##isa {                                                           \
-    void forward(const gocp::ConvShape&, const float*, const float*, float*, bool);         \
-    void backward_weight(const gocp::ConvShape&, const float*, const float*, float*, bool); \
+#define GOCP_BUILD(isa)                                                                       \
+  namespace gocp_winograd_##isa {                                                             \
+    void forward(const gocp::ConvShape&, gocp::Operand, gocp::Operand, gocp::Result);         \
+    void backward_weight(const gocp::ConvShape&, gocp::Operand, gocp::Operand, gocp::Result); \
   }
 GOCP_BUILD(v3)
 GOCP_BUILD(v4)
@@ -38,19 +38,18 @@ const Build& build() {
 
 }  // namespace
 
-bool winograd_fits(const ConvShape& g) {
-  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % 32 == 0 && g.k % 32 == 0 &&
+bool winograd_fits(const ConvShape& g, bool dual) {
+  const int channels = dual ? 16 : 32;
+  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % channels == 0 && g.k % channels == 0 &&
          build().forward != nullptr;
 }
 
-void winograd_forward(const ConvShape& g, const float* x, const float* w, float* y,
-                      bool accumulate) {
-  build().forward(g, x, w, y, accumulate);
+void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y) {
+  build().forward(g, x, w, y);
 }
 
-void winograd_backward_weight(const ConvShape& g, const float* x, const float* dy, float* dw,
-                              bool accumulate) {
-  build().backward_weight(g, x, dy, dw, accumulate);
+void winograd_backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw) {
+  build().backward_weight(g, x, dy, dw);
 }
 
 }  // namespace gocp

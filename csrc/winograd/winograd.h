@@ -5,6 +5,7 @@
 //   Aᵀ = [1 1 1 0; 0 1 −1 −1]
 //
 // summed over channels: 16 matrix products. The gradient of g is the same three maps transposed.
+// A dual product transforms each of its four operands once, and sums its two parts before A.
 // Source: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, §4.
 // In float32 its error is about twice that of the direct sum (tests hold it to 1e-6 in norm).
 // Sums over channels and tiles are in one order whatever the number of threads.
@@ -14,15 +15,14 @@
 
 namespace gocp {
 
-// Whether it is worth it: 3×3, stride 1, channels in multiples of 32 (with fewer, the tiles' own
-// arithmetic costs what the products save), and a CPU with AVX2.
-bool winograd_fits(const ConvShape& g);
+// Whether it is worth it: 3×3, stride 1, channels in multiples of 32, or of 16 where both operands
+// have tangents, whose products share transforms (with fewer, the tiles' own arithmetic costs what
+// the products save), and a CPU with AVX2.
+bool winograd_fits(const ConvShape& g, bool dual);
 
-// y (+)= x ∗ w
-void winograd_forward(const ConvShape& g, const float* x, const float* w, float* y,
-                      bool accumulate);
-// dw (+)= the adjoint in w applied to dy
-void winograd_backward_weight(const ConvShape& g, const float* x, const float* dy, float* dw,
-                              bool accumulate);
+// y = x ∗ w; tangents as in linear_maps.h
+void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y);
+// dw = the adjoint in w applied to dy
+void winograd_backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw);
 
 }  // namespace gocp
