@@ -69,9 +69,9 @@ def softmax(z):
 class Gocp:
     """Runs the command line on files in a folder of its own."""
 
-    def __init__(self, binary, folder, cal, cal_y, test, test_y):
+    def __init__(self, binary, folder, cal, cal_y, test):
         self.binary, self.folder = os.path.abspath(binary), folder
-        for name, array in (("cal", cal), ("cal_y", cal_y), ("test", test), ("test_y", test_y)):
+        for name, array in (("cal", cal), ("cal_y", cal_y), ("test", test)):
             np.save(os.path.join(folder, name + ".npy"), array)
 
     def run(self, *args):
@@ -122,15 +122,19 @@ def torchcp(table, gocp, alpha, cal, cal_y, test):
         ("hps", LAC(), ("--score", "hps"), "", True),
         ("margin", Margin(), ("--score", "margin"), "", True),
         ("aps, u = 1", APS(randomized=False), ("--score", "aps"), "sums in another order", True),
+        ("raps 0.125, 2, u = 1", RAPS(randomized=False, penalty=0.125, kreg=2),
+         ("--score", "raps", "--lambda", "0.125", "--k-reg", "2"), "sums in another order", True),
         ("raps 0.1, 2, u = 1", RAPS(randomized=False, penalty=0.1, kreg=2),
-         ("--score", "raps", "--lambda", "0.1", "--k-reg", "2"), "sums in another order", True),
+         ("--score", "raps", "--lambda", "0.1", "--k-reg", "2"), "theirs multiplies the penalty in float32, where 0.1 is off by 1.5e-9", False),
+        ("raps 0.1, 2, as theirs", RAPS(randomized=False, penalty=0.1, kreg=2),
+         ("--score", "raps", "--lambda", repr(float(np.float32(0.1))), "--k-reg", "2"), "gocp with λ as float32 has it", False),
         ("saps 0.05, u = 1", SAPS(randomized=False, weight=0.05), ("--score", "saps", "--lambda", "0.05"),
          "theirs scores a true label of rank 1 as 0, and as p_max among all labels", False),
     ):
         tau, sets, _ = gocp.sets(alpha, *args)
         peer_tau, peer_sets = peer(score)
         table.row("TorchCP", name, tau, peer_tau, sets, peer_sets, note, agree)
-        if not agree:
+        if name.startswith("saps"):
             # Their scores of all labels, calibrated on the true labels among those.
             s = score(t["cal"].clone()).numpy()[np.arange(len(cal_y)), cal_y]
             peer_tau = np.sort(s)[int(np.ceil((len(s) + 1) * (1 - float(alpha)))) - 1]
@@ -264,6 +268,41 @@ def puncc(table, gocp, alpha, cal, cal_y, test):
             table.row("puncc", name + ", as theirs", tau, None, own, peer_sets, "gocp's threshold, with that label")
 
 
+def conventions(table, gocp, alpha, cal, cal_y, test):
+    """Quantiles and inequalities that code elsewhere uses, on HPS, where scores are beyond dispute."""
+    cal, cal_y = cal[:-5], cal_y[:-5]  # where n is a multiple of 10, the rank without n + 1 is often the same
+    s, t = 1 - softmax(cal)[np.arange(len(cal_y)), cal_y], 1 - softmax(test)
+    n, level = len(s), 1 - float(alpha)
+    folder = os.path.join(gocp.folder, "conventions")
+    os.makedirs(folder, exist_ok=True)
+    gocp = Gocp(gocp.binary, folder, cal, cal_y, test)
+    tau, sets, thr = gocp.sets(alpha, "--score", "hps")
+    r = thr["thresholds"]["all"]["rank"]
+    at = lambda rank: gocp.sets(f"{n + 1 - rank}/{n + 1}", "--score", "hps")  # the miscoverage of a rank
+
+    def row(name, peer_tau, note):
+        table.row(name, "hps", tau, peer_tau, sets, t <= peer_tau, note, False)
+
+    # The code of the authors of RAPS, as of 2020.
+    theirs = np.quantile(s, level, method="higher")
+    row("quantile of n, no n + 1", theirs, "np.quantile(scores, 1 − ε, method=\"higher\"): covers less than 1 − ε")
+    rank = int(np.ceil((n - 1) * level - 1e-9)) + 1
+    own_tau, own_sets, _ = at(rank)
+    table.row("quantile of n, no n + 1", "hps, as theirs", own_tau, theirs, own_sets, t <= theirs, f"gocp --miscoverage {n + 1 - rank}/{n + 1}")
+    theirs = np.quantile(s, r / n)
+    row("interpolated quantile", theirs, "np.quantile(scores, r/n): a τ between the scores of ranks r and r + 1")
+    above_tau, above, _ = at(r + 1)
+    between = tau * (1 - AGREE) <= theirs <= above_tau * (1 + AGREE) and not (sets & (t > theirs)).any() and not ((t <= theirs) & ~above).any()
+    table.row("interpolated quantile", "hps", 0.0, 0.0 if between else 1.0, sets, sets,
+              f"between gocp's own and gocp --miscoverage {n - r}/{n + 1}, which hold and are held by its sets")
+    # Strict inequality: seen where scores equal τ, so on the calibration rows themselves.
+    _, own_sets, _ = Gocp(gocp.binary, folder, cal, cal_y, cal).sets(alpha, "--score", "hps")
+    strict = (1 - softmax(cal)) < tau * (1 - 1e-15)
+    table.row("S < τ", "hps, calibration rows", tau, tau, own_sets, strict, "leaves out the label whose score is τ", False)
+    own_sets &= np.abs(1 - softmax(cal) - tau) > AGREE
+    table.row("S < τ", "hps, labels at τ left out", tau, tau, own_sets, strict, "where no score is within 1e-12 of τ")
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--gocp", default="../bin/gocp")
@@ -275,7 +314,7 @@ def main():
     a.add_argument("--classes", type=int, default=1000)
     a.add_argument("--miscoverage", default="0.1")
     a.add_argument("--seed", type=int, default=1)
-    a.add_argument("--only", default="torchcp,mapie,crepes,puncc")
+    a.add_argument("--only", default="torchcp,mapie,crepes,puncc,conventions")
     args = a.parse_args()
     if args.cifar:
         z, y = cifar(args.gocp, args.epochs)
@@ -286,11 +325,11 @@ def main():
     n = len(z) // 2
     print(f"{n} calibration and {len(z) - n} test rows, {z.shape[1]} labels, miscoverage {args.miscoverage}\n")
     with tempfile.TemporaryDirectory() as folder:
-        gocp = Gocp(args.gocp, folder, z[:n], y[:n], z[n:], y[n:])
+        gocp = Gocp(args.gocp, folder, z[:n], y[:n], z[n:])
         table = Table()
         for peer in args.only.split(","):
             try:
-                {"torchcp": torchcp, "mapie": mapie, "crepes": crepes, "puncc": puncc}[peer](table, gocp, args.miscoverage, z[:n], y[:n], z[n:])
+                {"torchcp": torchcp, "mapie": mapie, "crepes": crepes, "puncc": puncc, "conventions": conventions}[peer](table, gocp, args.miscoverage, z[:n], y[:n], z[n:])
             except ImportError as e:
                 sys.exit(f"{peer} is not there: {e}")
     sys.exit(table.failed)

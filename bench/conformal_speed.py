@@ -1,13 +1,15 @@
 """gocp/conformal beside TorchCP and MAPIE: calibrate and predict on float32 logits; and full
-conformal prediction with a ridge head beside refits. One run makes both tables.
+conformal prediction with a ridge head beside refits. One run makes all tables.
 
-All parties have the logits in memory and take turns, round by round, in an order that changes; a
-time is calibration and prediction together, per row. Ratios are medians over rounds of the peer's
-time over gocp's in the same round, with the smallest and the largest. TorchCP runs with each number
-of threads, on all rows in one call and in batches, and its fastest form is kept by score (--quick:
-batches of 1,000 only). TorchCP and MAPIE see the first --peer-rows and --mapie-rows rows only, and
-their times per row are compared: TorchCP's sorted scores of a million rows of 1,000 labels would
-take more memory than most machines have. The streamed part runs the command on an .npy file.
+Each party is a process of its own with the logits in its memory. They take turns, round by round, in
+an order that changes; a time is calibration and prediction together, taken inside the process, per
+row. Ratios are medians over rounds of the peer's time over gocp's in the same round, with the
+smallest and the largest. TorchCP runs with each number of threads, on all its rows in one call and in
+batches, and its fastest form is kept by score (--quick: batches of 1,000 only). gocp sees all rows,
+TorchCP and MAPIE the first --peer-rows and --mapie-rows: their times are a constant per row, and
+TorchCP's sorted scores of a million rows of 1,000 labels would take more memory than most machines
+have. --whole hps adds TorchCP in its best form, in batches, on all rows, once. Peaks of memory are the largest
+resident sets (VmHWM). The streamed part runs the command on an .npy file.
 
 Logits: standard normal, a Gamma(2, 1.5) and ½·ln K added to the true one. Coverage 0.9; APS and RAPS
 with u = 1, RAPS with λ = 0.01 and k_reg = 5 (MAPIE: its APS; its RAPS chooses both itself).
@@ -32,40 +34,55 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def logits(folder, rows, classes, seed):
-    """Writes z.npy, z.f32 (the same without its header) and y.npy, block by block."""
+    """Writes z.npy and y.npy block by block, unless they are there, and returns where z's data begin."""
+    name = os.path.join(folder, "z.npy")
+    if os.path.exists(name):
+        z = np.load(name, mmap_mode="r")
+        if z.shape != (rows, classes) or z.dtype != np.float32:
+            sys.exit(f"{name} is there and has {z.shape} {z.dtype}")
+        return z.offset
     r = np.random.default_rng(seed)
     y = r.integers(classes, size=rows)
     np.save(os.path.join(folder, "y.npy"), y)
-    z = np.lib.format.open_memmap(os.path.join(folder, "z.npy"), mode="w+", dtype=np.float32, shape=(rows, classes))
-    offset = z.offset
+    z = np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=(rows, classes))
     for a in range(0, rows, 20000):
         n = min(20000, rows - a)
         b = r.standard_normal((n, classes), dtype=np.float32)
         b[np.arange(n), y[a:a + n]] += (r.gamma(2.0, 1.5, size=n) + np.log(classes) / 2).astype(np.float32)
         z[a:a + n] = b
     z.flush()
-    del z
-    return offset, y
+    return z.offset
 
 
-class Gocp:
-    name = "gocp"
+def peak():
+    """The largest resident set so far. (A child's ru_maxrss begins with that of its parent.)"""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
 
-    def __init__(self, binary, folder, offset, rows, classes, workers):
-        self.rows = rows
-        self.p = subprocess.Popen([binary, os.path.join(folder, "z.npy"), str(offset), os.path.join(folder, "y.npy"), str(rows),
-                                   str(classes), str(workers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.peak = 0
 
-    def time(self, score):
-        self.p.stdin.write(score + "\n")
+class Party:
+    """A process that answers a line with a score by one with its seconds, mean size and peak."""
+
+    def __init__(self, name, rows, command):
+        self.name, self.rows, self.peak = name, rows, 0
+        self.p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line):
+        self.p.stdin.write(line + "\n")
         self.p.stdin.flush()
         line = self.p.stdout.readline()
         if not line:
-            sys.exit("conformalspeed ended early")
+            sys.exit(f"{self.name} ended early")
         r = json.loads(line)
         self.peak = max(self.peak, r["peak"])
         return (r["calibrate"] + r["predict"]) / self.rows, r["size"]
+
+    def turn(self, line):
+        """The median of a third of a second of runs, so that short ones do not only show their start."""
+        runs, end = [self.ask(line)], time.perf_counter() + 0.3
+        while time.perf_counter() < end:
+            runs.append(self.ask(line))
+        return statistics.median(r[0] for r in runs), runs[-1][1]
 
     def close(self):
         self.p.stdin.close()
@@ -73,9 +90,9 @@ class Gocp:
 
 
 class TorchCP:
-    name = "TorchCP"
+    """Serves `SCORE THREADS BATCH`; a batch of 0 is one call on all rows, as its documentation has it."""
 
-    def __init__(self, z, y, quick):
+    def __init__(self, z, y):
         import torch
         from torchcp.classification.predictor import SplitPredictor
         from torchcp.classification.score import APS, LAC, RAPS
@@ -83,36 +100,23 @@ class TorchCP:
         self.torch, self.predictor = torch, SplitPredictor
         self.z, self.y = torch.from_numpy(z), torch.from_numpy(y)
         self.make = {"hps": LAC(), "aps": APS(randomized=False), "raps": RAPS(randomized=False, penalty=0.01, kreg=5)}
-        self.rows, self.form = len(z), {}
-        self.forms = [(os.cpu_count(), 1000)] if quick else [(t, b) for t in range(1, os.cpu_count() + 1) for b in (300, 1000, len(z))]
 
-    def once(self, score, threads, batch):
-        self.torch.set_num_threads(threads)
-        s = self.make[score]
+    def run(self, score, threads, batch):
+        self.torch.set_num_threads(int(threads))
+        s, batch = self.make[score], int(batch)
         p = self.predictor(s, alpha=0.1)
         start = time.perf_counter()
-        if batch == self.rows:  # as its documentation has it
+        if batch == 0:
             p.calculate_threshold(self.z, self.y, 0.1)
+            middle = time.perf_counter()
             sets = [p.predict_with_logits(self.z)]
         else:
             scores = self.torch.cat([s(a, b) for a, b in zip(self.z.split(batch), self.y.split(batch))])
             p.q_hat = p._calculate_conformal_value(scores, 0.1)
-            sets = [p.predict_with_logits(a) for a in self.z.split(batch)]
-        took = (time.perf_counter() - start) / self.rows
-        return took, float(sum(float(a.sum()) for a in sets)) / self.rows
-
-    def time(self, score):
-        if score not in self.form:
-            self.form[score] = min(self.forms, key=lambda f: turn(lambda s: self.once(s, *f), score)[0])
-        return self.once(score, *self.form[score])
-
-    def whole(self, score):
-        """One call on all rows, on all cores."""
-        return self.once(score, os.cpu_count(), self.rows)
-
-    def note(self, score):
-        t, b = self.form[score]
-        return f"{t} threads, {'one call' if b == self.rows else f'batches of {b}'}"
+            middle = time.perf_counter()
+            sets = [p.predict_with_logits(a).bool() for a in self.z.split(batch)]
+        end = time.perf_counter()
+        return middle - start, end - middle, float(sum(float(a.sum()) for a in sets)) / len(self.y)
 
 
 class Fixed:
@@ -146,33 +150,44 @@ class Fixed:
 
 
 class Mapie:
-    name = "MAPIE"
+    """Serves `SCORE`."""
 
     def __init__(self, z, y):
         from mapie.classification import SplitConformalClassifier
 
-        keep = np.bincount(y)[y] > 1  # its RAPS sets a stratified part aside
-        self.make, self.z, self.y, self.rows = SplitConformalClassifier, z[keep], y[keep], int(keep.sum())
+        self.make, self.z, self.y = SplitConformalClassifier, z, y
 
-    def time(self, score):
+    def run(self, score):
         m = self.make(estimator=Fixed(self.z.shape[1]), confidence_level=0.9, conformity_score={"hps": "lac"}.get(score, score),
                       prefit=True, random_state=0)
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
             m.conformalize(self.z, self.y)
+            middle = time.perf_counter()
             _, sets = m.predict_set(self.z)
-        return (time.perf_counter() - start) / self.rows, float(sets.sum()) / self.rows
-
-    def note(self, _):
-        return ""
+        return middle - start, time.perf_counter() - middle, float(sets.sum()) / len(self.y)
 
 
-def turn(f, score):
-    """The median of a third of a second of runs, so that short ones do not only show their start."""
-    runs, end = [f(score)], time.perf_counter() + 0.3
-    while time.perf_counter() < end:
-        runs.append(f(score))
-    return statistics.median(r[0] for r in runs), runs[-1][1]
+def mapie_rows(y):
+    """Its RAPS sets a stratified part aside, for which a label needs two rows."""
+    return np.flatnonzero(np.bincount(y)[y] > 1)
+
+
+def serve(a):
+    """A peer's process: `--serve NAME` with the data's folder and the number of its rows."""
+    y = np.load(os.path.join(a.data, "y.npy"))[:a.peer_rows]
+    z = np.empty((len(y), a.classes), np.float32)
+    m = np.load(os.path.join(a.data, "z.npy"), mmap_mode="r")
+    for first in range(0, len(y), 10000):
+        z[first:first + 10000] = m[first:first + 10000][:len(y) - first]
+    del m
+    if a.serve == "mapie":
+        keep = mapie_rows(y)
+        z, y = z[keep], y[keep]
+    peer = {"torchcp": TorchCP, "mapie": Mapie}[a.serve](z, y)
+    for line in sys.stdin:
+        calibrate, predict, size = peer.run(*line.split())
+        print(json.dumps({"calibrate": calibrate, "predict": predict, "size": size, "peak": peak()}), flush=True)
 
 
 def spread(ratios):
@@ -180,57 +195,76 @@ def spread(ratios):
 
 
 def split(a, folder):
-    offset, y = logits(folder, a.rows, a.classes, a.seed)
-    ours = Gocp(a.speed, folder, offset, a.rows, a.classes, a.workers)
-    z = np.load(os.path.join(folder, "z.npy"), mmap_mode="r")
-    peers = []
-    if "torchcp" in a.only:
-        n = min(a.rows, a.peer_rows)
-        peers.append(TorchCP(np.array(z[:n]), y[:n], a.quick))
-    if "mapie" in a.only:
-        n = min(a.rows, a.mapie_rows)
-        peers.append(Mapie(np.array(z[:n]), y[:n]))
-    print(f"{a.rows} rows of {a.classes} labels, float32; {', '.join(f'{p.name} on {p.rows}' for p in peers)}; {a.rounds} rounds\n")
+    offset = logits(folder, a.rows, a.classes, a.seed)
+    cores = os.cpu_count()
+
+    def peer(name, rows):
+        if name == "mapie":
+            seen = len(mapie_rows(np.load(os.path.join(folder, "y.npy"))[:rows]))
+        else:
+            seen = rows
+        return Party({"torchcp": "TorchCP", "mapie": "MAPIE"}[name], seen,
+                     [sys.executable, "-u", __file__, "--serve", name, "--data", folder, "--classes", str(a.classes), "--peer-rows", str(rows)])
+
+    ours = Party("gocp", a.rows, [a.speed, os.path.join(folder, "z.npy"), str(offset), os.path.join(folder, "y.npy"), str(a.rows), str(a.classes), str(a.workers)])
+    torchcp = peer("torchcp", min(a.rows, a.peer_rows)) if "torchcp" in a.only else None
+    mapie = peer("mapie", min(a.rows, a.mapie_rows)) if "mapie" in a.only else None
+    peers = [p for p in (torchcp, mapie) if p]
+    print(f"{a.rows} rows of {a.classes} labels, float32; {', '.join(f'{p.name} on {p.rows}' for p in peers)}; {a.rounds} rounds, {cores} threads\n")
     print("| score | library | µs per row | gocp is faster by (least–most) | mean size | form |\n|---|---|---|---|---|---|")
+    best, speed = {}, {}
     for score in a.scores.split(","):
-        mine, theirs, size = [], {}, {}
-        ours.time(score)
-        for p in peers:
-            p.time(score)  # warms up, and chooses TorchCP's form
+        turns = [("gocp", ours, score, f"{a.workers or cores} workers")]
+        ours.ask(score)
+        if torchcp:
+            forms = [(cores, 1000)] if a.quick else [(t, b) for t in range(1, cores + 1) for b in (300, 1000, 0)]
+            best[score] = min(forms, key=lambda f: torchcp.turn(f"{score} {f[0]} {f[1]}")[0])
+            threads, batch = best[score]
+            turns.append(("TorchCP", torchcp, f"{score} {threads} {batch}", f"{threads} threads, {f'batches of {batch}' if batch else 'one call'}"))
+            if batch and not a.quick:
+                turns.append(("TorchCP", torchcp, f"{score} {cores} 0", f"{cores} threads, one call"))
+        if mapie and (score != "raps" or mapie.rows >= 10 * a.classes):  # it sets aside a fifth, with every label in it
+            mapie.ask(score)
+            turns.append(("MAPIE", mapie, score, ""))
+        times, size = [[] for _ in turns], {}
         for number in range(a.rounds):
-            turns = [(ours.name, ours.time)] + [(p.name, p.time) for p in peers]
-            if "torchcp" in a.only and not a.quick:
-                turns.append(("TorchCP, one call", peers[0].whole))
-            if number % 2:
-                turns.reverse()
-            for name, f in turns:
-                took, size[name] = turn(f, score)
-                (mine if name == ours.name else theirs.setdefault(name, [])).append(took)
-        print(f"| {score} | gocp | {statistics.median(mine) * 1e6:.2f} | | {size['gocp']:.3f} | {a.workers or os.cpu_count()} workers |")
-        for name, times in theirs.items():
-            note = next((p.note(score) for p in peers if p.name == name), "")
-            ratios = [t / m for t, m in zip(times, mine)]
-            print(f"| {score} | {name} | {statistics.median(times) * 1e6:.2f} | {spread(ratios)} | {size[name]:.3f} | {note} |", flush=True)
-    ours.close()
-    data = a.rows * a.classes * 4
-    print(f"\nLoaded: gocp's peak is {ours.peak / 2**20:.0f} MiB, {ours.peak / data:.2f} × the input, sets of all rows included.\n")
-    print("| streamed, score | calibrate s | predict s | µs per row | peak MiB |\n|---|---|---|---|---|")
+            for i in (range(len(turns)) if number % 2 == 0 else reversed(range(len(turns)))):
+                took, size[i] = turns[i][1].turn(turns[i][2])
+                times[i].append(took)
+        speed[score] = statistics.median(times[0])
+        for i, (name, _, _, note) in enumerate(turns):
+            ratio = spread([t / m for t, m in zip(times[i], times[0])]) if i else ""
+            print(f"| {score} | {name} | {statistics.median(times[i]) * 1e6:.2f} | {ratio} | {size[i]:.3f} | {note} |", flush=True)
+    data = a.classes * 4
+    print("\n| loaded | rows | peak MiB | of its input |\n|---|---|---|---|")
+    for p in [ours] + peers:
+        print(f"| {p.name} | {p.rows} | {p.peak / 2**20:.0f} | {p.peak / data / p.rows:.2f} |")
+        p.close()
+    if a.whole and torchcp:
+        whole = peer("torchcp", a.rows)
+        print("\n| all rows, once | seconds | µs per row | gocp is faster by | peak of its input |\n|---|---|---|---|---|")
+        for score in a.whole.split(","):
+            threads, batch = best[score]
+            took, _ = whole.ask(f"{score} {threads} {batch or 1000}")
+            print(f"| TorchCP {score} | {took * a.rows:.1f} | {took * 1e6:.2f} | {took / speed[score]:.1f} | {whole.peak / data / a.rows:.2f} |", flush=True)
+        whole.close()
+    print("\n| streamed, score | calibrate s | predict s | µs per row | peak MiB |\n|---|---|---|---|---|")
     for score in a.scores.split(","):
         args = {"hps": [], "aps": [], "raps": ["--lambda", "0.01", "--k-reg", "5"]}[score]
         thr, sets = os.path.join(folder, "t.json"), os.path.join(folder, "s.npy")
-        took, peak = [], 0
+        took, most = [], 0
         for command in (["calibrate", "--labels", os.path.join(folder, "y.npy"), "--score", score, "--out", thr] + args,
                         ["predict", "--threshold", thr, "--out", sets]):
             start = time.perf_counter()
             p = subprocess.Popen([a.gocp, "conformal", command[0], "--logits", os.path.join(folder, "z.npy"), "--quiet", *command[1:]], stdout=subprocess.DEVNULL)
-            while p.poll() is None:  # a child's ru_maxrss begins with that of its parent, so ask Linux
+            while p.poll() is None:
                 with contextlib.suppress(OSError), open(f"/proc/{p.pid}/status") as f:
-                    peak = max([peak] + [int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM")])
+                    most = max([most] + [int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM")])
                 time.sleep(0.005)
             took.append(time.perf_counter() - start)
             if p.returncode:
                 sys.exit(f"gocp conformal {command[0]} failed")
-        print(f"| {score} | {took[0]:.2f} | {took[1]:.2f} | {sum(took) / a.rows * 1e6:.2f} | {peak / 2**20:.0f} |", flush=True)
+        print(f"| {score} | {took[0]:.2f} | {took[1]:.2f} | {sum(took) / a.rows * 1e6:.2f} | {most / 2**20:.0f} |", flush=True)
         os.remove(sets)
     print("\nStreamed times include reading, hashing the input (calibrate) and writing the sets as bytes (predict).")
 
@@ -342,12 +376,19 @@ def main():
     p.add_argument("--full-d", type=int, default=512)
     p.add_argument("--full-test", type=int, default=500)
     p.add_argument("--full-refit", type=int, default=2, help="test samples that the refits see; their time is scaled")
-    p.add_argument("--folder", help="where the data go; removed afterwards")
+    p.add_argument("--whole", default="", help="scores for which TorchCP sees all rows as well, once")
+    p.add_argument("--data", help="folder for the logits, kept for another run; a temporary one if not given")
+    p.add_argument("--serve", help=argparse.SUPPRESS)
     a = p.parse_args()
     a.gocp, a.speed = os.path.abspath(a.gocp), os.path.abspath(a.speed)
-    with tempfile.TemporaryDirectory(dir=a.folder) as folder:
+    if a.serve:
+        serve(a)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if a.data:
+            os.makedirs(a.data, exist_ok=True)
         if a.only != "full":
-            split(a, folder)
+            split(a, a.data or folder)
         if "full" in a.only:
             full(a, folder)
 

@@ -5,13 +5,14 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"log"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"syscall"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -107,12 +108,27 @@ func run() error {
 			}
 		}
 		runtime.KeepAlive(sets)
-		var use syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		peak, err := peak()
+		if err != nil {
 			return err
 		}
 		fmt.Printf("{\"calibrate\":%g,\"predict\":%g,\"tau\":%.17g,\"size\":%g,\"peak\":%d}\n",
-			calibrated.Sub(start).Seconds(), end.Sub(calibrated).Seconds(), th.All.Tau, float64(total)/float64(n), use.Maxrss*1024)
+			calibrated.Sub(start).Seconds(), end.Sub(calibrated).Seconds(), th.All.Tau, float64(total)/float64(n), peak)
 	}
 	return in.Err()
+}
+
+// peak is the largest resident set so far. (A child's ru_maxrss begins with that of its parent.)
+func peak() (int, error) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+			kib, err := strconv.Atoi(f[1])
+			return kib * 1024, err
+		}
+	}
+	return 0, errors.New("/proc/self/status has no VmHWM")
 }

@@ -201,22 +201,26 @@ func TestCompareSizes(t *testing.T) {
 	}
 	c, _ = CompareSizes(b, v)
 	bs, vs := b.Sizes(), v.Sizes()
-	var sum, square float64
+	var sum, square [3]float64
 	const boot = 2000
 	for range boot {
-		x, y := 0, 0
+		x, y, filledX, filledY := 0, 0, 0, 0
 		for range n {
 			i := r.IntN(n)
 			x += bs[i]
 			y += vs[i]
+			filledX += max(1, bs[i])
+			filledY += max(1, vs[i])
 		}
-		q := 1 - float64(y)/float64(x)
-		sum += q
-		square += q * q
+		for i, q := range []float64{1 - float64(y)/float64(x), 1 - float64(filledY)/float64(filledX), float64(filledX-filledY) / float64(filledX-n)} {
+			sum[i] += q
+			square[i] += q * q
+		}
 	}
-	se := math.Sqrt(square/boot - sum/boot*sum/boot)
-	if math.Abs(se/c.OfMeansSE-1) > 0.15 {
-		t.Errorf("standard error %v, bootstrap %v", c.OfMeansSE, se)
+	for i, got := range []float64{c.OfMeansSE, c.FilledSE, c.NormalisedSE} {
+		if se := math.Sqrt(square[i]/boot - sum[i]/boot*sum[i]/boot); math.Abs(se/got-1) > 0.15 {
+			t.Errorf("standard error %d: %v, bootstrap %v", i, got, se)
+		}
 	}
 	if _, err := CompareSizes(b, benign); err == nil {
 		t.Error("sets of other samples")

@@ -104,66 +104,14 @@ func sortedScores(scores []float64) ([]float64, error) {
 //
 //	#{i : s_i ≤ t} + min(k, #{i : s_i > t, min_y S(x_i, y) ≤ t}) ≥ r,
 //
-// and τ > t when #{i : s_i ≤ t} − min(k, #{i : s_i ≤ t, max_y S(x_i, y) > t}) < r.
+// and τ > t when #{i : s_i ≤ t} − min(k, #{i : s_i ≤ t, max_y S(x_i, y) > t}) < r. FlippedCells does
+// the same for conditioned thresholds.
 func FlippedThreshold(scores []float64, labels []int, k int, level Level, flips int) (Interval, error) {
-	if k < 1 || len(scores) != len(labels)*k {
-		return Interval{}, fmt.Errorf("flipped threshold: %d scores for %d rows of %d labels", len(scores), len(labels), k)
-	}
-	n := len(labels)
-	if err := checkLabels(labels, n, k); err != nil {
-		return Interval{}, fmt.Errorf("flipped threshold: %w", err)
-	}
-	if flips < 0 {
-		return Interval{}, fmt.Errorf("flipped threshold: %d flips: there must be at least 0", flips)
-	}
-	r, err := level.Rank(n)
+	c, err := FlippedCells(scores, labels, nil, k, level, Conditioning{}, flips)
 	if err != nil {
 		return Interval{}, err
 	}
-	own, least, most := make([]float64, n), make([]float64, n), make([]float64, n)
-	for i, y := range labels {
-		row := scores[i*k : (i+1)*k]
-		for j, s := range row {
-			if math.IsNaN(s) {
-				return Interval{}, fmt.Errorf("score of row %d, label %d is NaN", i, j)
-			}
-		}
-		own[i], least[i], most[i] = row[y], slices.Min(row), slices.Max(row)
-	}
-	if r > n {
-		return Interval{math.Inf(1), math.Inf(1)}, nil
-	}
-	// Sorted copies turn every count into a search: s_i > t and min_y ≤ t is min_y ≤ t less s_i ≤ t.
-	slices.Sort(own)
-	slices.Sort(least)
-	slices.Sort(most)
-	upTo := func(s []float64, t float64) int {
-		j, _ := slices.BinarySearchFunc(s, t, func(a, b float64) int {
-			if a <= b {
-				return -1
-			}
-			return 1
-		})
-		return j
-	}
-	out := Interval{math.Inf(1), math.Inf(1)}
-	candidates := slices.Concat(own, least, most)
-	slices.Sort(candidates)
-	for _, t := range candidates {
-		below := upTo(own, t)
-		if below+min(flips, upTo(least, t)-below) >= r {
-			out.Low = t
-			break
-		}
-	}
-	for _, t := range candidates { // the least t at which τ > t cannot be forced
-		below := upTo(own, t)
-		if below-min(flips, below-upTo(most, t)) >= r {
-			out.High = t
-			break
-		}
-	}
-	return out, nil
+	return c.All, nil
 }
 
 // PoisonRadius returns how many calibration points can be replaced before label with clean test

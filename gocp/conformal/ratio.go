@@ -22,12 +22,14 @@ type SizeChange struct {
 	Skipped  int     `json:"skipped"`
 	// Filled is OfMeans with every empty set counted as one label, so that emptying a set earns
 	// nothing beyond reducing it to one label.
-	Filled float64 `json:"ratio_filled"`
+	Filled   float64 `json:"ratio_filled"`
+	FilledSE float64 `json:"ratio_filled_se"`
 	// Ceiling is what Filled would be with every victim set at one label, and Normalised is
 	// Filled/Ceiling: 1 when nothing more could be taken away. Both are 0 when all benign sets have
-	// one label.
-	Ceiling    float64 `json:"ceiling"`
-	Normalised float64 `json:"normalised"`
+	// one label. Standard errors are over the pairs, by the delta method.
+	Ceiling      float64 `json:"ceiling"`
+	Normalised   float64 `json:"normalised"`
+	NormalisedSE float64 `json:"normalised_se"`
 	// EmptyBenign and EmptyVictim count empty sets.
 	EmptyBenign int `json:"empty_benign"`
 	EmptyVictim int `json:"empty_victim"`
@@ -85,6 +87,22 @@ func CompareSizes(benign, victim *Sets) (SizeChange, error) {
 	c.Filled = (filledB - filledV) / filledB
 	if c.Ceiling = (filledB - n) / filledB; c.Ceiling > 0 {
 		c.Normalised = c.Filled / c.Ceiling
+	}
+	if c.N > 1 {
+		// Of the ratio Σ(b − v)/Σ(b − floor), with a floor of 0 or of 1.
+		se := func(ratio, below float64) float64 {
+			sum := 0.0
+			for i := range b {
+				x, y := float64(max(1, b[i])), float64(max(1, v[i]))
+				d := x - y - ratio*(x-below)
+				sum += d * d
+			}
+			return math.Sqrt(sum/(n-1)/n) / (filledB/n - below)
+		}
+		c.FilledSE = se(c.Filled, 0)
+		if c.Ceiling > 0 {
+			c.NormalisedSE = se(c.Normalised, 1)
+		}
 	}
 	return c, nil
 }

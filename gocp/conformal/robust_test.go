@@ -156,6 +156,152 @@ func reachable(votes []int, b int, f func([]int)) {
 	try(votes, b)
 }
 
+// TestPoisonedCells enumerates every attack on small calibration sets with thresholds by class, group
+// and cluster: the ranges are reached where cells have no fallback, and hold where they have.
+func TestPoisonedCells(t *testing.T) {
+	r := rand.New(rand.NewPCG(53, 1))
+	extremes := []float64{math.Inf(-1), 2.5, math.Inf(1)}
+	for trial := range 400 {
+		n, k, budget := 1+r.IntN(4), 2+r.IntN(2), r.IntN(3)
+		level := MustLevel([]string{"0.3", "0.4", "0.7"}[r.IntN(3)])
+		c := Conditioning{By: []Condition{ByClass, ByGroup, ByCluster}[trial%3], Below: []Below{BelowInfinite, BelowMarginal}[r.IntN(2)], MinCell: r.IntN(3)}
+		if c.By == ByCluster {
+			c.Clusters = []int{0, 1, 0}[:k]
+		}
+		scores, labels, groups := make([]float64, n*k), make([]int, n), make([]int, n)
+		for i := range scores {
+			scores[i] = float64(r.IntN(7))
+		}
+		for i := range labels {
+			labels[i], groups[i] = r.IntN(k), r.IntN(2)
+		}
+		truth := func() []float64 {
+			own := make([]float64, n)
+			for i, y := range labels {
+				own[i] = scores[i*k+y]
+			}
+			return own
+		}
+		check := func(name string, got *CellIntervals, err error, want map[[2]int]Interval) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at, w := range want {
+				iv := got.Of(at[0], at[1])
+				exact := c.Below == BelowInfinite
+				if exact && iv != w || iv.Low > w.Low || iv.High < w.High {
+					t.Fatalf("%s: %d of %v, labels %v, groups %v at %s by %s, below %d %s: label %d of group %d %v; enumeration %v", name, budget, scores, labels, groups, level, c.By, c.MinCell, c.Below, at[0], at[1], iv, w)
+				}
+			}
+		}
+		record := func(want map[[2]int]Interval, own []float64, labels, groups []int) {
+			th, err := CalibrateCells(own, labels, groups, k, level, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for y := range k {
+				for g := range 3 {
+					w, ok := want[[2]int{y, g}]
+					if !ok {
+						w = Interval{math.Inf(1), math.Inf(-1)}
+					}
+					tau := th.Of(y, g).Tau
+					want[[2]int{y, g}] = Interval{min(w.Low, tau), max(w.High, tau)}
+				}
+			}
+		}
+		own := truth()
+
+		replaced := map[[2]int]Interval{}
+		s, l, g := slices.Clone(own), slices.Clone(labels), slices.Clone(groups)
+		var replace func(from, left int)
+		replace = func(from, left int) {
+			record(replaced, s, l, g)
+			if left == 0 {
+				return
+			}
+			for i := from; i < n; i++ {
+				a, b, d := s[i], l[i], g[i]
+				for _, e := range extremes {
+					for y := range k {
+						for group := range 3 {
+							s[i], l[i], g[i] = e, y, group
+							replace(i+1, left-1)
+						}
+					}
+				}
+				s[i], l[i], g[i] = a, b, d
+			}
+		}
+		replace(0, budget)
+		got, err := PoisonedCells(own, labels, groups, k, level, c, budget)
+		check("replaced", got, err, replaced)
+
+		flipped := map[[2]int]Interval{}
+		before := slices.Clone(labels)
+		var flip func(i, left int)
+		flip = func(i, left int) {
+			if i == n {
+				record(flipped, truth(), labels, groups)
+				return
+			}
+			for y := range k {
+				cost := 1
+				if y == before[i] {
+					cost = 0
+				}
+				if cost <= left {
+					labels[i] = y
+					flip(i+1, left-cost)
+				}
+			}
+			labels[i] = before[i]
+		}
+		flip(0, budget)
+		copy(labels, before)
+		got, err = FlippedCells(scores, labels, groups, k, level, c, budget)
+		check("flipped", got, err, flipped)
+
+		// A label is certain or impossible for all attacks, or else open.
+		certain, possible, err := got.Certify(scores, groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			for y := range k {
+				iv, v := flipped[[2]int{y, groups[i]}], scores[i*k+y]
+				if certain.Has(i, y) && v > iv.Low || !possible.Has(i, y) && v <= iv.High {
+					t.Fatalf("label %d of row %d: certain %v, possible %v, score %v in %v", y, i, certain.Has(i, y), possible.Has(i, y), v, iv)
+				}
+			}
+		}
+	}
+	c := Conditioning{By: ByClass, Below: BelowPool, MinCell: 3}
+	if _, err := PoisonedCells([]float64{1, 2, 3}, []int{0, 0, 0}, nil, 1, MustLevel("0.5"), c, 1); err == nil {
+		t.Error("a cell that can fall into the pool")
+	}
+	if _, err := FlippedCells([]float64{1, 2, 3}, []int{0, 0, 0}, nil, 1, MustLevel("0.5"), c, 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := FlippedCells([]float64{1, math.NaN()}, []int{0}, nil, 2, MustLevel("0.5"), Conditioning{}, 0); err == nil {
+		t.Error("NaN")
+	}
+	got, err := PoisonedCells([]float64{1, 2}, nil, []int{0, 1}, 2, MustLevel("0.5"), Conditioning{By: ByGroup}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := got.Certify([]float64{1, 2}, nil); err == nil {
+		t.Error("no groups")
+	}
+	if _, _, err := got.Certify([]float64{1}, []int{0}); err == nil {
+		t.Error("half a row")
+	}
+	if _, _, err := got.Certify([]float64{1, math.NaN()}, []int{0}); err == nil {
+		t.Error("NaN")
+	}
+}
+
 // TestVoteBounds enumerates every change of b votes.
 func TestVoteBounds(t *testing.T) {
 	r := rand.New(rand.NewPCG(53, 1))

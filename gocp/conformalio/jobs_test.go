@@ -248,8 +248,15 @@ func TestTuning(t *testing.T) {
 	if c, err = files.Calibrate(); err != nil || c.N != 400 || c.Tuned != 200 || len(c.Sources) != 3 {
 		t.Errorf("%+v, %v", c, err)
 	}
+	// Two parts of one file are two parts; the same numbers in another file are the same part.
+	both := base
+	both.Input.File, both.Tune, both.TuneLabels = zipBoth(t, dir, cal, other)+":cal", filepath.Join(dir, "both.npz:tune"), other.label
+	if c, err = both.Calibrate(); err != nil || c.N != 400 || c.Tuned != 200 {
+		t.Errorf("%+v, %v", c, err)
+	}
 	for text, change := range map[string]func(*CalibrateJob){
 		"calibration part itself":  func(j *CalibrateJob) { j.Tune, j.TuneLabels = cal.logits, cal.label },
+		"ation part itself; what":  func(j *CalibrateJob) { j.Tune, j.TuneLabels = filepath.Join(dir, "both.npz:cal"), cal.label },
 		"part of its own":          func(j *CalibrateJob) {},
 		"nothing to tune":          func(j *CalibrateJob) { j.Auto, j.TuneShare = false, 0.5 },
 		"not both":                 func(j *CalibrateJob) { j.Tune, j.TuneShare = other.logits, 0.5 },
@@ -271,6 +278,16 @@ func TestTuning(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+}
+
+func zipBoth(t *testing.T, dir string, cal, tune sample) string {
+	t.Helper()
+	path := filepath.Join(dir, "both.npz")
+	z := npy.Archive{{Name: "cal", Array: npy.Float32(cal.z, cal.n, cal.k)}, {Name: "tune", Array: npy.Float32(tune.z, tune.n, tune.k)}}
+	if err := z.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestProbabilities: probabilities give the thresholds that their logits give.

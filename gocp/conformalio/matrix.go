@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/npy"
@@ -39,6 +40,28 @@ func (m *Matrix) Read(dst []float64, first int) error {
 func (m *Matrix) All() ([]float64, error) {
 	out := make([]float64, m.N*m.K)
 	return out, m.Read(out, 0)
+}
+
+// sameRows tells whether two matrices hold the same numbers, whatever their files are.
+func sameRows(a, b *Matrix) (bool, error) {
+	if a.N != b.N || a.K != b.K {
+		return false, nil
+	}
+	block := max(1, 1<<16/a.K)
+	x, y := make([]float64, block*a.K), make([]float64, block*a.K)
+	for first := 0; first < a.N; first += block {
+		n := a.K * min(block, a.N-first)
+		if err := a.Read(x[:n], first); err != nil {
+			return false, err
+		}
+		if err := b.Read(y[:n], first); err != nil {
+			return false, err
+		}
+		if !slices.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Close closes the file.
