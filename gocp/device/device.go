@@ -42,12 +42,13 @@ type function struct {
 type Info struct {
 	Backend       string `json:"backend"` // "host" or "cuda"
 	Name          string `json:"name"`
-	Why           string `json:"why"`           // one line: what was taken, and why
-	ISA           string `json:"isa,omitempty"` // which build of the host kernels: base, v3 or v4
-	Cores         int    `json:"cores"`         // a stream's width by default
-	TotalMem      int64  `json:"totalMem"`      // bytes
-	DriverVersion int    `json:"driverVersion"` // 1000·major + 10·minor, as the driver says
-	FastBF16      bool   `json:"fastBF16"`      // products of bfloat16 are faster than those of float32
+	UUID          string `json:"uuid,omitempty"` // as NVML and nvidia-smi write it
+	Why           string `json:"why"`            // one line: what was taken, and why
+	ISA           string `json:"isa,omitempty"`  // which build of the host kernels: base, v3 or v4
+	Cores         int    `json:"cores"`          // a stream's width by default
+	TotalMem      int64  `json:"totalMem"`       // bytes
+	DriverVersion int    `json:"driverVersion"`  // 1000·major + 10·minor, as the driver says
+	FastBF16      bool   `json:"fastBF16"`       // products of bfloat16 are faster than those of float32
 	Checked       bool   `json:"checked,omitempty"`
 	Build         string `json:"build"` // SHA-256 of the C++ half
 }
@@ -89,6 +90,9 @@ func Open() (*Device, error) {
 			return nil, errors.Join(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
 		}
 		d.info.FastBF16 = major >= 8
+		if id, err := dev.UUID(); err == nil {
+			d.info.UUID = "GPU-" + id.String()
+		}
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, dev.ReleasePrimaryCtx())

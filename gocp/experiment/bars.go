@@ -4,14 +4,16 @@ import (
 	"sync"
 
 	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/result"
 )
 
-const roleCraft = "craft"
+const roleCraft = result.WorkCraft
 
 // bars reports the work of a run in three phases: benign models, poisons, victims. They overlap; a
 // phase begins with its first job and ends with its last.
 type bars struct {
 	report progress.Reporter
+	tally  *progress.Tally
 	units  map[string]int // of one job, by phase
 
 	mu    sync.Mutex
@@ -36,8 +38,8 @@ func barOf(role string) string {
 	return barBenign
 }
 
-func newBars(report progress.Reporter, c Config) *bars {
-	return &bars{report: report, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]progress.Task{}, units: map[string]int{
+func newBars(report progress.Reporter, c Config, tally *progress.Tally) *bars {
+	return &bars{report: report, tally: tally, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]progress.Task{}, units: map[string]int{
 		barBenign:  c.VictimTrain.Epochs,
 		barPoisons: c.Craft.Steps * c.Craft.Restarts,
 		barVictims: c.VictimTrain.Epochs,
@@ -63,7 +65,14 @@ func (b *bars) unit(role string) func() {
 		t = b.report.Phase(bar, b.total[bar])
 		b.tasks[bar] = t
 	}
-	return func() { t.Add(1) }
+	count := TallyEpochs
+	if role == roleCraft {
+		count = TallySteps
+	}
+	return func() {
+		b.tally.Add(count, 1)
+		t.Add(1)
+	}
 }
 
 // done ends the phase of a job that was its last.

@@ -18,7 +18,9 @@ import (
 
 // craft makes the poisons of group g and writes their bundle.
 func (r *run) craft(ctx context.Context, g int) error {
-	start := time.Now()
+	start, crafted := time.Now(), 0
+	end := r.opt.Meter.Begin(roleCraft)
+	defer func() { end(crafted) }()
 	groups, err := r.targets()
 	if err != nil {
 		return err
@@ -58,6 +60,8 @@ func (r *run) craft(ctx context.Context, g int) error {
 	if err := attack.WriteBundle(r.folder.path(poisonsDir, bundleName(g)), b); err != nil {
 		return err
 	}
+	crafted = len(poisons.Bases)
+	r.opt.Tally.Add(TallyPoisons, crafted)
 	return r.folder.tick("craft", time.Since(start))
 }
 

@@ -131,7 +131,9 @@ type modelJob struct {
 // which is written before.
 func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		start := time.Now()
+		start, pieces := time.Now(), 0
+		end := r.opt.Meter.Begin("train " + j.role)
+		defer func() { end(pieces) }()
 		images, err := j.images()
 		if err != nil {
 			return err
@@ -162,6 +164,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		pieces = 1
 		return r.folder.tick("train "+j.role, time.Since(start))
 	}
 }
