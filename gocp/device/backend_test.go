@@ -28,6 +28,7 @@ var children = map[string]func(d *Device) error{
 	"odd":    func(d *Device) error { return run(d, func(s *Stream) { noise(s, 1, 1, 1, s.Alloc(3)) }) },
 	"under":  childUnder,
 	"graph":  childGraph,
+	"ranges": childRanges,
 	"after": func(d *Device) error {
 		return run(d, func(s *Stream) {
 			p := s.Alloc(64)

@@ -223,7 +223,7 @@ func benignName(role string, i int) string { return fmt.Sprintf("%s-%d", role, i
 
 // benign is a model on clean data.
 func (r *run) benign(role string, i int) modelJob {
-	j := modelJob{name: benignName(role, i), role: role, seed: r.cfg.seedOf(role, i), keepModel: true,
+	j := modelJob{name: benignName(role, i), role: role, repeat: -1, seed: r.cfg.seedOf(role, i), keepModel: true,
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
 		images: func() (attack.Images, error) { return r.split.train.Images, nil }}
 	if role == roleSurrogate {
@@ -236,7 +236,7 @@ func (r *run) benign(role string, i int) modelJob {
 // victim is a fresh model on poisoned data. Its seed is the same under every condition, so that
 // the conditions are compared victim by victim.
 func (r *run) victim(g int, c result.Condition, v int) modelJob {
-	return modelJob{name: victimName(g, c, v), role: roleVictim, seed: r.cfg.seedOf(roleVictim, g, v),
+	return modelJob{name: victimName(g, c, v), role: roleVictim, repeat: g, seed: r.cfg.seedOf(roleVictim, g, v),
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
 		images: func() (attack.Images, error) {
 			b, err := attack.ReadBundle(r.folder.path(poisonsDir, bundleName(g)))
