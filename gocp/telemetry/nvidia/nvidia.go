@@ -26,7 +26,6 @@ type gpu struct {
 	handle nvml.Device
 	name   string
 	id     string // UUID
-	memory uint64
 
 	has   map[string]bool // functions that the library and the device have
 	base  uint64          // the energy counter when it was first read, in millijoules
