@@ -271,9 +271,7 @@ func (t *trainer) run(size, batch int) {
 		return
 	}
 	if t.full == nil {
-		recording := t.s.Range("record a step")
 		g, err := t.s.Capture(func() { t.record(batch) })
-		recording.End()
 		if err != nil {
 			t.s.Fail(fmt.Errorf("train: record a step: %w", err))
 			return
@@ -285,6 +283,7 @@ func (t *trainer) run(size, batch int) {
 
 // record issues the launches of one step on the batch in index.
 func (t *trainer) record(size int) {
+	defer t.s.Range("record a step").End()
 	s, spec := t.s, t.spec
 	if t.aug != 0 {
 		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
