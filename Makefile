@@ -24,7 +24,7 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 FUZZ_TIME ?= 20s
 
-CXX_FILES = $(shell git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' 'csrc/*.h' 'csrc/*.cpp' 'kernels/*.cu' 'kernels/*.cuh' 'csrc/*.c' ':!csrc/cuda.h')
+CXX_FILES = $(shell git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' 'csrc/*.h' 'csrc/*.cpp' 'kernels/*.cu' 'kernels/*.cuh' 'csrc/*.c' ':!csrc/cuda.h' ':!csrc/third_party/**')
 
 .PHONY: build setup lib gpu test-ptx sass run test lint bench bench-peers check check-full fmt clean help
 

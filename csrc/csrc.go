@@ -2,6 +2,7 @@ package csrc
 
 /*
 #cgo CFLAGS: -O2 -include ${SRCDIR}/gocp.h
+#include <stdlib.h>
 */
 import "C"
 
@@ -115,3 +116,26 @@ func (g Graph) Launch(s Stream) error {
 
 // Destroy frees the list, once launches of it are done.
 func (g Graph) Destroy() error { return result(C.gocp_graph_destroy(g.g)) }
+
+// Profiled reports whether a profiler listens to ranges. It is so from the first call on or never.
+func Profiled() bool { return C.gocp_profiled() != 0 }
+
+// RangePush begins a range of the calling OS thread, inside those that began before.
+func RangePush(name string) {
+	c := C.CString(name)
+	C.gocp_range_push(c)
+	C.free(unsafe.Pointer(c))
+}
+
+// RangePop ends the thread's last range.
+func RangePop() { C.gocp_range_pop() }
+
+// RangeStart begins a range of the process.
+func RangeStart(name string) uint64 {
+	c := C.CString(name)
+	defer C.free(unsafe.Pointer(c))
+	return uint64(C.gocp_range_start(c))
+}
+
+// RangeEnd ends a range of the process.
+func RangeEnd(id uint64) { C.gocp_range_end(C.uint64_t(id)) }

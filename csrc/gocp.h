@@ -2,6 +2,8 @@
    its reason, a stream's width, recorded command lists, pinned memory, and words for errors. */
 #ifndef GOCP_H
 #define GOCP_H
+#include <stdint.h>
+
 #include "cuda.h"
 #ifdef __cplusplus
 extern "C" {
@@ -47,6 +49,14 @@ CUresult gocp_capture_begin(CUstream stream);
 CUresult gocp_capture_end(CUstream stream, gocp_graph** graph);
 CUresult gocp_graph_launch(gocp_graph* graph, CUstream stream);
 CUresult gocp_graph_destroy(gocp_graph* graph);
+
+/* Named ranges of time for profilers (NVTX): of the calling thread, nested, or of the process.
+   Without a profiler (gocp_profiled() is 0, always) they do nothing. */
+int gocp_profiled(void);
+void gocp_range_push(const char* name);
+void gocp_range_pop(void);
+uint64_t gocp_range_start(const char* name);
+void gocp_range_end(uint64_t id);
 
 #ifdef __cplusplus
 }

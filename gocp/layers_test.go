@@ -18,7 +18,7 @@ const module = "github.com/gocp/gocp/"
 // only. What stands below csrc is pure Go and can be used alone.
 var layers = [][]string{
 	{"cmd/gocp", "gocp/data/internal/mksample", "bench/conformalspeed"},
-	{"gocp/experiment", "gocp/compute", "gocp/bench"},
+	{"gocp/experiment", "gocp/compute", "gocp/bench", "gocp/metrics", "gocp/telemetry/nvidia"},
 	{"gocp/attack"},
 	{"gocp/train"},
 	{"gocp/nn"},
@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"gocp/tensor"},
 	{"gocp/device"},
 	{"csrc"},
-	{"gocp/report"},
+	{"gocp/report", "gocp/telemetry"},
 	{"gocp/result"},
 	{"gocp/data/cifar10sample"},
 	{"gocp/data", "gocp/conformalio"},
@@ -38,8 +38,9 @@ var layers = [][]string{
 
 // owners are the only packages that may import a path.
 var owners = map[string][]string{
-	"gorgonia.org/cu": {"gocp/device"},
-	"C":               {"csrc", "gocp/device"},
+	"gorgonia.org/cu":                    {"gocp/device"},
+	"github.com/NVIDIA/go-nvml/pkg/nvml": {"gocp/telemetry/nvidia"},
+	"C":                                  {"csrc", "gocp/device"},
 }
 
 func layerOf(pkg string) int {

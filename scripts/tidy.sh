@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The emulator's instructions use _Float16, which clang has on x86 from 15 on.
 mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' ':!csrc/testdata/**' ':!csrc/ptxemu/isa/**' ':!csrc/ptxemu/tests/**')
 # The flags of one of the builds that CMake makes.
-flags=(-std=c++17 -Icsrc -Icsrc/ptxemu -Ikernels -Ibuild/cpp/gen -fopenmp -DGOCP_ISA=v3)
+flags=(-std=c++17 -Icsrc -isystem csrc/third_party -Icsrc/ptxemu -Ikernels -Ibuild/cpp/gen -fopenmp -DGOCP_ISA=v3)
 if [ "$(uname -m)" = x86_64 ]; then flags+=(-march=x86-64-v3); fi
 # It counts the warnings of system headers even where it finds nothing: speak only of failures.
 if ! out=$(printf '%s\0' "${files[@]}" |

@@ -43,6 +43,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			computeCommand(),
 			conformalCommand(),
 			dataCommand(),
+			topCommand(),
 			doctorCommand(),
 			versionCommand(),
 		},
@@ -169,6 +170,13 @@ func noArgs(c *cli.Context) error {
 		return usage.Errorf("%s takes no argument, but got %q", c.Command.HelpName, c.Args().First())
 	}
 	return nil
+}
+
+// printJSONLine writes v for machines, as one line.
+func printJSONLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }
 
 // printJSON writes v for machines.

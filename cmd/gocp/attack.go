@@ -27,7 +27,7 @@ func attackCommand() *cli.Command {
 			&cli.StringFlag{Name: "target", Usage: "images of the test split whose sets are to change, such as 3,17"},
 			dataFlag(), takeFlag("take", "training images that poisons are made from", ":"),
 			takeFlag("calibration", "training images to calibrate on", ""), shuffleFlag(),
-			threadsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
 		}, flagsOf(options)...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out", "target", "calibration")); err != nil {
@@ -57,10 +57,8 @@ func attackCommand() *cli.Command {
 			job.Goal, job.Score, job.Miscoverage, job.Budget = cfg.Goal, cfg.Score, cfg.Miscoverage, cfg.Budget
 			job.Craft, job.Precision, job.Seed = cfg.Craft, cfg.Precision, cfg.Seed
 			var b *attack.Bundle
-			err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
-				r, stop := newReporter(c)
-				defer stop()
-				b, err = experiment.AttackModels(ctx, dev, job, r)
+			err = watched(c, func(ctx context.Context, dev *device.Device, w watch) error {
+				b, err = experiment.AttackModels(ctx, dev, job, w.Progress)
 				return err
 			})
 			if err != nil {

@@ -187,7 +187,7 @@ func auditCommand() *cli.Command {
 			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
-			deviceFlag(), jsonFlag(), quietFlag(),
+			metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
 		}, flagsOf(options)...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -215,11 +215,9 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 		return err
 	}
 	var res *result.Result
-	err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
-		r, stop := newReporter(c)
-		defer stop()
+	err = watched(c, func(ctx context.Context, dev *device.Device, w watch) error {
 		res, err = experiment.Audit(ctx, dev, cfg, d, experiment.Options{
-			Dir: dir, Resume: c.Bool("resume"), Progress: r, Version: version().Gocp,
+			Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, Meter: w.Meter, Tally: w.Tally,
 		})
 		return err
 	})

@@ -15,26 +15,26 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/telemetry/nvidia"
 )
 
 // Diagnosis is what gocp finds on this machine.
 type Diagnosis struct {
-	Version   Version      `json:"version"`
-	Device    *device.Info `json:"device"` // null where none opens
-	Error     string       `json:"error,omitempty"`
-	Toolkit   *Toolkit     `json:"toolkit"` // null where there is none
-	Driver    string       `json:"driver"`  // of the kernel module, "" where none is loaded
-	GPUs      []GPU        `json:"gpus"`
-	Cores     int          `json:"cores"`
-	Memory    uint64       `json:"memory_bytes"` // of the machine; 0: unknown
-	Available uint64       `json:"memory_available_bytes"`
-	Libraries []Library    `json:"libraries"`
-	Data      []string     `json:"data"`
-	Variables []Variable   `json:"variables"`
+	Version   Version       `json:"version"`
+	Device    *device.Info  `json:"device"` // null where none opens
+	Error     string        `json:"error,omitempty"`
+	Toolkit   *Toolkit      `json:"toolkit"` // null where there is none
+	Driver    string        `json:"driver"`  // of the kernel module, "" where none is loaded
+	GPUs      []nvidia.Card `json:"gpus"`
+	Cores     int           `json:"cores"`
+	Memory    uint64        `json:"memory_bytes"` // of the machine; 0: unknown
+	Available uint64        `json:"memory_available_bytes"`
+	Libraries []Library     `json:"libraries"`
+	Data      []string      `json:"data"`
+	Variables []Variable    `json:"variables"`
 }
 
 // Toolkit is the CUDA compiler. gocp runs without it; building GPU kernels needs it.
@@ -92,7 +92,7 @@ func diagnose(ctx context.Context) *Diagnosis {
 		Version:   version(),
 		Toolkit:   findToolkit(ctx),
 		Driver:    firstLine("/proc/driver/nvidia/version"),
-		GPUs:      gpus(nvml.New()),
+		GPUs:      nvidia.Cards(nvidia.Library()),
 		Cores:     runtime.NumCPU(),
 		Variables: environment(os.Environ()),
 	}

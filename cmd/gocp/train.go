@@ -22,7 +22,7 @@ func trainCommand() *cli.Command {
 			outFlag("model file to write (safetensors)"),
 			dataFlag(), splitFlag("train"), takeFlag("take", "images to train on", ":"), shuffleFlag(),
 			&cli.StringFlag{Name: "poisons", Usage: "folder of poisons, as gocp attack and gocp audit write them"},
-			threadsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
 		}, flagsOf(options)...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out")); err != nil {
@@ -42,10 +42,8 @@ func trainCommand() *cli.Command {
 				return err
 			}
 			var t *experiment.Trained
-			err = onDevice(c, func(ctx context.Context, dev *device.Device) error {
-				r, stop := newReporter(c)
-				defer stop()
-				t, err = experiment.TrainModel(ctx, dev, job, r)
+			err = watched(c, func(ctx context.Context, dev *device.Device, w watch) error {
+				t, err = experiment.TrainModel(ctx, dev, job, w.Progress)
 				return err
 			})
 			if err != nil {

@@ -1,5 +1,6 @@
-/* A stand-in for libcuda.so.1, for tests of the driver front: one device, memory by malloc, work
-   done at once, two kernels. It says on stderr what the tests want to see.
+/* A stand-in for libcuda.so.1, for tests of the driver front: memory by malloc, work done at once,
+   two kernels. Each device has a context; memory, streams and kernels of another one than the
+   thread's are refused. It says on stderr what the tests want to see.
 
      FAKE_INIT=code     cuInit fails with it
      FAKE_DEVICES=n     how many devices there are (1) */
@@ -10,11 +11,18 @@
 
 #define MAX_NODES 64
 
+#define MAX_DEVICES 8
+
 struct CUstream_st {
   CUgraph capture;
+  CUcontext context;
+};
+struct CUmod_st {
+  CUcontext context;
 };
 struct CUfunc_st {
   int which;
+  CUcontext context;
 };
 struct node {
   CUfunction f;
@@ -27,9 +35,15 @@ struct CUgraph_st {
   struct node node[MAX_NODES];
 };
 
-static struct CUfunc_st functions[] = {{0}, {1}};
-static int dynamic_shared[2];
-static int context_tag, module_tag;
+/* A context is its device's entry. */
+struct CUctx_st {
+  struct CUmod_st module;
+  struct CUfunc_st functions[2];
+  int dynamic_shared[2];
+  int launches;
+};
+static struct CUctx_st contexts[MAX_DEVICES];
+static _Thread_local CUcontext current;
 static size_t in_use;
 
 static int number(const char* name, int otherwise) {
@@ -59,6 +73,11 @@ CUresult cuGetErrorName(CUresult code, const char** name) {
 }
 CUresult cuDeviceGet(CUdevice* device, int ordinal) {
   *device = ordinal;
+  return ordinal < number("FAKE_DEVICES", 1) && ordinal < MAX_DEVICES ? CUDA_SUCCESS
+                                                                      : CUDA_ERROR_INVALID_DEVICE;
+}
+CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
+  memset(uuid, 16 + device, sizeof *uuid);
   return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetName(char* name, int size, CUdevice device) {
@@ -82,26 +101,30 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
-  (void)device;
-  *context = (CUcontext)&context_tag;
+  *context = &contexts[device];
   return CUDA_SUCCESS;
 }
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-  (void)device;
-  fprintf(stderr, "fakecuda: released with %zu bytes in use\n", in_use);
+  fprintf(stderr, "fakecuda: released device %d after %d launches with %zu bytes in use\n", device,
+          contexts[device].launches, in_use);
   return CUDA_SUCCESS;
 }
 CUresult cuCtxSetCurrent(CUcontext context) {
-  return context == (CUcontext)&context_tag ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+  if (context < contexts || context >= contexts + MAX_DEVICES) return CUDA_ERROR_INVALID_CONTEXT;
+  current = context;
+  return CUDA_SUCCESS;
 }
 CUresult cuCtxGetDevice(CUdevice* device) {
-  *device = 0;
+  if (current == NULL) return CUDA_ERROR_INVALID_CONTEXT;
+  *device = (CUdevice)(current - contexts);
   return CUDA_SUCCESS;
 }
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   if (strcmp(image, "fake image") != 0) return CUDA_ERROR_INVALID_IMAGE;
-  *module = (CUmodule)&module_tag;
+  if (current == NULL) return CUDA_ERROR_INVALID_CONTEXT;
+  current->module.context = current;
+  *module = &current->module;
   return CUDA_SUCCESS;
 }
 CUresult cuModuleUnload(CUmodule module) {
@@ -109,9 +132,11 @@ CUresult cuModuleUnload(CUmodule module) {
   return CUDA_SUCCESS;
 }
 CUresult cuModuleGetFunction(CUfunction* f, CUmodule module, const char* name) {
-  (void)module;
+  if (module->context != current) return CUDA_ERROR_INVALID_CONTEXT;
   if (strcmp(name, "scale") != 0 && strcmp(name, "shift") != 0) return CUDA_ERROR_NOT_FOUND;
-  *f = &functions[strcmp(name, "shift") == 0];
+  const int which = strcmp(name, "shift") == 0;
+  *f = &current->functions[which];
+  **f = (struct CUfunc_st){which, current};
   return CUDA_SUCCESS;
 }
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction f) {
@@ -120,7 +145,7 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
   return CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction f, int attribute, int value) {
-  if (attribute == 8) dynamic_shared[f->which] = value;
+  if (attribute == 8) f->context->dynamic_shared[f->which] = value;
   return CUDA_SUCCESS;
 }
 
@@ -135,7 +160,12 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
                         void** extra) {
   (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)extra;
   if (gx == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (dynamic_shared[f->which] != 232448 - 1024) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+  const size_t* memory = (const size_t*)(size_t) * (CUdeviceptr*)params[1] - 2;
+  if (f->context != current || stream->context != current || (CUcontext)memory[1] != current) {
+    return CUDA_ERROR_INVALID_CONTEXT;
+  }
+  current->launches++;
+  if (current->dynamic_shared[f->which] != 232448 - 1024) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
   struct node k = {f, *(unsigned*)params[0], *(CUdeviceptr*)params[1], *(float*)params[2]};
   if (stream->capture == NULL) {
     run(&k);
@@ -148,6 +178,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
   (void)flags;
   *stream = calloc(1, sizeof **stream);
+  (*stream)->context = current;
   return CUDA_SUCCESS;
 }
 CUresult cuStreamDestroy(CUstream stream) {
@@ -193,6 +224,7 @@ CUresult cuGraphExecDestroy(CUgraphExec exec) {
 CUresult cuMemAlloc(CUdeviceptr* p, size_t bytes) {
   size_t* raw = malloc(16 + bytes);
   raw[0] = bytes;
+  raw[1] = (size_t)current;
   in_use += bytes;
   *p = (CUdeviceptr)(size_t)(raw + 2);
   return CUDA_SUCCESS;

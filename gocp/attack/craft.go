@@ -247,6 +247,7 @@ func (l *loop) quantised() (float64, error) {
 // Craft moves the pool's images at the given indices to where training on them goes down ℓ3, and
 // calls step, if given, after every step.
 func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
+	defer v.s.Range("craft").End()
 	images := v.p.Pool.Select(bases)
 	l := v.newLoop(images)
 	if v.cfg.Align == AlignSum {
@@ -256,7 +257,9 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 	if err := l.s.Sync(); err != nil {
 		return nil, err
 	}
+	recording := l.s.Range("record a step")
 	graph, err := l.s.Capture(l.record)
+	recording.End()
 	if err != nil {
 		return nil, fmt.Errorf("attack: record a crafting step: %w", err)
 	}
@@ -280,8 +283,10 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 				rate = next
 				device.Upload(l.s, l.rate, []float32{float32(rate)})
 			}
+			r := l.s.RangeOf("step", t)
 			graph.Launch()
 			phi, err := l.mean()
+			r.End()
 			if err != nil {
 				return nil, err
 			}

@@ -128,6 +128,7 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	defer s.Range("surrogates").End()
 	if err := p.check(); err != nil {
 		return nil, err
 	}
@@ -183,6 +184,7 @@ func (p *Problem) members(y int) []int {
 
 // Bases chooses the images that become poisons: for each class its part of the budget.
 func (v *Solver) Bases() ([]int, error) {
+	defer v.s.Range("bases").End()
 	var all []int
 	for i, n := range share(v.p.Count, len(v.p.Classes)) {
 		y := v.p.Classes[i]

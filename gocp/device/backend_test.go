@@ -20,14 +20,17 @@ var children = map[string]func(d *Device) error{
 		fmt.Printf("%s; %s; %s; %s\n", d.Info().Backend, d.Info().Name, d.Info().ISA, d.Info().Why)
 		return nil
 	},
-	"bits":   childBits,
-	"scale":  childScale,
-	"absent": func(d *Device) error { return run(d, func(s *Stream) { s.Launch("absent", 1, 1) }) },
-	"fresh":  childFresh,
-	"over":   func(d *Device) error { return run(d, func(s *Stream) { noise(s, 65, 1, 1, s.Alloc(4*64)) }) },
-	"odd":    func(d *Device) error { return run(d, func(s *Stream) { noise(s, 1, 1, 1, s.Alloc(3)) }) },
-	"under":  childUnder,
-	"graph":  childGraph,
+	"bits":    childBits,
+	"scale":   childScale,
+	"absent":  func(d *Device) error { return run(d, func(s *Stream) { s.Launch("absent", 1, 1) }) },
+	"fresh":   childFresh,
+	"over":    func(d *Device) error { return run(d, func(s *Stream) { noise(s, 65, 1, 1, s.Alloc(4*64)) }) },
+	"odd":     func(d *Device) error { return run(d, func(s *Stream) { noise(s, 1, 1, 1, s.Alloc(3)) }) },
+	"under":   childUnder,
+	"graph":   childGraph,
+	"ranges":  childRanges,
+	"several": childSeveral,
+	"foreign": childForeign,
 	"after": func(d *Device) error {
 		return run(d, func(s *Stream) {
 			p := s.Alloc(64)

@@ -20,6 +20,7 @@ import (
 // goroutines at once.
 type Device struct {
 	info    Info
+	cu      cu.Device
 	context cu.CUContext
 	image   *image
 	kinds   map[string]string // of the host kernels' parameters
@@ -41,25 +42,41 @@ type function struct {
 // Info describes a device.
 type Info struct {
 	Backend       string `json:"backend"` // "host" or "cuda"
+	Index         int    `json:"index"`   // among the devices that this process sees
 	Name          string `json:"name"`
-	Why           string `json:"why"`           // one line: what was taken, and why
-	ISA           string `json:"isa,omitempty"` // which build of the host kernels: base, v3 or v4
-	Cores         int    `json:"cores"`         // a stream's width by default
-	TotalMem      int64  `json:"totalMem"`      // bytes
-	DriverVersion int    `json:"driverVersion"` // 1000·major + 10·minor, as the driver says
-	FastBF16      bool   `json:"fastBF16"`      // products of bfloat16 are faster than those of float32
+	UUID          string `json:"uuid,omitempty"` // as NVML and nvidia-smi write it
+	Why           string `json:"why"`            // one line: what was taken, and why
+	ISA           string `json:"isa,omitempty"`  // which build of the host kernels: base, v3 or v4
+	Cores         int    `json:"cores"`          // a stream's width by default
+	TotalMem      int64  `json:"totalMem"`       // bytes
+	DriverVersion int    `json:"driverVersion"`  // 1000·major + 10·minor, as the driver says
+	FastBF16      bool   `json:"fastBF16"`       // products of bfloat16 are faster than those of float32
 	Checked       bool   `json:"checked,omitempty"`
 	Build         string `json:"build"` // SHA-256 of the C++ half
 }
 
 // Open opens the first device. GOCP_DEVICE has been read by then: the choice between the driver
 // and the host engine is made before main.
-func Open() (*Device, error) {
+func Open() (*Device, error) { return OpenAt(0) }
+
+// Count is how many devices there are: 1 on the host engine, on a GPU what the driver shows, which
+// CUDA_VISIBLE_DEVICES limits.
+func Count() (int, error) {
+	n, err := cu.NumDevices()
+	if err != nil {
+		return 0, describe("count the devices", err)
+	}
+	return n, nil
+}
+
+// OpenAt opens one of Count devices, counted from 0. Devices have a context each: memory and streams
+// of one are nothing to another.
+func OpenAt(index int) (*Device, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	dev, err := cu.GetDevice(0)
+	dev, err := cu.GetDevice(index)
 	if err != nil {
-		return nil, describe("open device 0", err)
+		return nil, describe(fmt.Sprintf("open device %d", index), err)
 	}
 	name, err := dev.Name()
 	if err != nil {
@@ -75,10 +92,11 @@ func Open() (*Device, error) {
 	}
 	d := &Device{
 		info: Info{
-			Backend: csrc.Backend(), Name: name, Why: csrc.Why(), ISA: csrc.ISA(), Cores: csrc.Cores(),
+			Backend: csrc.Backend(), Index: index, Name: name, Why: csrc.Why(), ISA: csrc.ISA(), Cores: csrc.Cores(),
 			TotalMem: total, DriverVersion: cu.Version(), Checked: csrc.Checked(), Build: csrc.BuildHash(),
 			FastBF16: cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16,
 		},
+		cu:        dev,
 		context:   primary,
 		kinds:     csrc.Kernels(),
 		functions: map[string]*function{},
@@ -89,6 +107,9 @@ func Open() (*Device, error) {
 			return nil, errors.Join(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
 		}
 		d.info.FastBF16 = major >= 8
+		if id, err := dev.UUID(); err == nil {
+			d.info.UUID = "GPU-" + id.String()
+		}
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, dev.ReleasePrimaryCtx())
@@ -159,11 +180,7 @@ func (d *Device) Close() error {
 	if err := d.image.unload(); err != nil {
 		return err
 	}
-	dev, err := cu.CurrentDevice()
-	if err == nil {
-		err = dev.ReleasePrimaryCtx()
-	}
-	if err != nil {
+	if err := d.cu.ReleasePrimaryCtx(); err != nil {
 		return describe("release the context", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/telemetry"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -23,8 +25,19 @@ type Options struct {
 	Dir      string // the run folder
 	Resume   bool   // go on with the run that Dir holds
 	Progress progress.Reporter
-	Version  string // gocp's version, recorded
+	Version  string           // gocp's version, recorded
+	Meter    *telemetry.Meter // watches the machine; nil: nobody does
+	Tally    *progress.Tally  // counts jobs and what they do
 }
+
+// What Options.Tally counts.
+const (
+	TallyPlanned = "jobs_planned"
+	TallyJobs    = "jobs_done_total"
+	TallyEpochs  = "epochs_total"
+	TallySteps   = "craft_steps_total"
+	TallyPoisons = "poisons_crafted_total"
+)
 
 // run is an audit under way.
 type run struct {
@@ -58,15 +71,20 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	defer func() { _ = r.folder.close() }()
 	jobs := r.plan()
 	r.bars.plan(jobs)
+	o.Tally.Add(TallyPlanned, len(jobs))
 	workers := c.Workers
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	err = runJobs(ctx, workers, jobs, r.bars.done)
+	var unwritten error
+	err = runJobs(ctx, workers, jobs, func(j *job) {
+		o.Tally.Add(TallyJobs, 1)
+		r.bars.done(j)
+		// Now, so that a run that is killed keeps it.
+		unwritten = cmp.Or(unwritten, r.folder.watched(o.Meter.Take()))
+	})
 	r.bars.stop()
-	if e := r.folder.tick("wall", time.Since(start)); err == nil {
-		err = e
-	}
+	err = cmp.Or(err, unwritten, r.folder.watched(o.Meter.Take()), r.folder.tick("wall", time.Since(start)))
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +92,7 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	if err != nil {
 		return nil, err
 	}
-	if res.Timings, err = r.folder.timings(); err != nil {
+	if res.Timings, res.Telemetry, err = r.folder.read(); err != nil {
 		return nil, err
 	}
 	return res, res.Save(o.Dir)
@@ -120,7 +138,7 @@ func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg)
+	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg, o.Tally)
 	h := header{Schema: 1, Data: d.Train.Name, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: r.cfg}
 	if h.Identity, err = r.cfg.identity(h.Train, h.Test, h.Backend); err != nil {
 		return nil, err
@@ -205,7 +223,7 @@ func benignName(role string, i int) string { return fmt.Sprintf("%s-%d", role, i
 
 // benign is a model on clean data.
 func (r *run) benign(role string, i int) modelJob {
-	j := modelJob{name: benignName(role, i), role: role, seed: r.cfg.seedOf(role, i), keepModel: true,
+	j := modelJob{name: benignName(role, i), role: role, repeat: -1, seed: r.cfg.seedOf(role, i), keepModel: true,
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
 		images: func() (attack.Images, error) { return r.split.train.Images, nil }}
 	if role == roleSurrogate {
@@ -218,7 +236,7 @@ func (r *run) benign(role string, i int) modelJob {
 // victim is a fresh model on poisoned data. Its seed is the same under every condition, so that
 // the conditions are compared victim by victim.
 func (r *run) victim(g int, c result.Condition, v int) modelJob {
-	return modelJob{name: victimName(g, c, v), role: roleVictim, seed: r.cfg.seedOf(roleVictim, g, v),
+	return modelJob{name: victimName(g, c, v), role: roleVictim, repeat: g, seed: r.cfg.seedOf(roleVictim, g, v),
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
 		images: func() (attack.Images, error) {
 			b, err := attack.ReadBundle(r.folder.path(poisonsDir, bundleName(g)))

@@ -86,12 +86,12 @@ func audit(t *testing.T, dev *device.Device, c Config, dir string) *result.Resul
 	return r
 }
 
-// contents hashes every file of a run folder, clock times apart.
+// contents hashes every file of a run folder, clock times and telemetry apart.
 func contents(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == clockFile || d.Name() == result.TimingsFile {
+		if err != nil || d.IsDir() || d.Name() == clockFile || d.Name() == result.TimingsFile || d.Name() == result.TelemetryFile {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -3,21 +3,24 @@ package experiment
 import (
 	"sync"
 
+	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/result"
 )
 
-const roleCraft = "craft"
+const roleCraft = result.WorkCraft
 
 // bars reports the work of a run in three phases: benign models, poisons, victims. They overlap; a
 // phase begins with its first job and ends with its last.
 type bars struct {
 	report progress.Reporter
+	tally  *progress.Tally
 	units  map[string]int // of one job, by phase
 
 	mu    sync.Mutex
 	total map[string]int // units left, by phase
 	jobs  map[string]int // jobs left, by phase
-	tasks map[string]progress.Task
+	tasks map[string]*phase
 }
 
 const (
@@ -36,8 +39,8 @@ func barOf(role string) string {
 	return barBenign
 }
 
-func newBars(report progress.Reporter, c Config) *bars {
-	return &bars{report: report, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]progress.Task{}, units: map[string]int{
+func newBars(report progress.Reporter, c Config, tally *progress.Tally) *bars {
+	return &bars{report: report, tally: tally, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]*phase{}, units: map[string]int{
 		barBenign:  c.VictimTrain.Epochs,
 		barPoisons: c.Craft.Steps * c.Craft.Restarts,
 		barVictims: c.VictimTrain.Epochs,
@@ -60,10 +63,17 @@ func (b *bars) unit(role string) func() {
 	defer b.mu.Unlock()
 	t := b.tasks[bar]
 	if t == nil {
-		t = b.report.Phase(bar, b.total[bar])
+		t = &phase{b.report.Phase(bar, b.total[bar]), device.StartRange("phase " + bar)}
 		b.tasks[bar] = t
 	}
-	return func() { t.Add(1) }
+	count := TallyEpochs
+	if role == roleCraft {
+		count = TallySteps
+	}
+	return func() {
+		b.tally.Add(count, 1)
+		t.task.Add(1)
+	}
 }
 
 // done ends the phase of a job that was its last.
@@ -72,13 +82,27 @@ func (b *bars) done(j *job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.jobs[bar]--; b.jobs[bar] == 0 && b.tasks[bar] != nil {
-		b.tasks[bar].Done()
+		b.end(bar)
 	}
+}
+
+// end ends a phase that began.
+func (b *bars) end(bar string) {
+	t := b.tasks[bar]
+	t.task.Done()
+	t.seen.End()
+	delete(b.tasks, bar)
+}
+
+// phase is shown to a person and to a profiler.
+type phase struct {
+	task progress.Task
+	seen device.Range
 }
 
 // stop ends the phases that are under way, after an error.
 func (b *bars) stop() {
-	for _, t := range b.tasks {
-		t.Done()
+	for bar := range b.tasks {
+		b.end(bar)
 	}
 }

@@ -18,7 +18,9 @@ import (
 
 // craft makes the poisons of group g and writes their bundle.
 func (r *run) craft(ctx context.Context, g int) error {
-	start := time.Now()
+	start, crafted := time.Now(), 0
+	end := r.opt.Meter.Begin(roleCraft)
+	defer func() { end(crafted) }()
 	groups, err := r.targets()
 	if err != nil {
 		return err
@@ -30,6 +32,7 @@ func (r *run) craft(ctx context.Context, g int) error {
 	var poisons *attack.Poisons
 	for {
 		err := r.dev.Do(ctx, 1, func(s *device.Stream) (err error) {
+			defer s.RangeOf("repeat", g).End()
 			poisons, err = r.solve(s, g, p)
 			return err
 		})
@@ -58,6 +61,8 @@ func (r *run) craft(ctx context.Context, g int) error {
 	if err := attack.WriteBundle(r.folder.path(poisonsDir, bundleName(g)), b); err != nil {
 		return err
 	}
+	crafted = len(poisons.Bases)
+	r.opt.Tally.Add(TallyPoisons, crafted)
 	return r.folder.tick("craft", time.Since(start))
 }
 
@@ -220,6 +225,8 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 	mean := make([]float64, len(gr.targets)*k)
 	for i := range retrained {
 		err := r.dev.Do(ctx, 1, func(s *device.Stream) error {
+			defer s.RangeOf("repeat", g).End()
+			defer s.Range("try the budget").End()
 			m, err := fit(s, r.surrogateSpec, r.cfg.SurrogateTrain, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
 			if err != nil {
 				return err

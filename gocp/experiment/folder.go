@@ -138,7 +138,25 @@ func (f *folder) close() error { return f.clock.Close() }
 // tick appends how long something took. Clock times live apart from everything that must come out
 // the same twice.
 func (f *folder) tick(phase string, d time.Duration) error {
-	b, err := json.Marshal(result.Timing{Phase: phase, Seconds: d.Seconds(), Count: 1})
+	return f.note(clockLine{Timing: &result.Timing{Phase: phase, Seconds: d.Seconds(), Count: 1}})
+}
+
+// watched appends what the machine said since the last time, nil if that is nothing.
+func (f *folder) watched(t *result.Telemetry) error {
+	if t == nil {
+		return nil
+	}
+	return f.note(clockLine{Telemetry: t})
+}
+
+// clockLine is a line of the clock: one of the two.
+type clockLine struct {
+	*result.Timing
+	Telemetry *result.Telemetry `json:"telemetry,omitempty"`
+}
+
+func (f *folder) note(line clockLine) error {
+	b, err := json.Marshal(line)
 	if err != nil {
 		return err
 	}
@@ -150,20 +168,29 @@ func (f *folder) tick(phase string, d time.Duration) error {
 	return nil
 }
 
-// timings sums up the clock by phase, in the order of their first line. A line that a killed
-// process left unfinished is passed over.
-func (f *folder) timings() ([]result.Timing, error) {
+// read sums up the clock by phase, in the order of their first line, and the telemetry, nil if
+// there is none. A line that a killed process left unfinished is passed over.
+func (f *folder) read() (out []result.Timing, seen *result.Telemetry, err error) {
 	r, err := os.Open(f.path(clockFile))
 	if err != nil {
-		return nil, fmt.Errorf("run folder: %w", err)
+		return nil, nil, fmt.Errorf("run folder: %w", err)
 	}
 	defer r.Close()
-	var out []result.Timing
 	at := map[string]int{}
 	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20) // telemetry of many devices is a long line
 	for lines.Scan() {
-		var t result.Timing
+		var t clockLine
 		if json.Unmarshal(lines.Bytes(), &t) != nil {
+			continue
+		}
+		if t.Telemetry != nil {
+			if seen == nil {
+				seen = new(result.Telemetry)
+			}
+			seen.Add(t.Telemetry)
+		}
+		if t.Timing == nil {
 			continue
 		}
 		i, ok := at[t.Phase]
@@ -175,5 +202,5 @@ func (f *folder) timings() ([]result.Timing, error) {
 		out[i].Seconds += t.Seconds
 		out[i].Count += t.Count
 	}
-	return out, lines.Err()
+	return out, seen, lines.Err()
 }

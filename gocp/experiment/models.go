@@ -119,6 +119,7 @@ func fit(s *device.Stream, spec nn.Spec, t Train, images attack.Images, seed uin
 type modelJob struct {
 	name      string // of its files
 	role      string
+	repeat    int // -1: it serves all
 	spec      nn.Spec
 	recipe    Train
 	seed      uint64
@@ -131,12 +132,18 @@ type modelJob struct {
 // which is written before.
 func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		start := time.Now()
+		start, pieces := time.Now(), 0
+		end := r.opt.Meter.Begin("train " + j.role)
+		defer func() { end(pieces) }()
 		images, err := j.images()
 		if err != nil {
 			return err
 		}
 		err = r.dev.Do(ctx, 1, func(s *device.Stream) error {
+			if j.repeat >= 0 {
+				defer s.RangeOf("repeat", j.repeat).End()
+			}
+			defer s.Range("train " + j.name).End()
 			m, err := fit(s, j.spec, j.recipe, images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
 			if err != nil {
 				return err
@@ -162,6 +169,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		pieces = 1
 		return r.folder.tick("train "+j.role, time.Since(start))
 	}
 }

@@ -153,6 +153,7 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	task := progress.Or(report).Phase("train", j.Train.Epochs)
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
+		defer s.Range("train").End()
 		m, err := fit(s, spec, j.Train, images, j.Seed, j.Precision, func() { task.Add(1) })
 		if err != nil {
 			return err

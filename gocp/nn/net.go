@@ -2,6 +2,7 @@ package nn
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -49,6 +50,7 @@ type Net struct {
 // A layer is a linear map followed by a per-channel affine map, ReLU and pooling:
 // h = pool(relu(scale·(in ∗ w) + shift)).
 type layer struct {
+	name         string // for profilers: "layer conv1"
 	weight, bias string // parameters; bias is empty under batch norm
 	bn           string // batch norm's prefix, or empty
 	conv         kernel.Conv
@@ -121,6 +123,7 @@ func (n *Net) alloc(shape ...int) tensor.Tensor {
 
 func (n *Net) add(l *layer) {
 	a := l.act
+	l.name = "layer " + strings.TrimSuffix(l.weight, ".weight")
 	l.z = n.alloc(n.batch, a.H, a.W, a.C)
 	l.dz = l.z
 	l.h = n.alloc(n.batch, a.H/a.Pool, a.W/a.Pool, a.C)

@@ -33,6 +33,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 	}
 	n.pass, n.n = p, p.X.Shape[0]
 	s := n.s
+	defer s.Range("forward").End()
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
 	xn := n.stored(n.xn, p.X.T != 0)
 	if !p.Replay || p.X.T != 0 {
@@ -40,6 +41,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 	}
 	h := xn
 	for _, l := range n.layers {
+		r := s.Range(l.name)
 		g, a := l.at(n.n)
 		w := n.param(p.Theta, l.weight)
 		z := n.stored(l.z, h.T != 0 || w.T != 0)
@@ -47,6 +49,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 		scale, shift := n.affine(l, z)
 		h = n.stored(l.h, n.pass.dual())
 		kernel.ActForward(s, a, z, scale, shift, n.output(h), l.idx)
+		r.End()
 	}
 	return h
 }
@@ -70,6 +73,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 	if s.Err() != nil {
 		return
 	}
+	defer s.Range("backward").End()
 	dual, replay := n.pass.dual(), n.pass.Replay
 	if !dual {
 		dlogits, dtheta, dx = dlogits.Primal(), dtheta.Primal(), dx.Primal()
@@ -82,6 +86,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 	dh := dlogits
 	for i := len(n.layers) - 1; i >= 0; i-- {
 		l := n.layers[i]
+		r := s.Range(l.name)
 		g, a := l.at(n.n)
 		h := n.input(i)
 		dz := n.backwardAct(l, a, dh, dtheta, wantTheta)
@@ -89,6 +94,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 			kernel.ConvBackwardWeight(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
 		}
 		if i == 0 && !wantX {
+			r.End()
 			return
 		}
 		target := n.dxn
@@ -97,6 +103,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 		}
 		dh = n.stored(target, dual)
 		kernel.ConvBackwardData(s, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Slice(0, g.N, g.H, g.W, g.C))
+		r.End()
 	}
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
 	if replay {

@@ -85,6 +85,9 @@ func Text(w io.Writer, r *result.Result) error {
 			fmt.Fprintln(&b, p.Text)
 		}
 	}
+	if t := telemetryText(r.Telemetry); t != "" {
+		fmt.Fprintf(&b, "\n%s\n", t)
+	}
 	_, err := io.WriteString(w, strings.ReplaceAll(b.String(), "\u00a0", " ")) // a terminal breaks where it must
 	return err
 }

@@ -38,6 +38,8 @@ type view struct {
 	Models  []modelRow
 	Timings []timingRow
 	Total   string
+	Watched []watchedRow
+	Energy  string // in all, and of a poison
 
 	Style template.CSS
 }
@@ -528,4 +530,13 @@ func (v *view) facts() {
 		v.Timings = append(v.Timings, row)
 	}
 	v.Total = duration(total)
+	if t := r.Telemetry; t != nil {
+		v.Watched = watchedRows(t)
+		if t.Joules > 0 {
+			v.Energy = energyText(t.Joules) + " in all"
+		}
+		if t.JoulesPerPoison > 0 {
+			v.Energy += ", " + energyText(t.JoulesPerPoison) + " of crafting a poison"
+		}
+	}
 }

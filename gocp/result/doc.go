@@ -26,5 +26,5 @@
 // # Bytes
 //
 // Nothing in a Result depends on the clock or on where the folder lies, so the same command gives
-// the same bytes; wall times go to timings.json beside it.
+// the same bytes; wall times go to timings.json beside it, telemetry to telemetry.json.
 package result

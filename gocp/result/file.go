@@ -19,8 +19,9 @@ import (
 
 // File names inside a run folder.
 const (
-	File        = "result.json"
-	TimingsFile = "timings.json"
+	File          = "result.json"
+	TimingsFile   = "timings.json"
+	TelemetryFile = "telemetry.json"
 )
 
 // Encode returns the bytes of result.json.
@@ -64,7 +65,8 @@ func Decode(b []byte) (*Result, error) {
 	return r, nil
 }
 
-// Save writes result.json and timings.json into the folder, each whole or not at all.
+// Save writes result.json, timings.json and, if there is any, telemetry.json into the folder, each
+// whole or not at all.
 func (r *Result) Save(dir string) error {
 	b, err := r.Encode()
 	if err != nil {
@@ -77,10 +79,16 @@ func (r *Result) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", TimingsFile, err)
 	}
-	return atomicfile.WriteBytes(filepath.Join(dir, TimingsFile), t)
+	if err := atomicfile.WriteBytes(filepath.Join(dir, TimingsFile), t); err != nil || r.Telemetry == nil {
+		return err
+	}
+	if t, err = encode(r.Telemetry); err != nil {
+		return fmt.Errorf("%s: %w", TelemetryFile, err)
+	}
+	return atomicfile.WriteBytes(filepath.Join(dir, TelemetryFile), t)
 }
 
-// Load reads a run folder. Timings are optional.
+// Load reads a run folder. Timings and telemetry are optional.
 func Load(dir string) (*Result, error) { return LoadFS(os.DirFS(dir)) }
 
 // LoadFS is Load from any file system.
@@ -93,14 +101,19 @@ func LoadFS(fsys fs.FS) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := fs.ReadFile(fsys, TimingsFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, err
-	default:
-		if err := json.Unmarshal(t, &r.Timings); err != nil {
-			return nil, fmt.Errorf("%s: %w", TimingsFile, err)
+	for _, f := range []struct {
+		name string
+		to   any
+	}{{TimingsFile, &r.Timings}, {TelemetryFile, &r.Telemetry}} {
+		b, err := fs.ReadFile(fsys, f.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(b, f.to); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	return r, nil

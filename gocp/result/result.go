@@ -28,7 +28,7 @@ const (
 )
 
 // Result is the content of result.json. Everything in it follows from the command, the seed and
-// the device, so the same command gives the same bytes; clock times are kept apart (Timings).
+// the device, so the same command gives the same bytes; clock times and telemetry are kept apart.
 type Result struct {
 	Schema   int      `json:"schema"`
 	Version  string   `json:"gocp"`                  // gocp's version
@@ -44,6 +44,8 @@ type Result struct {
 
 	// Timings is not in result.json but in timings.json beside it.
 	Timings []Timing `json:"-"`
+	// Telemetry is not either but in telemetry.json; nil: nothing could be read.
+	Telemetry *Telemetry `json:"-"`
 }
 
 // Config is what was asked for.

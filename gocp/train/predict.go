@@ -29,6 +29,7 @@ func Predict(s *device.Stream, m *nn.Model, images []uint8, precision kernel.Pre
 	if n == 0 {
 		return out, nil
 	}
+	defer s.Range("predict").End()
 	net := nn.NewNet(s, m.Spec, predictBatch, nn.Options{Precision: precision})
 	theta := tensor.New(s, len(m.Theta))
 	device.Upload(s, theta.P, m.Theta)

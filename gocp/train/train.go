@@ -225,6 +225,7 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 
 // epoch visits every sample once and returns the mean loss.
 func (t *trainer) epoch(epoch int) (float64, error) {
+	defer t.s.RangeOf("epoch", epoch).End()
 	s, batch := t.s, min(t.cfg.Batch, t.n)
 	perm := rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(t.n)
 	order := make([]int32, t.n)
@@ -239,7 +240,9 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 			return 0, s.Context().Err()
 		}
 		size := min(batch, t.n-k*batch)
+		step := s.RangeOf("step", k)
 		if m := t.spec; m.BatchNorm && size < 2 {
+			step.End()
 			break // one sample has no variance; PyTorch's loaders drop such a batch too
 		}
 		s.Copy(t.index, t.order.Add(4*k*batch), 4*size)
@@ -248,6 +251,7 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 		}
 		t.run(size, batch)
 		s.Copy(t.losses.Add(4*k*batch), t.net.LossBuffer(), 4*size)
+		step.End()
 	}
 	losses := make([]float32, t.n)
 	if err := device.Download(s, losses, t.losses); err != nil {
@@ -279,6 +283,7 @@ func (t *trainer) run(size, batch int) {
 
 // record issues the launches of one step on the batch in index.
 func (t *trainer) record(size int) {
+	defer t.s.Range("record a step").End()
 	s, spec := t.s, t.spec
 	if t.aug != 0 {
 		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)

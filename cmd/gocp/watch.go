@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/metrics"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/telemetry"
+	"github.com/gocp/gocp/gocp/telemetry/nvidia"
+)
+
+// watchInterval is the time between two samples of the devices.
+const watchInterval = time.Second
+
+func metricsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "metrics", Usage: "serve metrics for Prometheus on this port while it runs, such as :9400; for this machine alone unless a host is given"}
+}
+
+// watch is what sees long work from outside.
+type watch struct {
+	Progress progress.Reporter
+	Meter    *telemetry.Meter
+	Tally    *progress.Tally
+}
+
+// watched runs f with progress on stderr and a meter of the devices that it computes on, and serves
+// both if --metrics says so.
+func watched(c *cli.Context, f func(ctx context.Context, dev *device.Device, w watch) error) error {
+	return onDevice(c, func(ctx context.Context, dev *device.Device) (err error) {
+		w := watch{Tally: new(progress.Tally)}
+		sampler, absent := samplerOf(dev.Info())
+		w.Meter = telemetry.Start(ctx, sampler, watchInterval)
+		defer func() { err = errors.Join(err, w.Meter.Stop()) }()
+		var server *metrics.Server
+		if addr := c.String("metrics"); addr != "" {
+			if server, err = metrics.Serve(ctx, addr, w.Meter, w.Tally); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, server.Close()) }()
+		}
+		shown, stop := newReporter(c)
+		defer stop()
+		if server != nil {
+			shown.Note("metrics: %s", server.URL)
+		}
+		if absent != nil {
+			shown.Note("no telemetry of the GPU: %v", absent)
+		}
+		w.Progress = w.Tally.Watch(shown)
+		return f(ctx, dev, w)
+	})
+}
+
+// samplerOf reads this machine and, where the device is a GPU, that GPU; absent is why it cannot.
+func samplerOf(info device.Info) (s telemetry.Sampler, absent error) {
+	host := telemetry.NewHost(0)
+	if info.Backend != "cuda" {
+		return host, nil
+	}
+	if info.UUID == "" {
+		return host, nvidia.ErrAbsent
+	}
+	gpus, err := nvidia.Open(nvidia.Library(), info.UUID)
+	if err != nil {
+		return host, err
+	}
+	return telemetry.Join(gpus, host), nil
+}

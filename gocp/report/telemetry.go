@@ -1,0 +1,101 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// watchedRow is what was seen of one device.
+type watchedRow struct {
+	Name, Energy, Power, Load, Memory, Heat, Clock, Note string
+}
+
+// energyText writes joules for people.
+func energyText(j float64) string {
+	switch {
+	case j <= 0:
+		return dash
+	case j < 1000:
+		return fmt.Sprintf("%.3g J", j)
+	case j < 1e6:
+		return fmt.Sprintf("%.3g kJ", j/1e3)
+	case j < 1e9:
+		return fmt.Sprintf("%.3g MJ", j/1e6)
+	}
+	return fmt.Sprintf("%.3g GJ", j/1e9)
+}
+
+// gaugeText is a mean and a maximum.
+func gaugeText(g *result.Gauge, format string, unit float64) string {
+	if g == nil {
+		return dash
+	}
+	return fmt.Sprintf(format+" (most "+format+")", g.Mean*unit, g.Max*unit)
+}
+
+func watchedRows(t *result.Telemetry) []watchedRow {
+	var rows []watchedRow
+	for _, d := range t.Devices {
+		row := watchedRow{Name: cmp.Or(d.Name, d.Kind), Energy: energyText(d.Joules), Power: gaugeText(d.Power, "%.0f W", 1),
+			Load: gaugeText(d.Utilization, "%.0f %%", 100), Memory: gaugeText(d.Memory, "%.1f GiB", 1.0/(1<<30)),
+			Heat: gaugeText(d.Temperature, "%.0f °C", 1), Clock: gaugeText(d.Clock, "%.0f MHz", 1)}
+		var notes []string
+		for _, why := range slices.Sorted(maps.Keys(d.Throttled)) {
+			notes = append(notes, fmt.Sprintf("held back by %s for %s", strings.ReplaceAll(why, "_", " "), duration(d.Throttled[why])))
+		}
+		if d.Corrected+d.Uncorrected > 0 {
+			notes = append(notes, fmt.Sprintf("memory errors: %d corrected, %d not", d.Corrected, d.Uncorrected))
+		}
+		if d.Lost != "" {
+			notes = append(notes, "lost: "+d.Lost)
+		}
+		row.Note = strings.Join(notes, "; ")
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// telemetryText is one sentence about the machine, "" if nothing was read.
+func telemetryText(t *result.Telemetry) string {
+	if t == nil || len(t.Devices) == 0 {
+		return ""
+	}
+	var parts []string
+	if t.Joules > 0 {
+		s := energyText(t.Joules)
+		if t.JoulesPerPoison > 0 {
+			s += fmt.Sprintf(" in all, %s of crafting a poison", energyText(t.JoulesPerPoison))
+		}
+		parts = append(parts, s)
+	}
+	for _, d := range t.Devices {
+		var said []string
+		if d.Power != nil {
+			said = append(said, fmt.Sprintf("%.0f W", d.Power.Mean))
+		}
+		if d.Utilization != nil {
+			said = append(said, fmt.Sprintf("%.0f %% busy", 100*d.Utilization.Mean))
+		}
+		if len(d.Throttled) > 0 {
+			said = append(said, "held back by "+strings.ReplaceAll(strings.Join(slices.Sorted(maps.Keys(d.Throttled)), ", "), "_", " "))
+		}
+		if d.Uncorrected > 0 {
+			said = append(said, plural(int(d.Uncorrected), "uncorrected memory error"))
+		}
+		if d.Lost != "" {
+			said = append(said, "lost: "+d.Lost)
+		}
+		if len(said) > 0 {
+			parts = append(parts, cmp.Or(d.Name, d.Kind)+" "+strings.Join(said, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "Machine: " + strings.Join(parts, "; ")
+}

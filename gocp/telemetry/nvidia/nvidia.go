@@ -1,0 +1,288 @@
+package nvidia
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/gocp/gocp/gocp/telemetry"
+)
+
+// ErrAbsent is what an error wraps if there is no driver, or one without a GPU.
+var ErrAbsent = errors.New("no NVIDIA GPU can be read")
+
+// GPUs reads GPUs.
+type GPUs struct {
+	lib     nvml.Interface
+	devices []*gpu
+	Driver  string // its version
+}
+
+// gpu is one device.
+type gpu struct {
+	handle nvml.Device
+	name   string
+	id     string // UUID
+
+	has   map[string]bool // functions that the library and the device have
+	base  uint64          // the energy counter when it was first read, in millijoules
+	based bool
+	lost  string
+}
+
+// Library is the driver's own NVML.
+func Library() nvml.Interface { return nvml.New() }
+
+// Open finds the GPUs with the given UUIDs, all if there are none given. Close must be called.
+func Open(lib nvml.Interface, ids ...string) (*GPUs, error) {
+	// After a failed Init nothing else may be called: the library is not there, and a call of a
+	// function that was not found ends the process.
+	if ret := lib.Init(); ret != nvml.SUCCESS {
+		return nil, fmt.Errorf("%w: %s", ErrAbsent, failure(ret))
+	}
+	g := &GPUs{lib: lib}
+	if err := g.find(ids); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+// failure names what NVML returned, by a table of ours: its own needs the library.
+func failure(ret nvml.Return) string {
+	switch ret {
+	case nvml.ERROR_LIBRARY_NOT_FOUND:
+		return "there is no NVIDIA driver (libnvidia-ml.so.1)"
+	case nvml.ERROR_DRIVER_NOT_LOADED:
+		return "the NVIDIA driver is not loaded"
+	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
+		return "the NVIDIA driver and its library are of different versions"
+	case nvml.ERROR_NO_PERMISSION:
+		return "the NVIDIA driver may not be used"
+	case nvml.ERROR_GPU_IS_LOST:
+		return "it has fallen off the bus, or the driver cannot reach it"
+	case nvml.ERROR_FUNCTION_NOT_FOUND:
+		return "the NVIDIA driver is too old"
+	case nvml.ERROR_NOT_FOUND:
+		return "there is no such GPU"
+	}
+	return fmt.Sprintf("NVML error %d", int(ret))
+}
+
+func (g *GPUs) find(ids []string) error {
+	g.Driver, _ = g.lib.SystemGetDriverVersion()
+	n, ret := g.lib.DeviceGetCount()
+	if ret != nvml.SUCCESS {
+		return fmt.Errorf("%w: %s", ErrAbsent, failure(ret))
+	}
+	for i := range n {
+		h, ret := g.lib.DeviceGetHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			continue // another user's
+		}
+		d := &gpu{handle: h, has: map[string]bool{}}
+		if d.id, ret = h.GetUUID(); ret != nvml.SUCCESS {
+			continue
+		}
+		if len(ids) > 0 && !slices.Contains(ids, d.id) {
+			continue
+		}
+		d.name, _ = h.GetName()
+		for _, symbol := range []string{"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetCurrentClocksThrottleReasons",
+			"nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetEnforcedPowerLimit", "nvmlSystemGetProcessName"} {
+			d.has[symbol] = g.lib.Extensions().LookupSymbol(symbol) == nil
+		}
+		g.devices = append(g.devices, d)
+	}
+	if len(g.devices) == 0 {
+		if len(ids) > 0 {
+			return fmt.Errorf("%w: NVML does not know %s", ErrAbsent, strings.Join(ids, ", "))
+		}
+		return fmt.Errorf("%w: the driver shows none", ErrAbsent)
+	}
+	return nil
+}
+
+// Close ends the use of the library.
+func (g *GPUs) Close() error {
+	if ret := g.lib.Shutdown(); ret != nvml.SUCCESS {
+		return fmt.Errorf("NVML: shut down: %s", failure(ret))
+	}
+	return nil
+}
+
+// Sample reads every GPU. One that is lost is not asked again.
+func (g *GPUs) Sample() []telemetry.Reading {
+	out := make([]telemetry.Reading, len(g.devices))
+	for i, d := range g.devices {
+		out[i] = g.sample(d)
+	}
+	return out
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func (g *GPUs) sample(d *gpu) telemetry.Reading {
+	r := telemetry.Reading{Kind: "gpu", ID: d.id, Name: d.name}
+	// ok tells whether a call worked. What a device has not is passed over; a device that is gone
+	// gives no reading at all.
+	ok := func(ret nvml.Return) bool {
+		if ret == nvml.ERROR_GPU_IS_LOST || ret == nvml.ERROR_RESET_REQUIRED || ret == nvml.ERROR_UNINITIALIZED {
+			d.lost = failure(ret)
+		}
+		return ret == nvml.SUCCESS && d.lost == ""
+	}
+	for _, read := range []func(){
+		func() {
+			if mw, ret := d.handle.GetPowerUsage(); ok(ret) {
+				r.Power = ptr(float64(mw) / 1000)
+			}
+		},
+		func() {
+			if !d.has["nvmlDeviceGetEnforcedPowerLimit"] {
+				return
+			}
+			if mw, ret := d.handle.GetEnforcedPowerLimit(); ok(ret) {
+				r.PowerLimit = ptr(float64(mw) / 1000)
+			}
+		},
+		func() {
+			if !d.has["nvmlDeviceGetTotalEnergyConsumption"] {
+				return
+			}
+			mj, ret := d.handle.GetTotalEnergyConsumption()
+			if !ok(ret) {
+				return
+			}
+			if !d.based || mj < d.base { // it starts again with the driver
+				d.base, d.based = mj, true
+			}
+			r.Energy = ptr(float64(mj-d.base) / 1000)
+		},
+		func() {
+			if u, ret := d.handle.GetUtilizationRates(); ok(ret) {
+				r.Utilization = ptr(float64(u.Gpu) / 100)
+			}
+		},
+		func() {
+			if m, ret := d.handle.GetMemoryInfo(); ok(ret) {
+				r.MemoryUsed, r.MemoryTotal = ptr(m.Used), ptr(m.Total)
+			}
+		},
+		func() {
+			if mhz, ret := d.handle.GetClockInfo(nvml.CLOCK_SM); ok(ret) {
+				r.Clock = ptr(float64(mhz))
+			}
+		},
+		func() {
+			if mhz, ret := d.handle.GetClockInfo(nvml.CLOCK_MEM); ok(ret) {
+				r.MemoryClock = ptr(float64(mhz))
+			}
+		},
+		func() {
+			if c, ret := d.handle.GetTemperature(nvml.TEMPERATURE_GPU); ok(ret) {
+				r.Temperature = ptr(float64(c))
+			}
+		},
+		func() {
+			if !d.has["nvmlDeviceGetCurrentClocksThrottleReasons"] {
+				return
+			}
+			if bits, ret := d.handle.GetCurrentClocksThrottleReasons(); ok(ret) {
+				r.Throttle = reasons(bits)
+			}
+		},
+		func() { r.Corrected = g.ecc(d, nvml.MEMORY_ERROR_TYPE_CORRECTED, ok) },
+		func() { r.Uncorrected = g.ecc(d, nvml.MEMORY_ERROR_TYPE_UNCORRECTED, ok) },
+		func() { r.Processes = g.processes(d, ok) },
+	} {
+		if d.lost == "" {
+			read()
+		}
+	}
+	if d.lost != "" {
+		return telemetry.Reading{Kind: r.Kind, ID: r.ID, Name: r.Name, Lost: d.lost}
+	}
+	return r
+}
+
+func (g *GPUs) ecc(d *gpu, kind nvml.MemoryErrorType, ok func(nvml.Return) bool) *uint64 {
+	if !d.has["nvmlDeviceGetTotalEccErrors"] {
+		return nil
+	}
+	n, ret := d.handle.GetTotalEccErrors(kind, nvml.VOLATILE_ECC)
+	if !ok(ret) {
+		return nil
+	}
+	return &n
+}
+
+func (g *GPUs) processes(d *gpu, ok func(nvml.Return) bool) []telemetry.Process {
+	list, ret := d.handle.GetComputeRunningProcesses()
+	if !ok(ret) {
+		return nil
+	}
+	var out []telemetry.Process
+	for _, p := range list {
+		q := telemetry.Process{PID: int(p.Pid)}
+		if p.UsedGpuMemory != ^uint64(0) { // not available
+			q.Memory = ptr(p.UsedGpuMemory)
+		}
+		if d.has["nvmlSystemGetProcessName"] {
+			if name, ret := g.lib.SystemGetProcessName(q.PID); ret == nvml.SUCCESS {
+				q.Name = name
+			}
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// reasons names what holds the clocks back; a device that is idle, or runs at clocks that somebody
+// set, is not held back.
+func reasons(bits uint64) []string {
+	var out []string
+	for _, r := range []struct {
+		bit  uint64
+		name string
+	}{
+		{nvml.ClocksThrottleReasonSwPowerCap, "power_cap"},
+		{nvml.ClocksThrottleReasonHwSlowdown, "hardware_slowdown"},
+		{nvml.ClocksThrottleReasonSyncBoost, "sync_boost"},
+		{nvml.ClocksThrottleReasonSwThermalSlowdown, "software_thermal"},
+		{nvml.ClocksThrottleReasonHwThermalSlowdown, "hardware_thermal"},
+		{nvml.ClocksThrottleReasonHwPowerBrakeSlowdown, "power_brake"},
+	} {
+		if bits&r.bit != 0 {
+			out = append(out, r.name)
+		}
+	}
+	return out
+}
+
+// Card is a GPU as NVML sees it, whether or not gocp computes on it.
+type Card struct {
+	Name   string `json:"name"`
+	Memory uint64 `json:"memory_bytes"`
+	Driver string `json:"driver"`
+}
+
+// Cards lists the machine's GPUs; without a driver there are none.
+func Cards(lib nvml.Interface) []Card {
+	g, err := Open(lib)
+	if err != nil {
+		return nil
+	}
+	var out []Card
+	for _, d := range g.devices {
+		c := Card{Name: d.name, Driver: g.Driver}
+		if m, ret := d.handle.GetMemoryInfo(); ret == nvml.SUCCESS {
+			c.Memory = m.Total
+		}
+		out = append(out, c)
+	}
+	_ = g.Close() // what it said is known
+	return out
+}
