@@ -23,7 +23,7 @@ func Why() string { return C.GoString(C.gocp_why()) }
 // ISA names the build of the host kernels in use: base, v3 or v4; "" on cuda.
 func ISA() string { return C.GoString(C.gocp_isa()) }
 
-// Checked reports whether GOCP_CHECK=1 guards memory and launches.
+// Checked reports whether GOCP_CHECK=1 asks for checks of memory and launches.
 func Checked() bool { return C.gocp_checked() != 0 }
 
 // Cores is how many threads a launch may use by default.
@@ -42,6 +42,9 @@ func MemInUse() int64 { return int64(C.gocp_mem_in_use()) }
 
 // LastError is the calling OS thread's last failure in words, or "".
 func LastError() string { return C.GoString(C.gocp_last_error()) }
+
+// ErrorText is what the driver says of a code, or "".
+func ErrorText(c Code) string { return C.GoString(C.gocp_error_text(C.CUresult(c))) }
 
 // Kernels lists the host kernels and the kinds of their parameters, one letter each: i (int32),
 // l (int64), f (float32), s (any of these), p (pointer). It is empty on cuda.

@@ -15,7 +15,7 @@ const char* gocp_backend(void);
 const char* gocp_why(void);
 /* Which build of the host kernels runs: "base", "v3" or "v4"; "" on cuda. */
 const char* gocp_isa(void);
-/* Whether GOCP_CHECK=1 guards the host engine's memory and launches. */
+/* Whether GOCP_CHECK=1 guards the host engine's memory and launches; on cuda, whether it was set. */
 int gocp_checked(void);
 /* The cores this process may use (GOCP_THREADS overrides): a stream's width by default. */
 int gocp_cores(void);
@@ -25,6 +25,8 @@ const char* gocp_image(size_t* bytes);
 size_t gocp_mem_in_use(void);
 /* The calling thread's last failure in words, "" if there is nothing to add to the code. */
 const char* gocp_last_error(void);
+/* What the driver says of a code, "" if nothing; the host engine says it by gocp_last_error. */
+const char* gocp_error_text(CUresult code);
 
 /* The i-th host kernel's name, null past the last one and on cuda. */
 const char* gocp_kernel_name(int i);

@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/atomicfile"},
 	{"gocp/usage"},
+	{"gocp/internal/twin"}, // of tests alone
 }
 
 // owners are the only packages that may import a path.

@@ -63,7 +63,7 @@ var variables = []Variable{
 	{Name: "GOCP_THREADS", Meaning: "how many cores to use"},
 	{Name: "GOCP_ISA", Meaning: "which build of the host kernels to use: base, v3 or v4"},
 	{Name: "GOCP_DATA", Meaning: "the folder for data sets that were fetched"},
-	{Name: "GOCP_CHECK", Meaning: "1: guard device memory and check every launch (slow)"},
+	{Name: "GOCP_CHECK", Meaning: "1: guard memory and check every launch on the CPU, wait for every launch on a GPU (slow)"},
 }
 
 func doctorCommand() *cli.Command {

@@ -8,13 +8,16 @@
 //   GOCP_DEVICE=cpu    the host engine
 //   GOCP_LIBCUDA=FILE  the driver's library, instead of libcuda.so.1
 //   GOCP_IMAGE=FILE    GPU code to load, instead of what this build carries
+//   GOCP_CALLS=FILE    every driver call's name is appended to FILE, a line each (tests count them)
 //
 // A driver that is too old for the GPU code of this build, or a device that it has nothing for,
 // counts as one that cannot be taken.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <mutex>
 #include <string>
@@ -63,12 +66,40 @@ struct Extra {
   CUresult (*graph_launch)(CUgraphExec, CUstream);
   CUresult (*mem_host_alloc)(void**, size_t, unsigned);
   CUresult (*get_error_name)(CUresult, const char**);
+  CUresult (*get_error_string)(CUresult, const char**);
 };
 constexpr int kCaptureRelaxed = 2;
 constexpr int kFuncMaxDynamicShared = 8;
 constexpr auto kFuncShared = CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
 constexpr auto kDeviceSharedOptin = static_cast<CUdevice_attribute>(97);
 Extra extra;
+
+// GOCP_CALLS: the file, and the table that the noted calls go on to.
+int calls = -1;
+gocp_table noted;
+
+void note(const char* name) {
+  if (calls >= 0) dprintf(calls, "%s\n", name);
+}
+
+#define GOCP_FN(name, params, args) \
+  CUresult note_##name params {     \
+    note(#name);                    \
+    return noted.name args;         \
+  }
+#include "functions.inc"
+#undef GOCP_FN
+
+void note_calls() {
+  const char* path = getenv("GOCP_CALLS");
+  if (path == nullptr || *path == 0) return;
+  calls = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (calls < 0) return;
+  noted = table;
+#define GOCP_FN(name, params, args) table.name = note_##name;
+#include "functions.inc"
+#undef GOCP_FN
+}
 
 enum class Backend { kNone, kHost, kCuda };
 Backend backend = Backend::kNone;
@@ -107,19 +138,19 @@ bool image_is_given() {
 // Whether this build's GPU code runs with that driver on the first device; else *said is why not.
 bool image_fits(const gocp_table& real, int version, std::string* said) {
   if (gocp::image_size() == 0 || image_is_given()) return true;
+  CUdevice device = 0;
+  char name[128] = "";
+  if (real.cuDeviceGet(&device, 0) == CUDA_SUCCESS) real.cuDeviceGetName(name, sizeof name, device);
   // A driver runs what compilers of its own major release made.
   const std::string made_by = gocp::image_line("nvcc");
   if (version / 1000 < atoi(made_by.c_str())) {
-    *said = "the driver is for CUDA " + version_text(version) +
+    *said = std::string(name) + ": the driver is for CUDA " + version_text(version) +
             ", and this build's GPU code wants CUDA " + std::to_string(atoi(made_by.c_str())) +
             ".0 or later";
     return false;
   }
   int major = 0, minor = 0;
-  CUdevice device = 0;
-  char name[128] = "";
-  if (real.cuDeviceGet(&device, 0) != CUDA_SUCCESS ||
-      real.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) !=
+  if (real.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) !=
           CUDA_SUCCESS ||
       real.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device) !=
           CUDA_SUCCESS) {
@@ -127,7 +158,6 @@ bool image_fits(const gocp_table& real, int version, std::string* said) {
   }
   const int least = atoi(gocp::image_line("ptx").c_str());
   if (major * 10 + minor >= least) return true;
-  real.cuDeviceGetName(name, sizeof name, device);
   *said = std::string(name) + " has compute capability " + std::to_string(major) + "." +
           std::to_string(minor) + ", and this build's GPU code begins at " +
           std::to_string(least / 10) + "." + std::to_string(least % 10);
@@ -160,6 +190,7 @@ CUresult take_driver(unsigned flags, std::string* said) {
   look_up(library, "cuGraphLaunch", &extra.graph_launch);
   look_up(library, "cuMemHostAlloc", &extra.mem_host_alloc);
   look_up(library, "cuGetErrorName", &extra.get_error_name);
+  look_up(library, "cuGetErrorString", &extra.get_error_string);
 
   CUresult r = real.cuInit(flags);
   if (r != CUDA_SUCCESS) {
@@ -233,8 +264,12 @@ CUresult cuInit(unsigned flags) {
   static std::once_flag once;
   std::call_once(once, [flags] {
     init_result = choose(flags);
-    // gorgonia.org/cu prints only the code, and exits.
-    if (init_result != CUDA_SUCCESS) fprintf(stderr, "gocp: %s\n", why.c_str());
+    // gorgonia.org/cu would print the code as well, and exit.
+    if (init_result != CUDA_SUCCESS) {
+      fprintf(stderr, "gocp: %s\n", why.c_str());
+      _exit(1);
+    }
+    note_calls();
   });
   return init_result;
 }
@@ -249,9 +284,19 @@ const char* gocp_backend(void) {
 }
 const char* gocp_why(void) { return why.c_str(); }
 const char* gocp_isa(void) { return backend == Backend::kHost ? gocp::isa() : ""; }
-int gocp_checked(void) { return backend == Backend::kHost && gocp::checked(); }
+int gocp_checked(void) {
+  if (backend == Backend::kHost) return gocp::checked();
+  const char* check = getenv("GOCP_CHECK");
+  return check != nullptr && strcmp(check, "1") == 0;
+}
 int gocp_cores(void) { return gocp::cores(); }
 const char* gocp_last_error(void) { return backend == Backend::kHost ? gocp::last_error() : ""; }
+const char* gocp_error_text(CUresult r) {
+  const char* text = nullptr;
+  const bool known = extra.get_error_string != nullptr &&
+                     extra.get_error_string(r, &text) == CUDA_SUCCESS && text != nullptr;
+  return backend == Backend::kCuda && known ? text : "";
+}
 
 const char* gocp_image(size_t* bytes) {
   *bytes = gocp::image_size();
@@ -281,7 +326,9 @@ CUresult gocp_stream_set_width(CUstream stream, int width) {
 }
 
 CUresult gocp_mem_free(CUdeviceptr p, CUstream stream) {
-  return backend == Backend::kHost ? gocp::mem_free_after(p, stream) : table.cuMemFree_v2(p);
+  if (backend == Backend::kCuda) return table.cuMemFree_v2(p);
+  note("cuMemFree_v2");
+  return gocp::mem_free_after(p, stream);
 }
 
 CUresult gocp_mem_alloc_host(void** p, size_t bytes) {
@@ -291,6 +338,7 @@ CUresult gocp_mem_alloc_host(void** p, size_t bytes) {
 }
 
 CUresult gocp_capture_begin(CUstream stream) {
+  note("cuStreamBeginCapture");
   if (backend == Backend::kHost) return gocp::capture_begin(stream);
   if (extra.stream_begin_capture == nullptr || extra.stream_end_capture == nullptr ||
       extra.graph_instantiate == nullptr || extra.graph_launch == nullptr) {
@@ -301,6 +349,7 @@ CUresult gocp_capture_begin(CUstream stream) {
 
 CUresult gocp_capture_end(CUstream stream, gocp_graph** graph) {
   *graph = nullptr;
+  note("cuStreamEndCapture");
   if (backend == Backend::kHost) {
     gocp::Graph* host = nullptr;
     const CUresult r = gocp::capture_end(stream, &host);
@@ -311,6 +360,7 @@ CUresult gocp_capture_end(CUstream stream, gocp_graph** graph) {
   CUresult r = extra.stream_end_capture(stream, &recorded);
   if (r != CUDA_SUCCESS) return r;
   CUgraphExec exec = nullptr;
+  note("cuGraphInstantiate");
   r = extra.graph_instantiate(&exec, recorded, 0);
   table.cuGraphDestroy(recorded);
   if (r == CUDA_SUCCESS) *graph = new gocp_graph{nullptr, exec};
@@ -319,6 +369,7 @@ CUresult gocp_capture_end(CUstream stream, gocp_graph** graph) {
 
 CUresult gocp_graph_launch(gocp_graph* graph, CUstream stream) {
   if (graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  note("cuGraphLaunch");
   return graph->host != nullptr ? gocp::graph_launch(graph->host, stream)
                                 : extra.graph_launch(graph->exec, stream);
 }

@@ -25,6 +25,9 @@ type Device struct {
 	image   *image
 	kinds   map[string]string // of the host kernels' parameters
 
+	waits    bool       // for every launch: a GPU under GOCP_CHECK=1
+	oneByOne sync.Mutex // then one launch at a time
+
 	mu        sync.Mutex
 	functions map[string]*function
 	running   int // calls of Do
@@ -101,10 +104,11 @@ func OpenAt(index int) (*Device, error) {
 		kinds:     csrc.Kernels(),
 		functions: map[string]*function{},
 	}
+	d.waits = d.info.Backend == "cuda" && d.info.Checked
 	if d.info.Backend == "cuda" { // tensor cores take bfloat16 from Ampere on
 		major, err := dev.Attribute(cu.ComputeCapabilityMajor)
 		if err != nil {
-			return nil, errors.Join(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
+			return nil, first(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
 		}
 		d.info.FastBF16 = major >= 8
 		if id, err := dev.UUID(); err == nil {
@@ -112,9 +116,19 @@ func OpenAt(index int) (*Device, error) {
 		}
 	}
 	if err := d.load(); err != nil {
-		return nil, errors.Join(err, dev.ReleasePrimaryCtx())
+		return nil, first(err, dev.ReleasePrimaryCtx())
 	}
 	return d, nil
+}
+
+// first is the first error: what comes after one that ended the context says nothing new.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load finds the kernels: the host engine has its own, a GPU takes the image that GOCP_IMAGE names, or

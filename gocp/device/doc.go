@@ -11,7 +11,8 @@
 //
 //	GOCP_DEVICE   auto (the default), cuda, or cpu
 //	GOCP_THREADS  a stream's width by default, instead of the cores this process may use
-//	GOCP_CHECK    1 guards the host engine's memory and checks every launch's pointers
+//	GOCP_CHECK    1 guards the host engine's memory and checks every launch's pointers; on a GPU it
+//	              waits for every launch, so that a kernel's fault is found where it is
 //	GOCP_ISA      base, v3 or v4: which build of the host kernels, instead of the best that runs
 //	GOCP_LIBCUDA  the driver's library, instead of libcuda.so.1
 //	GOCP_IMAGE    a file of GPU code (cubin, fatbin or PTX), instead of this build's

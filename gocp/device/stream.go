@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -31,6 +32,18 @@ func (p Ptr) Add(bytes int) Ptr {
 type Arg struct {
 	bits uint64
 	kind byte
+}
+
+func (a Arg) String() string {
+	switch a.kind {
+	case 'i':
+		return strconv.Itoa(int(int32(a.bits)))
+	case 'f':
+		return strconv.FormatFloat(float64(math.Float32frombits(uint32(a.bits))), 'g', -1, 32)
+	case 'p':
+		return fmt.Sprintf("%#x", a.bits)
+	}
+	return strconv.FormatInt(int64(a.bits), 10)
 }
 
 // I32 is an int argument. A value that does not fit in 32 bits fails the launch.
@@ -67,8 +80,10 @@ type Stream struct {
 	err    error
 
 	functions map[string]*function
-	slots     [maxArgs]uint64
-	params    [maxArgs]unsafe.Pointer // into slots
+	last      launch
+	params    [maxArgs]unsafe.Pointer // into last.slots
+	list      *Graph                  // that is being recorded here and not by the driver
+	count     int                     // of launches
 
 	blocks map[Ptr]int // allocations and their sizes
 	graphs map[*Graph]struct{}
@@ -81,17 +96,17 @@ func newStream(ctx context.Context, d *Device, width int) (*Stream, error) {
 	}
 	handle, err := cu.MakeStream(cu.NonBlocking)
 	if err != nil {
-		return nil, describe("make a stream", err)
+		return nil, describeOn(d.info.Name, "make a stream", err)
 	}
 	s := &Stream{
 		device: d, ctx: ctx, cu: handle, width: width,
 		functions: map[string]*function{}, blocks: map[Ptr]int{}, graphs: map[*Graph]struct{}{},
 	}
-	for i := range s.slots {
-		s.params[i] = unsafe.Pointer(&s.slots[i])
+	for i := range s.params {
+		s.params[i] = unsafe.Pointer(&s.last.slots[i])
 	}
 	if err := csrc.SetWidth(s.handle(), width); err != nil {
-		return nil, errors.Join(describe("set a stream's width", err), s.cu.Destroy())
+		return nil, first(describeOn(d.info.Name, "set a stream's width", err), s.cu.Destroy())
 	}
 	return s, nil
 }
@@ -103,7 +118,7 @@ func (s *Stream) close() error {
 	s.Sync()
 	keep := func(what string, err error) {
 		if err != nil {
-			s.Fail(describe(what, err))
+			s.failed(what, err)
 		}
 	}
 	for g := range s.graphs {
@@ -143,16 +158,23 @@ func (s *Stream) Width() int { return s.width }
 
 // failed records the error of a call, if any, and reports whether there was one.
 func (s *Stream) failed(what string, err error) bool {
-	if err == nil {
+	switch {
+	case err == nil:
 		return false
+	case isFault(err) && s.device.info.Backend == "cuda":
+		s.Fail(s.fault(err, false))
+	default:
+		s.Fail(describeOn(s.device.info.Name, what, err))
 	}
-	s.Fail(describe(what, err))
 	return true
 }
 
 // Alloc allocates memory, aligned to 256 bytes, with undefined contents. It lives until Free or the
 // end of Do. It returns 0 when it fails.
-func (s *Stream) Alloc(bytes int) Ptr {
+func (s *Stream) Alloc(bytes int) Ptr { return s.AllocFor(bytes, nil) }
+
+// AllocFor is Alloc for an array of that shape, which the error of an allocation that fails names.
+func (s *Stream) AllocFor(bytes int, shape []int) Ptr {
 	if s.err != nil {
 		return 0
 	}
@@ -160,15 +182,21 @@ func (s *Stream) Alloc(bytes int) Ptr {
 		s.Fail(fmt.Errorf("device: allocate %d bytes", bytes))
 		return 0
 	}
+	what := func() string {
+		if shape == nil {
+			return "allocate " + size(int64(bytes))
+		}
+		return fmt.Sprintf("allocate %s for an array of %v", size(int64(bytes)), shape)
+	}
 	p, err := cu.MemAlloc(int64(max(bytes, 1)))
 	if err != nil {
 		if errors.Is(err, cu.OutOfMemory) {
 			if free, total, e := cu.MemInfo(); e == nil {
-				s.Fail(fmt.Errorf("device: allocate %s: %w (%s free of %s)", size(int64(bytes)), ErrOutOfMemory, size(free), size(total)))
+				s.Fail(fmt.Errorf("%s%s: %w (%s free of %s)", on(s.device.info.Name), what(), ErrOutOfMemory, size(free), size(total)))
 				return 0
 			}
 		}
-		s.Fail(describe("allocate "+size(int64(bytes)), err))
+		s.failed(what(), err)
 		return 0
 	}
 	s.blocks[Ptr(p)] = bytes
@@ -197,7 +225,8 @@ func (s *Stream) Memset32(p Ptr, value uint32, words int) {
 		s.Fail(fmt.Errorf("device: set %d words", words))
 		return
 	}
-	s.failed(fmt.Sprintf("set %d words", words), cu.MemsetD32Async(cu.DevicePtr(p), uint(value), int64(words), s.cu))
+	s.enqueue(func() error { return cu.MemsetD32Async(cu.DevicePtr(p), uint(value), int64(words), s.cu) },
+		func() string { return fmt.Sprintf("set %d words", words) })
 }
 
 // Copy copies bytes on the device.
@@ -209,9 +238,27 @@ func (s *Stream) Copy(dst, src Ptr, bytes int) {
 		s.Fail(fmt.Errorf("device: copy %d bytes", bytes))
 		return
 	}
-	if err := cu.MemcpyDtoDAsync(cu.DevicePtr(dst), cu.DevicePtr(src), int64(bytes), s.cu); err != nil {
-		s.failed("copy "+size(int64(bytes)), err)
+	s.enqueue(func() error { return cu.MemcpyDtoDAsync(cu.DevicePtr(dst), cu.DevicePtr(src), int64(bytes), s.cu) },
+		func() string { return "copy " + size(int64(bytes)) })
+}
+
+// enqueue enqueues a command that is no launch, or records it.
+func (s *Stream) enqueue(f func() error, what func() string) {
+	if s.list != nil {
+		s.list.commands = append(s.list.commands, func() { s.enqueue(f, what) })
+		return
 	}
+	if err := f(); err != nil {
+		s.failed(what(), err)
+	}
+}
+
+// recordable reports whether the stream is not recording by itself; the driver says so where it does.
+func (s *Stream) recordable(what string) bool {
+	if s.list != nil {
+		s.Fail(fmt.Errorf("%s%s: cannot be recorded", on(s.device.info.Name), what))
+	}
+	return s.list == nil
 }
 
 // Upload copies a slice to the device. It is ordered with the stream's work, and src may be reused
@@ -221,6 +268,9 @@ func Upload[T Memory](s *Stream, dst Ptr, src []T) {
 		return
 	}
 	bytes := int64(len(src)) * int64(unsafe.Sizeof(src[0]))
+	if !s.recordable("upload") {
+		return
+	}
 	if err := cu.MemcpyHtoDAsync(cu.DevicePtr(dst), unsafe.Pointer(&src[0]), bytes, s.cu); err != nil {
 		s.failed("upload "+size(bytes), err)
 	}
@@ -269,8 +319,41 @@ func (s *Stream) LaunchShared(name string, grid, block, shared int, args ...Arg)
 		s.Fail(fmt.Errorf("kernel %s: a grid of %d blocks of %d", name, grid, block))
 		return
 	}
-	if err := f.cu.Launch(grid, 1, 1, block, 1, 1, shared, s.cu, s.params[:len(args)]); err != nil {
-		s.Fail(describe(fmt.Sprintf("launch %s on %d blocks of %d with %d bytes of shared memory", name, grid, block, shared), err))
+	s.last.name, s.last.grid, s.last.block, s.last.shared, s.last.args, s.last.listed = name, grid, block, shared, len(args), 0
+	s.count++
+	if s.list != nil {
+		s.list.commands = append(s.list.commands, s.later(f))
+		return
+	}
+	s.launch(f)
+}
+
+// later is the launch that last says, to be enqueued another time.
+func (s *Stream) later(f *function) func() {
+	l := s.last
+	return func() {
+		s.last = l
+		s.launch(f)
+	}
+}
+
+// launch enqueues what last says.
+func (s *Stream) launch(f *function) {
+	l := &s.last
+	if s.device.waits {
+		s.device.oneByOne.Lock() // so that a fault is this launch's
+		defer s.device.oneByOne.Unlock()
+	}
+	err := f.cu.Launch(l.grid, 1, 1, l.block, 1, 1, l.shared, s.cu, s.params[:l.args])
+	if err == nil && s.device.waits {
+		err = s.cu.Synchronize()
+	}
+	switch {
+	case err == nil:
+	case isFault(err) && s.device.info.Backend == "cuda":
+		s.Fail(s.fault(err, s.device.waits))
+	default:
+		s.Fail(describeOn(s.device.info.Name, "launch "+l.String(), err))
 	}
 }
 
@@ -285,7 +368,7 @@ func (s *Stream) setArgs(f *function, args []Arg) error {
 		if f.known && a.kind != f.kinds[i] && (f.kinds[i] != 's' || a.kind == 'p') {
 			return fmt.Errorf("kernel %s: argument %d is a %s, not a %s", f.name, i, kindNames[f.kinds[i]], kindNames[a.kind])
 		}
-		s.slots[i] = a.bits
+		s.last.slots[i], s.last.kinds[i] = a.bits, a.kind
 	}
 	return nil
 }
@@ -296,8 +379,11 @@ func (s *Stream) Sync() error {
 	if s.err != nil {
 		return s.err
 	}
+	if !s.recordable("wait") {
+		return s.err
+	}
 	if err := s.cu.Synchronize(); err != nil {
-		s.Fail(describe("run", err))
+		s.failed("run", err)
 	} else if err := s.ctx.Err(); err != nil {
 		s.Fail(err)
 	}
@@ -306,9 +392,11 @@ func (s *Stream) Sync() error {
 
 // A Graph is a recorded list of work, which runs as one command.
 type Graph struct {
-	stream *Stream
-	csrc   csrc.Graph
-	closed bool
+	stream   *Stream
+	csrc     csrc.Graph
+	last     launch   // of the list
+	commands []func() // the list itself, where every launch is waited for
+	closed   bool
 }
 
 // Capture records the work that f enqueues on the stream, without running it: launches, Memset32
@@ -317,9 +405,17 @@ func (s *Stream) Capture(f func()) (*Graph, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
+	if s.device.waits {
+		g := &Graph{stream: s}
+		s.list = g
+		f()
+		s.list = nil
+		return g, s.err
+	}
 	if s.failed("record", csrc.CaptureBegin(s.handle())) {
 		return nil, s.err
 	}
+	before := s.count
 	f()
 	c, err := csrc.CaptureEnd(s.handle())
 	if s.failed("record", err) || s.err != nil {
@@ -328,7 +424,8 @@ func (s *Stream) Capture(f func()) (*Graph, error) {
 		}
 		return nil, s.err
 	}
-	g := &Graph{stream: s, csrc: c}
+	g := &Graph{stream: s, csrc: c, last: s.last}
+	g.last.listed = s.count - before
 	s.graphs[g] = struct{}{}
 	return g, nil
 }
@@ -343,6 +440,15 @@ func (g *Graph) Launch() {
 		s.Fail(errors.New("device: launch of a closed graph"))
 		return
 	}
+	if s.device.waits {
+		for _, command := range g.commands {
+			if s.err == nil {
+				command()
+			}
+		}
+		return
+	}
+	s.last = g.last
 	if err := g.csrc.Launch(s.handle()); err != nil {
 		s.failed("launch a recorded list", err)
 	}
@@ -354,6 +460,9 @@ func (g *Graph) Close() {
 		return
 	}
 	g.closed = true
+	if g.stream.device.waits {
+		return
+	}
 	delete(g.stream.graphs, g)
 	g.stream.failed("free a recorded list", g.csrc.Destroy())
 }

@@ -42,11 +42,10 @@ func BenchmarkPasses(b *testing.B) {
 
 func benchmarkPass(b *testing.B, s *device.Stream, spec Spec, precision kernel.Precision, pass string) error {
 	const n = 128
-	f := newFixture(s, spec, Eval, n)
+	f := newFixture(s, spec, Eval, n, precision)
 	if f == nil {
 		return s.Sync()
 	}
-	f.net = NewNet(s, spec, n, Options{Dual: true, Precision: precision})
 	dtheta, dx := tensor.NewDual(s, len(f.host)), tensor.NewDual(s, f.x.Shape...)
 	device.Upload(s, f.theta.T, f.v)
 	run := func(theta, dtheta, dx tensor.Tensor, replay bool) {

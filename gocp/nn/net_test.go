@@ -26,15 +26,18 @@ type fixture struct {
 	n       int
 	u, v    []float32
 	host    []float32 // parameters
+
+	pixels, stats []float32 // what x and running hold
+	classes       []int32   // and labels
 }
 
-func newFixture(s *device.Stream, spec Spec, mode Mode, n int) *fixture {
+func newFixture(s *device.Stream, spec Spec, mode Mode, n int, precision kernel.Precision) *fixture {
 	m, err := New(spec, 3)
 	if err != nil {
 		s.Fail(err)
 		return nil
 	}
-	f := &fixture{s: s, mode: mode, n: n, net: NewNet(s, spec, n+2, Options{Dual: true}), host: m.Theta,
+	f := &fixture{s: s, mode: mode, n: n, net: NewNet(s, spec, n+2, Options{Dual: true, Precision: precision}), host: m.Theta,
 		theta: tensor.NewDual(s, len(m.Theta)), x: tensor.NewDual(s, n, spec.H, spec.W, spec.C), labels: s.Alloc(4 * n)}
 	device.Upload(s, f.theta.P, m.Theta)
 	x := make([]float32, f.x.Len())
@@ -42,17 +45,20 @@ func newFixture(s *device.Stream, spec Spec, mode Mode, n int) *fixture {
 	for i := range x {
 		x[i] = r.Float32()
 	}
+	f.pixels = x
 	device.Upload(s, f.x.P, x)
 	y := make([]int32, n)
 	for i := range y {
 		y[i] = int32(r.Intn(spec.Classes))
 	}
+	f.classes = y
 	device.Upload(s, f.labels, y)
 	f.u, f.v = make([]float32, len(m.Theta)), make([]float32, len(m.Theta))
 	rng.FillNormal(11, 1, 1, f.u)
 	rng.FillNormal(11, 2, 1, f.v)
 	if spec.BatchNorm {
 		running := make([]float32, spec.NumBuffers())
+		r = rng.New(5, 1)
 		for _, b := range spec.Buffers() {
 			for i := b.Off; i < b.Off+b.Len; i++ {
 				running[i] = 0.2 * (r.Float32() - 0.5) // means that leave ReLUs alive
@@ -62,6 +68,7 @@ func newFixture(s *device.Stream, spec Spec, mode Mode, n int) *fixture {
 			}
 		}
 		f.running = s.Alloc(4 * len(running))
+		f.stats = running
 		device.Upload(s, f.running, running)
 	}
 	return f
@@ -124,29 +131,32 @@ func relative(a, b []float32) float64 {
 	return math.Sqrt(d / n)
 }
 
+// networks are both stems, without batch norm and with it in both modes.
+var networks = []struct {
+	name string
+	bn   bool
+	stem string
+	mode Mode
+}{
+	{"plain, pool", false, StemPool, Eval},
+	{"plain, stride", false, StemStride, Train},
+	{"batch norm, eval", true, StemPool, Eval},
+	{"batch norm, train", true, StemPool, Train},
+	{"batch norm, stride, train", true, StemStride, Train},
+}
+
 func eachFixture(t *testing.T, f func(t *testing.T, x *fixture)) {
 	d, err := device.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	for _, c := range []struct {
-		name string
-		bn   bool
-		stem string
-		mode Mode
-	}{
-		{"plain, pool", false, StemPool, Eval},
-		{"plain, stride", false, StemStride, Train},
-		{"batch norm, eval", true, StemPool, Eval},
-		{"batch norm, train", true, StemPool, Train},
-		{"batch norm, stride, train", true, StemStride, Train},
-	} {
+	for _, c := range networks {
 		t.Run(c.name, func(t *testing.T) {
 			err := d.Do(context.Background(), 1, func(s *device.Stream) error {
 				spec := testSpec()
 				spec.BatchNorm, spec.Stem = c.bn, c.stem
-				if x := newFixture(s, spec, c.mode, 5); x != nil && s.Err() == nil {
+				if x := newFixture(s, spec, c.mode, 5, kernel.F32); x != nil && s.Err() == nil {
 					f(t, x)
 				}
 				return s.Sync()

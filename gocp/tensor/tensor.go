@@ -11,14 +11,14 @@ type Tensor struct {
 // New allocates the primal plane of a tensor; its contents are undefined.
 func New(s *device.Stream, shape ...int) Tensor {
 	t := Tensor{Shape: shape}
-	t.P = s.Alloc(4 * t.Len())
+	t.P = s.AllocFor(4*t.Len(), shape)
 	return t
 }
 
 // NewDual allocates both planes.
 func NewDual(s *device.Stream, shape ...int) Tensor {
 	t := New(s, shape...)
-	t.T = s.Alloc(4 * t.Len())
+	t.T = s.AllocFor(4*t.Len(), shape)
 	return t
 }
 

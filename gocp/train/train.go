@@ -196,7 +196,7 @@ type trainer struct {
 	x                  tensor.Tensor
 	losses             device.Ptr // float32[n], of this epoch, in visiting order
 
-	full *device.Graph // one recorded step of a full batch
+	steps map[int]*device.Graph // recorded steps, by batch: the full one, and an epoch's last
 }
 
 func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
@@ -208,7 +208,8 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 		index: s.Alloc(4 * batch), batchLabels: s.Alloc(4 * batch),
 		step: s.Alloc(8), lr: s.Alloc(4), losses: s.Alloc(4 * n),
 		theta: tensor.New(s, len(m.Theta)), grad: tensor.New(s, len(m.Theta)), momentum: s.Alloc(4 * len(m.Theta)),
-		x: tensor.New(s, batch, m.H, m.W, m.C),
+		x:     tensor.New(s, batch, m.H, m.W, m.C),
+		steps: map[int]*device.Graph{},
 	}
 	if cfg.Shift > 0 || cfg.Flip {
 		t.aug = s.Alloc(4 * 3 * batch)
@@ -235,6 +236,9 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 	device.Upload(s, t.order, order)
 	device.Upload(s, t.lr, []float32{float32(t.cfg.lr(epoch))})
 	steps := (t.n + batch - 1) / batch
+	if t.aug != 0 { // every step adds one
+		device.Upload(s, t.step, []uint64{uint64(epoch * steps)})
+	}
 	for k := 0; k < steps; k++ {
 		if s.Context().Err() != nil {
 			return 0, s.Context().Err()
@@ -246,10 +250,7 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 			break // one sample has no variance; PyTorch's loaders drop such a batch too
 		}
 		s.Copy(t.index, t.order.Add(4*k*batch), 4*size)
-		if t.aug != 0 {
-			device.Upload(s, t.step, []uint64{uint64(epoch*steps + k)})
-		}
-		t.run(size, batch)
+		t.run(size)
 		s.Copy(t.losses.Add(4*k*batch), t.net.LossBuffer(), 4*size)
 		step.End()
 	}
@@ -264,21 +265,18 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 	return sum / float64(t.n), nil
 }
 
-// run does one step, from a recording if the batch is full.
-func (t *trainer) run(size, batch int) {
-	if size < batch {
-		t.record(size)
-		return
-	}
-	if t.full == nil {
-		g, err := t.s.Capture(func() { t.record(batch) })
-		if err != nil {
+// run does one step, which is recorded when it is first done.
+func (t *trainer) run(size int) {
+	g := t.steps[size]
+	if g == nil {
+		var err error
+		if g, err = t.s.Capture(func() { t.record(size) }); err != nil {
 			t.s.Fail(fmt.Errorf("train: record a step: %w", err))
 			return
 		}
-		t.full = g
+		t.steps[size] = g
 	}
-	t.full.Launch()
+	g.Launch()
 }
 
 // record issues the launches of one step on the batch in index.
@@ -287,6 +285,7 @@ func (t *trainer) record(size int) {
 	s, spec := t.s, t.spec
 	if t.aug != 0 {
 		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
+		kernel.Increment(s, t.step)
 	}
 	x := t.x.Slice(0, size, spec.H, spec.W, spec.C)
 	kernel.Gather(s, t.images, t.index, t.aug, size, spec.H, spec.W, spec.C, x)

@@ -18,6 +18,9 @@ constexpr size_t kAllocationAlignment = 256;
 struct State {
   Result sticky = kSuccess;
   std::string message;
+  u64 in_use = 0;                     // bytes of device memory
+  std::map<void*, u64> on_device;     // and what they are
+  u64 faulty_launches = 0;  // of the kernel of PTXEMU_FAULT
   Counters counters;
   Stream default_stream;
   std::set<std::shared_ptr<Capture>> captures;  // in progress
@@ -95,8 +98,25 @@ void CheckLaunch(const Kernel& kernel, const LaunchShape& shape) {
                                         " above PTXEMU_SM=" + std::to_string(ComputeCapability()));
 }
 
+// PTXEMU_FAULT=KERNEL or KERNEL:N: the N-th launch of the kernels whose names begin so faults.
+void FaultIfAsked(const LaunchConfig& launch) {
+  const char* asked = getenv("PTXEMU_FAULT");
+  if (!asked || !*asked) return;
+  std::string kernel = asked;
+  u64 which = 1;
+  const size_t colon = kernel.find(':');
+  if (colon != std::string::npos) {
+    which = strtoull(kernel.c_str() + colon + 1, nullptr, 10);
+    kernel.resize(colon);
+  }
+  const std::string& name = launch.function->name;
+  if (name.compare(0, kernel.size(), kernel) != 0 || ++TheState().faulty_launches != which) return;
+  throw EmuError(kIllegalAddress, "ptxemu: the fault that PTXEMU_FAULT asks for in kernel " + name);
+}
+
 Result RunPrepared(LaunchConfig& launch, bool cooperative) {
   if (StickyError()) return StickyError();
+  FaultIfAsked(launch);
   Counters& counters = TheCounters();
   const double begin = NowMilliseconds();
   LaunchStats stats = RunLaunch(launch, cooperative);
@@ -115,6 +135,9 @@ Result RunPrepared(LaunchConfig& launch, bool cooperative) {
 }  // namespace
 
 int ComputeCapability() { return EnvInt("PTXEMU_SM", 80); }
+int DriverVersion() { return EnvInt("PTXEMU_DRIVER", 13000); }
+u64 TotalMemory() { return u64(EnvInt("PTXEMU_MEMORY", 8192)) << 20; }
+u64 MemoryInUse() { return TheState().in_use; }
 
 // CUDA programming guide, "Technical Specifications per Compute Capability".
 u32 SharedMemoryPerBlockOptin() {
@@ -169,10 +192,15 @@ std::recursive_mutex& ApiMutex() {
 Result Allocate(void** out, size_t bytes, bool device) {
   const size_t rounded =
       (bytes + kAllocationAlignment) / kAllocationAlignment * kAllocationAlignment;
-  void* memory = bytes > kTotalMemory ? nullptr : aligned_alloc(kAllocationAlignment, rounded);
+  const bool fits = !device || bytes <= TotalMemory() - std::min(TotalMemory(), MemoryInUse());
+  void* memory = fits ? aligned_alloc(kAllocationAlignment, rounded) : nullptr;
   if (!memory) return kOutOfMemory;
   memset(memory, device ? 0xFF : 0, rounded);
   DeviceMemory::Register(memory, bytes);
+  if (device) {
+    TheState().in_use += bytes;
+    TheState().on_device[memory] = bytes;
+  }
   *out = memory;
   return kSuccess;
 }
@@ -180,6 +208,11 @@ Result Allocate(void** out, size_t bytes, bool device) {
 Result Release(void* pointer) {
   if (!pointer) return kSuccess;
   if (!DeviceMemory::Unregister(pointer)) return kInvalidValue;
+  auto counted = TheState().on_device.find(pointer);
+  if (counted != TheState().on_device.end()) {
+    TheState().in_use -= counted->second;
+    TheState().on_device.erase(counted);
+  }
   free(pointer);
   return kSuccess;
 }
@@ -263,7 +296,12 @@ Stream* ResolveStream(void* handle) {
 
 Result Submit(void* handle, Work work) {
   Stream* stream = ResolveStream(handle);
-  if (!stream->capture) return work();
+  if (!stream->capture) {
+    const bool was_well = !StickyError();
+    const Result result = work();
+    // As on hardware: the fault is the context's, and shows in a later call.
+    return was_well && StickyError() && EnvInt("PTXEMU_LATE", 0) ? kSuccess : result;
+  }
   if (stream->capture->invalidated) return kCaptureInvalidated;
   stream->capture->graph.nodes.push_back(std::move(work));
   return kSuccess;

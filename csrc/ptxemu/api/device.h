@@ -17,12 +17,14 @@ namespace ptxemu {
 using Result = int;  // a CUresult
 using Work = std::function<Result()>;
 
-// ---- properties: PTXEMU_SM and PTXEMU_SMS choose what the device pretends to be
+// ---- properties: environment variables choose what the device pretends to be
 
 int ComputeCapability();  // 80
+int DriverVersion();      // 13000
+u64 TotalMemory();        // 8 GiB
+u64 MemoryInUse();
 u32 SharedMemoryPerBlockOptin();
 int DeviceAttribute(int attribute);  // CUdevice_attribute; 0 if not known
-constexpr u64 kTotalMemory = 8ull << 30;
 constexpr u32 kDefaultSharedLimit = 48 * 1024;
 
 // ---- errors: a kernel fault sticks to the context, as on hardware

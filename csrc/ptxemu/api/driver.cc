@@ -18,7 +18,6 @@ using namespace ptxemu;
 namespace {
 
 using DevicePtr = u64;
-constexpr int kDriverVersion = 13000;
 constexpr char kDeviceName[] = "ptxemu virtual GPU";
 
 int the_context;  // its address is the handle of the only context
@@ -112,7 +111,7 @@ extern "C" {
 // ---- initialization, device, context
 
 Result cuInit(unsigned) { return kSuccess; }
-Result cuDriverGetVersion(int* version) { return *version = kDriverVersion, kSuccess; }
+Result cuDriverGetVersion(int* version) { return *version = DriverVersion(), kSuccess; }
 Result cuDeviceGetCount(int* count) { return *count = 1, kSuccess; }
 Result cuDeviceGet(int* device, int ordinal) {
   return *device = 0, ordinal ? kInvalidDevice : kSuccess;
@@ -123,7 +122,7 @@ Result cuDeviceGetName(char* name, int size, int) {
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
   return *value = DeviceAttribute(attribute), kSuccess;
 }
-Result cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = kTotalMemory, kSuccess; }
+Result cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = TotalMemory(), kSuccess; }
 Result cuDeviceComputeCapability(int* major, int* minor, int) {
   *major = ComputeCapability() / 10;
   *minor = ComputeCapability() % 10;
@@ -181,7 +180,7 @@ Result cuCtxGetDevice(int* device) {
   return InContext([&] { return *device = 0, kSuccess; });
 }
 Result cuCtxGetFlags(unsigned* flags) { return *flags = 0, kSuccess; }
-Result cuCtxGetApiVersion(void*, unsigned* version) { return *version = kDriverVersion, kSuccess; }
+Result cuCtxGetApiVersion(void*, unsigned* version) { return *version = DriverVersion(), kSuccess; }
 Result cuCtxSetLimit(int, size_t) { return kSuccess; }
 Result cuCtxGetLimit(size_t* value, int) { return *value = 0, kSuccess; }
 Result cuCtxSetCacheConfig(int) { return kSuccess; }
@@ -194,8 +193,8 @@ Result cuCtxSynchronize() { return Synchronize(nullptr); }
 
 Result cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   if (!CurrentContext()) return kInvalidContext;
-  *free_bytes = kTotalMemory - (1ull << 30);
-  *total = kTotalMemory;
+  *total = TotalMemory();
+  *free_bytes = *total - std::min<u64>(*total, MemoryInUse());
   return kSuccess;
 }
 Result cuMemAlloc_v2(DevicePtr* out, size_t bytes) {

@@ -5,7 +5,6 @@
 #include <sstream>
 
 #include "exec/report.h"
-#include "exec/warp.h"
 
 namespace ptxemu {
 namespace {
@@ -29,17 +28,16 @@ u8* ResolveShared(Warp& warp, const Instruction& in, int lane, u64 address, u32 
           "shared access out of bounds: offset " + std::to_string(address) + " size " +
               std::to_string(bytes) + " of " + std::to_string(block.shared_bytes));
   u8* memory = &block.shared[offset];
-  if (detect_races) {
-    std::string race =
-        block.races.Access(warp.id, offset, bytes, access == Access::kWrite, stored, memory);
-    if (!race.empty()) Fault(warp, in, lane, kLaunchFailure, race);
-  }
+  if (detect_races &&
+      block.races.Access(warp.id, offset, bytes, access == Access::kWrite, stored, memory))
+    Fault(warp, in, lane, kLaunchFailure, block.races.Description());
   return memory;
 }
 
 u8* ResolveGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 bytes,
                   Access access) {
-  if (address < warp.cached_low || address + bytes > warp.cached_high) {
+  AddressRange& known = warp.block->known[in.line % kKnownRanges];
+  if (!known.Holds(address, bytes)) {
     u64 begin, end;
     if (!DeviceMemory::Find(address, &begin, &end) || address + bytes > end) {
       std::ostringstream what;
@@ -47,8 +45,7 @@ u8* ResolveGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 
            << " bytes at 0x" << std::hex << address;
       Fault(warp, in, lane, kIllegalAddress, what.str());
     }
-    warp.cached_low = begin;
-    warp.cached_high = end;
+    known = {begin, end};
   }
   return reinterpret_cast<u8*>(address);
 }
@@ -106,12 +103,6 @@ u8* ResolveAddress(Warp& warp, const Instruction& in, int lane, u64 address, u32
     return warp.LocalOf(lane) + offset;
   }
   return ResolveGlobal(warp, in, lane, address, bytes, access);
-}
-
-u64 EffectiveAddress(Warp& warp, const Operand& address, int lane) {
-  if (address.parts.empty()) return address.imm;
-  u64 sum = ReadLane(warp, address.parts[0], lane) + address.imm;
-  return address.parts[0].size == 4 ? u32(sum) : sum;
 }
 
 u8* ResolveOperand(Warp& warp, const Instruction& in, const Operand& address, int lane, u32 bytes,

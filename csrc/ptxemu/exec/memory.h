@@ -3,11 +3,9 @@
 #pragma once
 #include <cstddef>
 
-#include "core/ir.h"
+#include "exec/warp.h"
 
 namespace ptxemu {
-
-struct Warp;
 
 // Device pointers are host pointers; this records which ranges a kernel may touch.
 class DeviceMemory {
@@ -34,10 +32,32 @@ u8* ResolveAddress(Warp& warp, const Instruction& in, int lane, u64 address, u32
                    const u8* stored = nullptr);
 
 // base register + displacement; 32-bit bases (shared addresses) wrap at 32 bits.
-u64 EffectiveAddress(Warp& warp, const Operand& address, int lane);
+inline u64 EffectiveAddress(Warp& warp, const Operand& address, int lane) {
+  if (address.parts.empty()) return address.imm;
+  const u64 sum = ReadLane(warp, address.parts[0], lane) + address.imm;
+  return address.parts[0].size == 4 ? u32(sum) : sum;
+}
 
 // Resolves the address operand of ld/st/atom, parameters included.
 u8* ResolveOperand(Warp& warp, const Instruction& in, const Operand& address, int lane, u32 bytes,
                    Access access, bool detect_races = true, const u8* stored = nullptr);
+
+// The same, with the usual accesses in line: a register's address in global or shared memory.
+inline u8* ResolveUsual(Warp& warp, const Instruction& in, const Operand& address, int lane,
+                        u32 bytes, Access access, const u8* stored = nullptr) {
+  if (address.parts.size() == 1 && address.space != StateSpace::kParam) {
+    const u64 at = EffectiveAddress(warp, address, lane);
+    Block& block = *warp.block;
+    if (in.space == StateSpace::kGlobal && !(at & (bytes - 1)) &&
+        block.known[in.line % kKnownRanges].Holds(at, bytes))
+      return reinterpret_cast<u8*>(at);
+    if (in.space == StateSpace::kShared && !(at & (bytes - 1)) && at + bytes <= block.shared_bytes) {
+      u8* memory = block.shared.data() + at;
+      if (!block.races.Access(warp.id, u32(at), bytes, access == Access::kWrite, stored, memory))
+        return memory;
+    }
+  }
+  return ResolveOperand(warp, in, address, lane, bytes, access, true, stored);  // finds the fault
+}
 
 }  // namespace ptxemu

@@ -180,7 +180,7 @@ class WarpRunner {
   }
 
   void Exit(u32 active) {
-    ForLanes(active, [&](int lane) { warp_.copies[lane] = AsyncCopies(); });
+    ForLanes(active, [&](int lane) { warp_.copies[lane].Clear(); });
     warp_.live &= ~active;
     warp_.block->live_threads -= CountLanes(active);
     warp_.at_warp_sync = 0;  // the lanes waited for may be the ones that left
@@ -283,7 +283,7 @@ void Block::Init(const LaunchConfig& config, const u32 (&block_index)[3], u64 wo
   live_threads = config.ThreadsPerBlock();
   shared_bytes = config.SharedBytes();
   shared.assign(shared_bytes + kSlack, kUndefined);
-  races.Init(shared_bytes + kSlack, EnvInt("PTXEMU_RACE", 1) != 0);
+  races.Init(shared_bytes + kSlack, config.detect_races);
   for (Barrier& barrier : barriers) barrier = Barrier();
 
   const Module& module = *config.module;
@@ -294,12 +294,17 @@ void Block::Init(const LaunchConfig& config, const u32 (&block_index)[3], u64 wo
   u64 storage = reinterpret_cast<u64>(register_storage.data());
   u8* register_base = reinterpret_cast<u8*>((storage + kAlignment - 1) / kAlignment * kAlignment);
 
-  warps.clear();
-  warps.resize(warp_count);
+  warps.resize(warp_count);  // those of the block before are used again
   for (u32 i = 0; i < warp_count; i++) {
     Warp& warp = warps[i];
     warp.block = this;
     warp.id = i;
+    warp.at_barrier = warp.at_warp_sync = warp.carry = 0;
+    warp.regroups = warp.warp_instructions = warp.thread_instructions = 0;
+    for (int lane = 0; lane < kWarpSize; lane++) {
+      warp.return_stack[lane].clear();
+      warp.copies[lane].Clear();
+    }
     warp.registers = register_base + i * register_bytes;
     warp.constants = module.constant_pool.data();
     warp.local = local_storage.data() + size_t(i) * kWarpSize * module.local_bytes;
@@ -313,6 +318,7 @@ void Block::Init(const LaunchConfig& config, const u32 (&block_index)[3], u64 wo
 LaunchStats RunLaunch(LaunchConfig& launch, bool cooperative) {
   LaunchStats stats;
   const int order = EnvInt("PTXEMU_ORDER", 0);
+  launch.detect_races = EnvInt("PTXEMU_RACE", 1) != 0;
   // Registered because cvta.param makes generic pointers to parameters.
   ScopedRegistration params(launch.params.data(), launch.params.size() + 1);
   if (cooperative) {

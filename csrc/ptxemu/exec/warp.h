@@ -16,6 +16,7 @@ struct LaunchConfig {
   u32 grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
   u32 dynamic_shared = 0;
   std::vector<u8> params;
+  bool detect_races = true;
 
   u64 Blocks() const { return u64(grid[0]) * grid[1] * grid[2]; }
   u32 ThreadsPerBlock() const { return block[0] * block[1] * block[2]; }
@@ -25,6 +26,14 @@ struct LaunchConfig {
   }
 };
 
+// A device allocation that an instruction has touched, kept to save look-ups. Allocations do not
+// change during a launch.
+struct AddressRange {
+  u64 begin = 1, end = 0;
+  bool Holds(u64 address, u32 bytes) const { return address >= begin && address + bytes <= end; }
+};
+constexpr int kKnownRanges = 32;  // of a block, by the instruction's PTX line
+
 // One cp.async that has been issued but whose data has not been made visible yet.
 struct PendingCopy {
   u64 source;
@@ -32,11 +41,14 @@ struct PendingCopy {
   u8 size;          // bytes written; those past source_size are zero
   u8 source_size;
 };
-using CopyGroup = std::vector<PendingCopy>;
 
-struct AsyncCopies {  // of one thread
-  CopyGroup uncommitted;
-  std::vector<CopyGroup> committed;  // oldest first
+struct AsyncCopies {                // of one thread
+  std::vector<PendingCopy> copies;  // oldest first
+  std::vector<u32> groups;          // where each committed group ends in it
+  void Clear() {
+    copies.clear();
+    groups.clear();
+  }
 };
 
 struct Block;
@@ -57,7 +69,6 @@ struct Warp {
   u32 carry = 0;  // CC.CF of each lane (PTX ISA 9.7.2 "Extended-Precision")
   std::vector<int> return_stack[kWarpSize];
   AsyncCopies copies[kWarpSize];
-  u64 cached_low = 1, cached_high = 0;  // last global allocation touched, to save look-ups
   u64 regroups = 0;
   u64 warp_instructions = 0, thread_instructions = 0;
 
@@ -69,6 +80,7 @@ struct Block {
   u32 index[3] = {};
   u64 grid_workspace = 0;  // cooperative launches: barrier words shared by the grid
   std::vector<Warp> warps;
+  AddressRange known[kKnownRanges];
   std::vector<u8> shared;
   u32 shared_bytes = 0;
   u32 live_threads = 0;

@@ -19,13 +19,16 @@ const u8* CheckedSource(Warp& warp, const Instruction& in, int lane, const Pendi
   return ResolveAddress(warp, in, lane, copy.source, 1, StateSpace::kGlobal, Access::kRead);
 }
 
-void Complete(Warp& warp, const Instruction& in, int lane, CopyGroup& group) {
-  for (const PendingCopy& copy : group) {
+// The oldest `count` copies of a lane.
+void Complete(Warp& warp, const Instruction& in, int lane, u32 count) {
+  AsyncCopies& pending = warp.copies[lane];
+  for (u32 i = 0; i < count; i++) {
+    const PendingCopy& copy = pending.copies[i];
     u8 data[16] = {};
     if (copy.source_size) memcpy(data, CheckedSource(warp, in, lane, copy), copy.source_size);
     memcpy(&warp.block->shared[copy.destination], data, copy.size);
   }
-  group.clear();
+  pending.copies.erase(pending.copies.begin(), pending.copies.begin() + count);
 }
 
 // cp.async dst, src, size [, src-size | ignore-src predicate]
@@ -48,35 +51,34 @@ void RunCopy(Warp& warp, const Instruction& in, u32 mask) {
       Fault(warp, in, lane, kMisalignedAddress, "misaligned cp.async source");
     if (copy.source_size) CheckedSource(warp, in, lane, copy);
     memset(&warp.block->shared[copy.destination], 0xFF, size);
-    warp.copies[lane].uncommitted.push_back(copy);
+    warp.copies[lane].copies.push_back(copy);
   });
 }
 
 void RunCommitGroup(Warp& warp, const Instruction&, u32 mask) {
   ForLanes(mask, [&](int lane) {
-    AsyncCopies& copies = warp.copies[lane];
-    copies.committed.push_back(std::move(copies.uncommitted));
-    copies.uncommitted.clear();
+    AsyncCopies& pending = warp.copies[lane];
+    pending.groups.push_back(u32(pending.copies.size()));
   });
 }
 
 void RunWaitGroup(Warp& warp, const Instruction& in, u32 mask) {
   const size_t may_remain = in.operands[0].imm;
   ForLanes(mask, [&](int lane) {
-    std::vector<CopyGroup>& groups = warp.copies[lane].committed;
+    std::vector<u32>& groups = warp.copies[lane].groups;
     if (groups.size() <= may_remain) return;
     const size_t finished = groups.size() - may_remain;
-    for (size_t i = 0; i < finished; i++) Complete(warp, in, lane, groups[i]);
+    const u32 count = groups[finished - 1];
+    Complete(warp, in, lane, count);
     groups.erase(groups.begin(), groups.begin() + finished);
+    for (u32& end : groups) end -= count;
   });
 }
 
 void RunWaitAll(Warp& warp, const Instruction& in, u32 mask) {
   ForLanes(mask, [&](int lane) {
-    AsyncCopies& copies = warp.copies[lane];
-    for (CopyGroup& group : copies.committed) Complete(warp, in, lane, group);
-    copies.committed.clear();
-    Complete(warp, in, lane, copies.uncommitted);
+    Complete(warp, in, lane, u32(warp.copies[lane].copies.size()));
+    warp.copies[lane].Clear();
   });
 }
 

@@ -100,10 +100,30 @@ void RunLoad(Warp& warp, const Instruction& in, u32 mask) {
   });
 }
 
-void RunLoadWord(Warp& warp, const Instruction& in, u32 mask) {
-  u32* d = LaneValues<u32>(warp, in.operands[0]);
+// Words to and from 32-bit registers: most of what is accessed.
+template <int kWords>
+void RunLoadWords(Warp& warp, const Instruction& in, u32 mask) {
+  u32* d[kWords];
+  for (int i = 0; i < kWords; i++) d[i] = LaneValues<u32>(warp, VectorElement(in.operands[0], i));
   ForLanes(mask, [&](int lane) {
-    memcpy(&d[lane], ResolveOperand(warp, in, in.operands[1], lane, 4, Access::kRead), 4);
+    u32 values[kWords];
+    memcpy(values, ResolveUsual(warp, in, in.operands[1], lane, 4 * kWords, Access::kRead),
+           sizeof values);
+    for (int i = 0; i < kWords; i++) d[i][lane] = values[i];
+  });
+}
+
+template <int kWords>
+void RunStoreWords(Warp& warp, const Instruction& in, u32 mask) {
+  const u32* source[kWords];
+  for (int i = 0; i < kWords; i++)
+    source[i] = LaneValues<u32>(warp, VectorElement(in.operands[1], i));
+  ForLanes(mask, [&](int lane) {
+    u32 values[kWords];
+    for (int i = 0; i < kWords; i++) values[i] = source[i][lane];
+    memcpy(ResolveUsual(warp, in, in.operands[0], lane, 4 * kWords, Access::kWrite,
+                        reinterpret_cast<const u8*>(values)),
+           values, sizeof values);
   });
 }
 
@@ -122,14 +142,34 @@ void RunStore(Warp& warp, const Instruction& in, u32 mask) {
   });
 }
 
+bool AreWords(const Operand& operand, int count) {
+  if (VectorSize(operand) != count) return false;
+  for (int i = 0; i < count; i++)
+    if (VectorElement(operand, i).kind != Operand::Kind::kRegister ||
+        VectorElement(operand, i).size != 4)
+      return false;
+  return true;
+}
+
 // The accessed type is the last suffix: ld.global.L2::128B.u32.
 DecodeResult DecodeLoadStore(Instruction& in) {
   in.type = in.last_type;
   if (in.type == PtxType::kB128) return "b128";
   if (!TypeSize(in.type)) return "type";
-  if (in.parts[0] == "st") return Use(in, RunStore);
-  bool is_word = in.vector_width == 1 && TypeSize(in.type) == 4 && in.operands[0].size == 4;
-  return Use(in, is_word ? RunLoadWord : RunLoad);
+  const bool is_store = in.parts[0] == "st";
+  if (TypeSize(in.type) == 4 && AreWords(in.operands[is_store ? 1 : 0], in.vector_width)) {
+    switch (in.vector_width) {
+      case 1:
+        return Use(in, is_store ? RunStoreWords<1> : RunLoadWords<1>);
+      case 2:
+        return Use(in, is_store ? RunStoreWords<2> : RunLoadWords<2>);
+      case 4:
+        return Use(in, is_store ? RunStoreWords<4> : RunLoadWords<4>);
+      default:
+        break;
+    }
+  }
+  return Use(in, is_store ? RunStore : RunLoad);
 }
 
 // ---- addresses

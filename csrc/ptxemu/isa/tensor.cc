@@ -1,6 +1,7 @@
 // ldmatrix, stmatrix, mma.sync and wmma (PTX ISA 9.7.14). Fragment layouts follow the figures
 // of 9.7.14.5; sums are formed in double and rounded once, so they are at least as exact as
 // hardware's.
+#include <algorithm>
 #include <cstring>
 
 #include "exec/memory.h"
@@ -25,6 +26,7 @@ int ThreadInGroup(int lane) { return lane & 3; }
 // ---- ldmatrix, stmatrix (9.7.14.5.15, 9.7.14.5.16)
 
 constexpr int kMatrixRows = 8, kRowBytes = 16;
+constexpr u32 kTransposed = 1;  // Instruction::flags
 using Matrix8x8 = u16[8][8];
 
 // Address of row r of matrix i comes from lane 8 * i + r.
@@ -47,24 +49,25 @@ auto* ElementOf(Matrix& matrix, int lane, int half, bool transposed) {
 void RunLdmatrix(Warp& warp, const Instruction& in, u32 mask) {
   RequireFullWarp(warp, in, mask);
   const Operand& d = in.operands[0];
-  const bool transposed = in.Has("trans");
+  const bool transposed = in.flags & kTransposed;
   Matrix8x8 matrices[4];  // all rows are read before any register is written: an address may be a
                           // destination
   for (int i = 0; i < VectorSize(d); i++)
     for (int row = 0; row < kMatrixRows; row++)
       memcpy(matrices[i][row], MatrixRow(warp, in, in.operands[1], i, row, Access::kRead),
              kRowBytes);
-  for (int i = 0; i < VectorSize(d); i++)
+  for (int i = 0; i < VectorSize(d); i++) {
+    u32* to = LaneValues<u32>(warp, VectorElement(d, i));
     for (int lane = 0; lane < kWarpSize; lane++)
-      WriteLane(warp, VectorElement(d, i), lane,
-                *ElementOf(matrices[i], lane, 0, transposed) |
-                    u32(*ElementOf(matrices[i], lane, 1, transposed)) << 16);
+      to[lane] = *ElementOf(matrices[i], lane, 0, transposed) |
+                 u32(*ElementOf(matrices[i], lane, 1, transposed)) << 16;
+  }
 }
 
 void RunStmatrix(Warp& warp, const Instruction& in, u32 mask) {
   RequireFullWarp(warp, in, mask);
   const Operand& source = in.operands[1];
-  const bool transposed = in.Has("trans");
+  const bool transposed = in.flags & kTransposed;
   for (int i = 0; i < VectorSize(source); i++) {
     Matrix8x8 matrix;
     for (int lane = 0; lane < kWarpSize; lane++) {
@@ -92,6 +95,9 @@ DecodeResult UseAligned(Instruction& in, Handler handler) {
 
 DecodeResult DecodeMatrixCopy(Instruction& in) {
   if (!in.Has("b16") || !in.Has("m8n8")) return "ldmatrix shape";
+  for (const Operand& part : in.operands[in.parts[0] == "ldmatrix" ? 0 : 1].parts)
+    if (part.kind != Operand::Kind::kRegister || part.size != 4) return "ldmatrix register";
+  in.flags = in.Has("trans") ? kTransposed : 0;
   return UseAligned(in, in.parts[0] == "ldmatrix" ? RunLdmatrix : RunStmatrix);
 }
 
@@ -248,6 +254,64 @@ void RunMma(Warp& warp, const Instruction& in, u32 mask) {
   }
 }
 
+// The same for m16, k = 4 elements or 8 of a register, and sums in float: most of what runs. The
+// sums are made in the order of RunMma. Rows of A are neighbouring lanes of a register.
+template <bool kPacked>
+float MmaElement(u32 bits, int half) {
+  if (!kPacked) return Tf32FromBits(bits);
+  return FloatFromBits(half ? bits & 0xFFFF0000u : bits << 16);
+}
+
+template <bool kPacked>
+void RunMmaToFloat(Warp& warp, const Instruction& in, u32 mask) {
+  RequireFullWarp(warp, in, mask);
+  constexpr int kHalves = kPacked ? 2 : 1;
+  using Row = double __attribute__((vector_size(64)));  // 8 columns
+  double a[16][16];
+  Row b[16], c[16];
+  const std::vector<Operand>& a_parts = in.operands[1].parts;
+  const std::vector<Operand>& b_parts = in.operands[2].parts;
+  for (size_t reg = 0; reg < a_parts.size(); reg++) {
+    const u32* from = LaneValues<u32>(warp, a_parts[reg]);
+    const int first_row = 8 * (reg & 1), first_column = 4 * kHalves * int(reg >> 1);
+    for (int g = 0; g < 8; g++)
+      for (int t = 0; t < 4; t++)
+        for (int e = 0; e < kHalves; e++)
+          a[first_row + g][first_column + kHalves * t + e] =
+              MmaElement<kPacked>(from[4 * g + t], e);
+  }
+  for (int reg = 0; reg < VectorSize(in.operands[2]); reg++) {
+    const u32* from = LaneValues<u32>(warp, b_parts.empty() ? in.operands[2] : b_parts[reg]);
+    for (int t = 0; t < 4; t++)
+      for (int e = 0; e < kHalves; e++)
+        for (int g = 0; g < 8; g++)
+          b[(4 * reg + t) * kHalves + e][g] = MmaElement<kPacked>(from[4 * g + t], e);
+  }
+  for (int i = 0; i < 4; i++) {
+    const float* from = LaneValues<float>(warp, in.operands[3].parts[i]);
+    for (int lane = 0; lane < kWarpSize; lane++)
+      c[(lane >> 2) + 8 * (i >> 1)][2 * (lane & 3) + (i & 1)] = from[lane];
+  }
+  for (int i = 0; i < 16; i++) {
+    Row sum = c[i];
+    for (int k = 0; k < in.k; k++) sum += a[i][k] * b[k];
+    c[i] = sum;
+  }
+  for (int i = 0; i < 4; i++) {
+    float* to = LaneValues<float>(warp, in.operands[0].parts[i]);
+    for (int lane = 0; lane < kWarpSize; lane++)
+      to[lane] = float(c[(lane >> 2) + 8 * (i >> 1)][2 * (lane & 3) + (i & 1)]);
+  }
+}
+
+bool AreWords(const Operand& operand) {
+  for (int i = 0; i < VectorSize(operand); i++)
+    if (VectorElement(operand, i).kind != Operand::Kind::kRegister ||
+        VectorElement(operand, i).size != 4)
+      return false;
+  return true;
+}
+
 DecodeResult DecodeMma(Instruction& in) {
   if (!ParseShape(in) || in.n != 8 || (in.m != 16 && in.m != 8)) return "mma shape";
   if (in.Has("sp")) return "sparse mma";
@@ -264,6 +328,11 @@ DecodeResult DecodeMma(Instruction& in) {
   if (VectorSize(in.operands[1]) * elements * 8 != in.m * in.k ||
       VectorSize(in.operands[2]) * elements != in.k)
     return "mma fragment count";
+  const bool tf32 = in.a_type == PtxType::kTF32, bf16 = in.a_type == PtxType::kBF16;
+  if (in.m == 16 && (tf32 || bf16) && in.b_type == in.a_type && in.type == PtxType::kF32 &&
+      in.last_type == PtxType::kF32 && VectorSize(in.operands[0]) == 4 &&
+      VectorSize(in.operands[3]) == 4 && std::all_of(in.operands.begin(), in.operands.end(), AreWords))
+    return UseAligned(in, bf16 ? RunMmaToFloat<true> : RunMmaToFloat<false>);
   return UseAligned(in, RunMma);
 }
 

@@ -1,0 +1,165 @@
+package attack
+
+import (
+	"math"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/twin"
+	"github.com/gocp/gocp/gocp/kernel"
+)
+
+// crafted is the beginning of a crafting: what precedes the first sign of a gradient.
+type crafted struct {
+	L2, L3 []float64 // per surrogate
+	Grad   []float32 // ∇ℓ3 of the first surrogate
+	Bases  []int
+	Phi    []float64 // per surrogate, or mini-batch
+	Delta  []float32 // −∇_δ ΣΦ
+}
+
+// TestAgainstHost holds the adversary's gradient, the choice of bases and the first crafting step's
+// gradient on a GPU against the host engine. Later steps are not compared: they move δ by the sign of
+// that gradient, and where it is as small as rounding the two engines may go different ways. In
+// bfloat16 ReLUs and maxima near a tie go different ways too.
+func TestAgainstHost(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		cfg       Config
+		batchNorm bool
+		precision kernel.Precision
+		loss, tol float64 // tolerances of losses, relative, and of gradients, in norm
+	}{
+		{"sum", Config{Align: AlignSum}, false, kernel.F32, 1e-5, 1e-5},
+		{"batch, shifted, bn", Config{Align: AlignBatch, Batch: 4, Shift: 2, Flip: true}, true, kernel.F32, 1e-5, 1e-5},
+		{"bf16", Config{Align: AlignPoison}, false, kernel.BF16, 2e-2, 0.3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onGPU := false
+			compute := func() (r crafted) {
+				onDevice(t, func(s *device.Stream) error {
+					onGPU = s.Device().Info().Backend == "cuda"
+					p := task(t, c.batchNorm)
+					p.Precision = c.precision
+					v, err := NewSolver(s, p, c.cfg)
+					if err != nil {
+						return err
+					}
+					for _, f := range v.fields {
+						r.L2, r.L3 = append(r.L2, f.l2), append(r.L3, f.l3)
+					}
+					r.Grad = make([]float32, v.fields[0].grad.Len())
+					if err := device.Download(s, r.Grad, v.fields[0].grad.P); err != nil {
+						return err
+					}
+					if r.Bases, err = v.Bases(); err != nil {
+						return err
+					}
+					l := v.newLoop(v.p.Pool.Select(r.Bases))
+					if v.cfg.Align == AlignSum {
+						s.Memset32(l.delta.P, 0, l.delta.Len())
+						l.gatherClean()
+					}
+					l.start(0)
+					if l.aug != 0 {
+						kernel.AugmentDraw(s, v.p.Seed, l.draw, l.n, v.cfg.Shift, v.cfg.Flip, l.aug)
+					}
+					l.gather()
+					l.align(true)
+					r.Phi, r.Delta = make([]float64, len(v.fields)*l.cosines), make([]float32, l.delta.Len())
+					if err := device.Download(s, r.Phi, l.phi); err != nil {
+						return err
+					}
+					return device.Download(s, r.Delta, l.grad)
+				})
+				return r
+			}
+			got := compute()
+			host, ok := twin.OnHost(t, onGPU, compute)
+			if !ok {
+				host = got
+			}
+			near := func(what string, a, b []float64) {
+				for i := range b {
+					if !(math.Abs(a[i]-b[i]) <= c.loss*math.Max(1, math.Abs(b[i]))) {
+						t.Errorf("%s: %v, on the host engine %v", what, a, b)
+						return
+					}
+				}
+			}
+			near("ℓ2", got.L2, host.L2)
+			near("ℓ3", got.L3, host.L3)
+			for i := range host.Bases {
+				if got.Bases[i] != host.Bases[i] {
+					t.Fatalf("bases %v, on the host engine %v", got.Bases, host.Bases)
+				}
+			}
+			near("Φ", got.Phi, host.Phi)
+			grad, delta := relative(got.Grad, host.Grad), relative(got.Delta, host.Delta)
+			t.Logf("∇ℓ3 %.2g, ∇Φ %.2g from the host engine's", grad, delta)
+			if !(grad <= c.tol) || !(delta <= c.tol) {
+				t.Errorf("∇ℓ3 is %.2g, ∇Φ %.2g from the host engine's in norm, allowed %.2g", grad, delta, c.tol)
+			}
+		})
+	}
+}
+
+func relative(a, b []float32) float64 {
+	var d, n float64
+	for i := range b {
+		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
+		n += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(d / n)
+}
+
+// TestStepIsOneList counts driver calls: a crafting step is recorded once; then it is one launch of that
+// list, one download of Φ and one wait for it.
+func TestStepIsOneList(t *testing.T) {
+	calls := twin.Counted(t)
+	if calls == nil {
+		return
+	}
+	const steps = 3
+	var at [][]string // the calls until the end of each step
+	onDevice(t, func(s *device.Stream) error {
+		p := task(t, false)
+		p.Count, p.Surrogates = 3, p.Surrogates[:1]
+		v, err := NewSolver(s, p, Config{Steps: steps, Shift: 1, Decay: 1})
+		if err != nil {
+			return err
+		}
+		bases, err := v.Bases()
+		if err != nil {
+			return err
+		}
+		before := calls.All(t)
+		if _, err = v.Craft(bases, func() { at = append(at, calls.All(t)) }); err != nil {
+			return err
+		}
+		all := calls.All(t)[len(before):]
+		if b, e, l := twin.Count(all, "cuStreamBeginCapture"), twin.Count(all, "cuStreamEndCapture"), twin.Count(all, "cuGraphLaunch"); b != 1 || e != 1 || l != steps {
+			t.Errorf("%d recordings begun, %d ended, %d launches of a list; want 1, 1, %d", b, e, l, steps)
+		}
+		recording := false
+		for _, c := range all {
+			switch c {
+			case "cuStreamBeginCapture":
+				recording = true
+			case "cuStreamEndCapture":
+				recording = false
+			case "cuMemAlloc_v2", "cuMemFree_v2", "cuStreamSynchronize", "cuCtxSynchronize", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2":
+				if recording {
+					t.Errorf("%s inside of the recording", c)
+				}
+			}
+		}
+		return nil
+	})
+	for i := 1; i < len(at); i++ {
+		step := at[i][len(at[i-1]):]
+		if n := twin.Count(step, "cuGraphLaunch"); n != 1 || len(step) != 3 || twin.Count(step, "cuMemcpyDtoHAsync_v2") != 1 || twin.Count(step, "cuStreamSynchronize") != 1 {
+			t.Errorf("step %d: %v", i+1, step)
+		}
+	}
+}

@@ -1,0 +1,344 @@
+package nn
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/twin"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/rng"
+)
+
+// A hyper is a number a + u ε + v η + uv εη with ε² = η² = 0, in float64: evaluated at θ + du ε + dv η,
+// a function's parts are its value, ⟨du, ∇⟩, ⟨dv, ∇⟩ and duᵀ H dv. So a forward pass alone, written
+// down a second time, is a reference for the gradients and their derivatives too.
+type hyper struct{ a, u, v, uv float64 }
+
+func (x hyper) add(y hyper) hyper { return hyper{x.a + y.a, x.u + y.u, x.v + y.v, x.uv + y.uv} }
+
+func (x hyper) mul(y hyper) hyper {
+	return hyper{x.a * y.a, x.a*y.u + x.u*y.a, x.a*y.v + x.v*y.a, x.a*y.uv + x.u*y.v + x.v*y.u + x.uv*y.a}
+}
+
+func (x hyper) times(c float64) hyper { return hyper{c * x.a, c * x.u, c * x.v, c * x.uv} }
+
+// of is f(x), for f with the value f0 and the derivatives f1 and f2 at x.a.
+func (x hyper) of(f0, f1, f2 float64) hyper {
+	return hyper{f0, f1 * x.u, f1 * x.v, f2*x.u*x.v + f1*x.uv}
+}
+
+func (x hyper) exp() hyper { e := math.Exp(x.a); return x.of(e, e, e) }
+func (x hyper) log() hyper { return x.of(math.Log(x.a), 1/x.a, -1/(x.a*x.a)) }
+
+func (x hyper) rsqrt() hyper {
+	r := 1 / math.Sqrt(x.a)
+	return x.of(r, -r/(2*x.a), 3*r/(4*x.a*x.a))
+}
+
+// hypers are values with directions, which may be nil.
+func hypers(value, u, v []float32) []hyper {
+	out := make([]hyper, len(value))
+	for i := range out {
+		out[i].a = float64(value[i])
+		if u != nil {
+			out[i].u = float64(u[i])
+		}
+		if v != nil {
+			out[i].v = float64(v[i])
+		}
+	}
+	return out
+}
+
+// reference computes the logits [n,K] and the losses [n] of f's network at theta and x.
+func (f *fixture) reference(theta, x []hyper) (logits, losses []hyper) {
+	spec, n := f.net.spec, f.n
+	params, stats := map[string][]hyper{}, map[string]float64{}
+	for _, p := range spec.Params() {
+		params[p.Name] = theta[p.Off : p.Off+p.Len]
+	}
+	for _, p := range spec.Buffers() {
+		for i := range p.Len {
+			stats[fmt.Sprint(p.Name, i)] = float64(f.stats[p.Off+i])
+		}
+	}
+	h := make([]hyper, len(x))
+	for i, p := range x {
+		c := i % spec.C
+		h[i] = p.add(hyper{a: -spec.Mean[c]}).times(1 / spec.Std[c])
+	}
+	for i, b := range spec.blocks() {
+		z := b.convolve(n, h, params[b.name+".weight"])
+		for c := range b.outC {
+			scale, shift := hyper{a: 1}, hyper{}
+			if spec.BatchNorm {
+				bn := fmt.Sprintf("bn%d", i+1)
+				mean, variance := hyper{a: stats[fmt.Sprint(bn+".running_mean", c)]}, hyper{a: stats[fmt.Sprint(bn+".running_var", c)]}
+				if f.mode == Train {
+					mean, variance = moments(z, c, b.outC)
+				}
+				scale = params[bn+".weight"][c].mul(variance.add(hyper{a: bnEpsilon}).rsqrt())
+				shift = params[bn+".bias"][c].add(mean.mul(scale).times(-1))
+			} else {
+				shift = params[b.name+".bias"][c]
+			}
+			for j := c; j < len(z); j += b.outC {
+				z[j] = z[j].mul(scale).add(shift)
+			}
+		}
+		h = b.pooled(n, z)
+	}
+	height, width, c := spec.features()
+	h = linear(n, height*width*c, 4*spec.Width, h, params["fc1.weight"], params["fc1.bias"])
+	for i := range h {
+		if h[i].a <= 0 {
+			h[i] = hyper{}
+		}
+	}
+	logits = linear(n, 4*spec.Width, spec.Classes, h, params["fc2.weight"], params["fc2.bias"])
+	k := spec.Classes
+	for i, y := range f.classes {
+		row := logits[i*k : (i+1)*k]
+		top := row[0].a
+		for _, z := range row {
+			top = math.Max(top, z.a)
+		}
+		var sum hyper
+		for _, z := range row {
+			sum = sum.add(z.add(hyper{a: -top}).exp())
+		}
+		losses = append(losses, sum.log().add(hyper{a: top}).add(row[y].times(-1)))
+	}
+	return logits, losses
+}
+
+// convolve is z[n,outH,outW,outC] of x[n,inH,inW,inC] and w[outC,kernel,kernel,inC].
+func (b block) convolve(n int, x, w []hyper) []hyper {
+	z := make([]hyper, 0, n*b.outH*b.outW*b.outC)
+	for i := range n {
+		for oy := range b.outH {
+			for ox := range b.outW {
+				for o := range b.outC {
+					var sum hyper
+					for r := range b.kernel {
+						for s := range b.kernel {
+							y, q := oy*b.stride-b.pad+r, ox*b.stride-b.pad+s
+							if y < 0 || y >= b.inH || q < 0 || q >= b.inW {
+								continue
+							}
+							for c := range b.inC {
+								sum = sum.add(x[((i*b.inH+y)*b.inW+q)*b.inC+c].mul(w[((o*b.kernel+r)*b.kernel+s)*b.inC+c]))
+							}
+						}
+					}
+					z = append(z, sum)
+				}
+			}
+		}
+	}
+	return z
+}
+
+// pooled is max pooling and ReLU.
+func (b block) pooled(n int, z []hyper) []hyper {
+	var out []hyper
+	for i := range n {
+		for oy := range b.outH / b.pool {
+			for ox := range b.outW / b.pool {
+				for c := range b.outC {
+					best := hyper{a: math.Inf(-1)}
+					for r := range b.pool {
+						for s := range b.pool {
+							if at := z[((i*b.outH+oy*b.pool+r)*b.outW+ox*b.pool+s)*b.outC+c]; at.a > best.a {
+								best = at
+							}
+						}
+					}
+					if best.a <= 0 {
+						best = hyper{}
+					}
+					out = append(out, best)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// moments are mean and biased variance of channel c of channels.
+func moments(z []hyper, c, channels int) (mean, variance hyper) {
+	m := float64(len(z) / channels)
+	for j := c; j < len(z); j += channels {
+		mean = mean.add(z[j].times(1 / m))
+	}
+	for j := c; j < len(z); j += channels {
+		d := z[j].add(mean.times(-1))
+		variance = variance.add(d.mul(d).times(1 / m))
+	}
+	return mean, variance
+}
+
+func linear(n, in, out int, x, w, bias []hyper) []hyper {
+	var z []hyper
+	for i := range n {
+		for o := range out {
+			sum := bias[o]
+			for c := range in {
+				sum = sum.add(x[i*in+c].mul(w[o*in+c]))
+			}
+			z = append(z, sum)
+		}
+	}
+	return z
+}
+
+// A tolerance is a relative difference in norm, for values, for gradients, and for derivatives of
+// gradients.
+type tolerance struct{ value, gradient, second float64 }
+
+// apart is how far roundings take these networks from float64, and one engine from another; about
+// four times what was seen. Products are of 24, 11 or 8 bits; two engines round the same inputs, which
+// differ in their last digits and then may go to neighbours. No ReLU and no maximum of a window lies
+// so near to a tie that it goes another way in one of them: the fixture's seed is chosen for that, as
+// a single one changes a gradient by some per cent.
+var apart = map[kernel.Precision]tolerance{
+	kernel.F32:  {5e-7, 5e-6, 5e-6},
+	kernel.TF32: {5e-4, 4e-3, 4e-3},
+	kernel.BF16: {5e-3, 4e-2, 4e-2},
+}
+
+// passes are what one network's passes gave, to be held against others.
+type passes struct {
+	Loss, LossDot, Theta, ThetaDot, X, XDot []float32
+	Float, Replay                           []float32 // gradient of a pass in float, and Hv of a replay
+}
+
+func (f *fixture) passes() (p passes, err error) {
+	float, err := f.run(nil, false)
+	if err != nil {
+		return p, err
+	}
+	full, err := f.run(f.v, false)
+	if err != nil {
+		return p, err
+	}
+	replay, err := f.run(f.v, true)
+	return passes{full.loss, full.lossDot, full.theta, full.thetaDot, full.x, full.xDot, float.theta, replay.thetaDot}, err
+}
+
+// TestPasses holds the passes of every network in every precision against float64 and, on a GPU,
+// against the host engine.
+func TestPasses(t *testing.T) {
+	for _, c := range networks {
+		for _, precision := range []kernel.Precision{kernel.F32, kernel.TF32, kernel.BF16} {
+			t.Run(c.name+"/"+precision.String(), func(t *testing.T) {
+				d, err := device.Open()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				if precision == kernel.TF32 && d.Info().Backend == "host" {
+					precision = kernel.F32 // is the same there
+				}
+				var f *fixture
+				compute := func() (p passes) {
+					err := d.Do(context.Background(), 1, func(s *device.Stream) (err error) {
+						spec := testSpec()
+						spec.BatchNorm, spec.Stem = c.bn, c.stem
+						if f = newFixture(s, spec, c.mode, 5, precision); f == nil {
+							return s.Err()
+						}
+						p, err = f.passes()
+						return err
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return p
+				}
+				host, onGPU := twin.OnHost(t, d.Info().Backend == "cuda", compute)
+				got := compute()
+				if onGPU {
+					tol := apart[precision]
+					for _, x := range []struct {
+						what      string
+						got, want []float32
+						tol       float64
+					}{
+						{"losses", got.Loss, host.Loss, tol.value},
+						{"directional derivatives", got.LossDot, host.LossDot, tol.gradient},
+						{"gradient", got.Theta, host.Theta, tol.gradient},
+						{"gradient of a pass in float", got.Float, host.Float, tol.gradient},
+						{"input gradient", got.X, host.X, tol.gradient},
+						{"Hv", got.ThetaDot, host.ThetaDot, tol.second},
+						{"Hv of a replay", got.Replay, host.Replay, tol.second},
+						{"mixed derivative", got.XDot, host.XDot, tol.second},
+					} {
+						e := relative(x.got, x.want)
+						if !(e <= x.tol) {
+							t.Errorf("%s: %.2g from the host engine's in norm, allowed %.2g", x.what, e, x.tol)
+						}
+						t.Logf("%s: %.2g from the host engine's", x.what, e)
+					}
+				}
+				f.against64(t, got, apart[precision])
+			})
+		}
+	}
+}
+
+// against64 compares with the reference: losses and their derivatives one by one, the gradients and
+// their derivatives by inner products with a random direction in each parameter's part and in the input.
+func (f *fixture) against64(t *testing.T, got passes, tol tolerance) {
+	t.Helper()
+	worst := map[string]float64{}
+	check := func(what string, e, limit float64) {
+		if worst[what] = math.Max(worst[what], e); !(e <= limit) {
+			t.Errorf("%s: %.2g from float64, allowed %.2g", what, e, limit)
+		}
+	}
+	u := make([]float32, len(f.host))
+	rng.FillNormal(12, 1, 1, u)
+	one := func(lo, hi int) []float32 { // u in one parameter's part
+		out := make([]float32, len(u))
+		copy(out[lo:hi], u[lo:hi])
+		return out
+	}
+	// The inner product of a difference of norm e with a direction of independent normal numbers is of
+	// size e: 5 of them are allowed.
+	inner := func(what string, want float64, g, direction []float32, size, limit float64) {
+		check(what, math.Abs(dot(g, direction)-want)/(5*size), limit)
+	}
+	norm := func(g []float32) float64 { return math.Sqrt(dot(g, g)) }
+	x := hypers(f.pixels, nil, nil)
+	for i, p := range f.net.spec.Params() {
+		lo, hi := p.Off, p.Off+p.Len
+		direction := one(lo, hi)
+		_, losses := f.reference(hypers(f.host, direction, f.v), x)
+		var sum hyper
+		for j, l := range losses {
+			sum = sum.add(l)
+			if i == 0 {
+				check("loss", math.Abs(float64(got.Loss[j])-l.a)/math.Max(1, math.Abs(l.a)), tol.value)
+				check("directional derivative", math.Abs(float64(got.LossDot[j])-l.v)/math.Max(1, norm(got.LossDot)), tol.gradient)
+			}
+		}
+		inner("gradient", sum.u, got.Theta, direction, norm(got.Theta[lo:hi])+1e-3*norm(got.Theta), tol.gradient)
+		inner("Hv", sum.uv, got.ThetaDot, direction, norm(got.ThetaDot[lo:hi])+1e-3*norm(got.ThetaDot), tol.second)
+	}
+	w := make([]float32, len(f.pixels))
+	rng.FillNormal(12, 2, 1, w)
+	_, losses := f.reference(hypers(f.host, nil, f.v), hypers(f.pixels, w, nil))
+	var sum hyper
+	for _, l := range losses {
+		sum = sum.add(l)
+	}
+	inner("input gradient", sum.u, got.X, w, norm(got.X), tol.gradient)
+	inner("mixed derivative", sum.uv, got.XDot, w, norm(got.XDot), tol.second)
+	for what, e := range worst {
+		t.Logf("%s: %.2g from float64", what, e)
+	}
+}
