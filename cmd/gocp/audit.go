@@ -187,7 +187,7 @@ func auditCommand() *cli.Command {
 			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
-			metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+			metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
 		}, flagsOf(options)...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -215,9 +215,9 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 		return err
 	}
 	var res *result.Result
-	err = watched(c, func(ctx context.Context, dev *device.Device, w watch) error {
-		res, err = experiment.Audit(ctx, dev, cfg, d, experiment.Options{
-			Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, Meter: w.Meter, Tally: w.Tally,
+	err = watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error {
+		res, err = experiment.Audit(ctx, devs[0], cfg, d, experiment.Options{
+			Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, More: devs[1:], Meter: w.Meter, Tally: w.Tally,
 		})
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -63,12 +64,70 @@ func useDevice(c *cli.Context) error {
 
 // onDevice opens the device that --device names for the length of f.
 func onDevice(c *cli.Context, f func(ctx context.Context, dev *device.Device) error) error {
+	return onDevices(c, func(ctx context.Context, devs []*device.Device) error { return f(ctx, devs[0]) })
+}
+
+func devicesFlag() cli.Flag {
+	return &cli.StringFlag{Name: "devices", Usage: "spread the work over these devices, such as 0,1, or all of one kind; does not change results", DefaultText: "all"}
+}
+
+// onDevices opens the devices that --device and --devices name for the length of f; a command
+// without --devices has one.
+func onDevices(c *cli.Context, f func(ctx context.Context, devs []*device.Device) error) (err error) {
 	if err := useDevice(c); err != nil {
 		return err
 	}
-	dev, err := device.Open()
+	n, err := device.Count()
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c.Context, dev), dev.Close())
+	indices, chosen := []int{0}, false
+	if slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "devices") }) {
+		if indices, chosen, err = deviceList(c.String("devices"), n); err != nil {
+			return err
+		}
+	}
+	var devs []*device.Device
+	defer func() {
+		for _, d := range devs {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	for _, i := range indices {
+		d, err := device.OpenAt(i)
+		if err != nil {
+			return err
+		}
+		// Those that were not asked for by number take part only if they are like the first.
+		if !chosen && len(devs) > 0 && !experiment.SameKind(devs[0].Info(), d.Info()) {
+			if err := d.Close(); err != nil {
+				return err
+			}
+			continue
+		}
+		devs = append(devs, d)
+	}
+	return f(c.Context, devs)
+}
+
+// deviceList reads --devices where there are n; chosen tells whether it names any.
+func deviceList(text string, n int) (indices []int, chosen bool, err error) {
+	if text == "" || text == "all" {
+		for i := range n {
+			indices = append(indices, i)
+		}
+		return indices, false, nil
+	}
+	if indices, err = parseInts(text); err != nil {
+		return nil, false, usage.Errorf("--devices: %w", err)
+	}
+	for k, i := range indices {
+		if i < 0 || i >= n {
+			return nil, false, usage.Errorf("--devices: there is no device %d; they are counted from 0 to %d", i, n-1)
+		}
+		if slices.Contains(indices[:k], i) {
+			return nil, false, usage.Errorf("--devices: device %d is there twice", i)
+		}
+	}
+	return indices, true, nil
 }

@@ -28,12 +28,17 @@ type watch struct {
 	Tally    *progress.Tally
 }
 
-// watched runs f with progress on stderr and a meter of the devices that it computes on, and serves
-// both if --metrics says so.
+// watched is watchedAll for work on one device.
 func watched(c *cli.Context, f func(ctx context.Context, dev *device.Device, w watch) error) error {
-	return onDevice(c, func(ctx context.Context, dev *device.Device) (err error) {
+	return watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error { return f(ctx, devs[0], w) })
+}
+
+// watchedAll runs f with progress on stderr and a meter of the devices that it computes on, and serves
+// both if --metrics says so.
+func watchedAll(c *cli.Context, f func(ctx context.Context, devs []*device.Device, w watch) error) error {
+	return onDevices(c, func(ctx context.Context, devs []*device.Device) (err error) {
 		w := watch{Tally: new(progress.Tally)}
-		sampler, absent := samplerOf(dev.Info())
+		sampler, absent := samplerOf(devs)
 		w.Meter = telemetry.Start(ctx, sampler, watchInterval)
 		defer func() { err = errors.Join(err, w.Meter.Stop()) }()
 		var server *metrics.Server
@@ -52,20 +57,27 @@ func watched(c *cli.Context, f func(ctx context.Context, dev *device.Device, w w
 			shown.Note("no telemetry of the GPU: %v", absent)
 		}
 		w.Progress = w.Tally.Watch(shown)
-		return f(ctx, dev, w)
+		return f(ctx, devs, w)
 	})
 }
 
-// samplerOf reads this machine and, where the device is a GPU, that GPU; absent is why it cannot.
-func samplerOf(info device.Info) (s telemetry.Sampler, absent error) {
+// samplerOf reads this machine and, where the devices are GPUs, those; absent is why it cannot.
+func samplerOf(devs []*device.Device) (s telemetry.Sampler, absent error) {
 	host := telemetry.NewHost(0)
-	if info.Backend != "cuda" {
-		return host, nil
+	var ids []string
+	for _, d := range devs {
+		i := d.Info()
+		if i.Backend != "cuda" {
+			return host, nil
+		}
+		if i.UUID != "" {
+			ids = append(ids, i.UUID)
+		}
 	}
-	if info.UUID == "" {
+	if len(ids) == 0 {
 		return host, nvidia.ErrAbsent
 	}
-	gpus, err := nvidia.Open(nvidia.Library(), info.UUID)
+	gpus, err := nvidia.Open(nvidia.Library(), ids...)
 	if err != nil {
 		return host, err
 	}

@@ -26,6 +26,7 @@ type Options struct {
 	Resume   bool   // go on with the run that Dir holds
 	Progress progress.Reporter
 	Version  string           // gocp's version, recorded
+	More     []*device.Device // of the same kind: jobs are spread over all of them
 	Meter    *telemetry.Meter // watches the machine; nil: nobody does
 	Tally    *progress.Tally  // counts jobs and what they do
 }
@@ -43,7 +44,8 @@ const (
 type run struct {
 	cfg    Config
 	opt    Options
-	dev    *device.Device
+	dev    *device.Device // the first, which the result names
+	fleet  *fleet
 	data   Data
 	folder *folder
 	split  *splits
@@ -64,17 +66,22 @@ type run struct {
 // context, it stops after the steps under way and leaves a folder that can be resumed.
 func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options) (*result.Result, error) {
 	start := time.Now()
+	fleet, err := newFleet(append([]*device.Device{dev}, o.More...)...)
+	if err != nil {
+		return nil, err
+	}
 	r, err := newRun(dev, c, d, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = r.folder.close() }()
+	r.fleet = fleet
 	jobs := r.plan()
 	r.bars.plan(jobs)
 	o.Tally.Add(TallyPlanned, len(jobs))
 	workers := c.Workers
 	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = max(runtime.GOMAXPROCS(0), len(fleet.devices))
 	}
 	var unwritten error
 	err = runJobs(ctx, workers, jobs, func(j *job) {

@@ -31,7 +31,7 @@ func (r *run) craft(ctx context.Context, g int) error {
 	}
 	var poisons *attack.Poisons
 	for {
-		err := r.dev.Do(ctx, 1, func(s *device.Stream) (err error) {
+		err := r.fleet.Do(ctx, 1, func(s *device.Stream) (err error) {
 			defer s.RangeOf("repeat", g).End()
 			poisons, err = r.solve(s, g, p)
 			return err
@@ -224,7 +224,7 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 	k := r.split.classes
 	mean := make([]float64, len(gr.targets)*k)
 	for i := range retrained {
-		err := r.dev.Do(ctx, 1, func(s *device.Stream) error {
+		err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()
 			m, err := fit(s, r.surrogateSpec, r.cfg.SurrogateTrain, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)

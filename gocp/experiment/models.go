@@ -139,7 +139,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = r.dev.Do(ctx, 1, func(s *device.Stream) error {
+		err = r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 			if j.repeat >= 0 {
 				defer s.RangeOf("repeat", j.repeat).End()
 			}
