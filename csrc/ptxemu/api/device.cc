@@ -18,9 +18,9 @@ constexpr size_t kAllocationAlignment = 256;
 struct State {
   Result sticky = kSuccess;
   std::string message;
-  u64 in_use = 0;                     // bytes of device memory
-  std::map<void*, u64> on_device;     // and what they are
-  u64 faulty_launches = 0;  // of the kernel of PTXEMU_FAULT
+  u64 in_use = 0;                  // bytes of device memory
+  std::map<void*, u64> on_device;  // and what they are
+  u64 faulty_launches = 0;         // of the kernel of PTXEMU_FAULT
   Counters counters;
   Stream default_stream;
   std::set<std::shared_ptr<Capture>> captures;  // in progress
@@ -134,6 +134,7 @@ Result RunPrepared(LaunchConfig& launch, bool cooperative) {
 
 }  // namespace
 
+int DeviceCount() { return std::clamp(EnvInt("PTXEMU_DEVICES", 1), 1, kMaxDevices); }
 int ComputeCapability() { return EnvInt("PTXEMU_SM", 80); }
 int DriverVersion() { return EnvInt("PTXEMU_DRIVER", 13000); }
 u64 TotalMemory() { return u64(EnvInt("PTXEMU_MEMORY", 8192)) << 20; }
@@ -250,6 +251,7 @@ Kernel* LoadedModule::FindKernel(const std::string& name) {
   auto function = module->functions.find(name);
   if (function == module->functions.end() || !function->second.is_entry) return nullptr;
   Kernel& kernel = kernels[name];
+  kernel.context = context;
   kernel.module = module.get();
   kernel.function = &function->second;
   return &kernel;

@@ -19,6 +19,8 @@ using Work = std::function<Result()>;
 
 // ---- properties: environment variables choose what the device pretends to be
 
+constexpr int kMaxDevices = 16;
+int DeviceCount();        // 1
 int ComputeCapability();  // 80
 int DriverVersion();      // 13000
 u64 TotalMemory();        // 8 GiB
@@ -63,12 +65,14 @@ Result FillMemory(void* destination, const void* pattern, size_t pattern_bytes, 
 struct LoadedModule;
 
 struct Kernel {
+  void* context = nullptr;
   const Module* module = nullptr;
   const Function* function = nullptr;
   u32 shared_limit = kDefaultSharedLimit;  // static + dynamic
 };
 
 struct LoadedModule {
+  void* context = nullptr;
   std::unique_ptr<Module> module;
   std::map<std::string, Kernel> kernels;
   Kernel* FindKernel(const std::string& name);  // nullptr if there is none
@@ -108,6 +112,7 @@ struct Capture {
 };
 
 struct Stream {
+  void* context = nullptr;  // null: of the default stream, which is any context's
   std::shared_ptr<Capture> capture;
   bool is_capture_origin = false;
 };

@@ -20,11 +20,23 @@ namespace {
 using DevicePtr = u64;
 constexpr char kDeviceName[] = "ptxemu virtual GPU";
 
-int the_context;  // its address is the handle of the only context
-void* const kContext = &the_context;
+int the_contexts[kMaxDevices];  // the address of the i-th is the handle of device i's only context
 thread_local std::vector<void*> contexts;  // of this thread; the last one is current
 
 void* CurrentContext() { return contexts.empty() ? nullptr : contexts.back(); }
+int DeviceOf(const void* context) {
+  return static_cast<int>(static_cast<const int*>(context) - the_contexts);
+}
+bool IsDevice(int device) { return device >= 0 && device < DeviceCount(); }
+bool IsContext(const void* context) {
+  for (int i = 0; i < DeviceCount(); i++)
+    if (context == &the_contexts[i]) return true;
+  return false;
+}
+Result GetContext(void** context, int device) {
+  if (!IsDevice(device)) return kInvalidDevice;
+  return *context = &the_contexts[device], kSuccess;
+}
 
 // Guarded, for calls that need a current context.
 template <class F>
@@ -81,6 +93,10 @@ Result Launch(Kernel* kernel, const LaunchShape& shape, void* stream, void** arg
   constexpr u64 kBufferPointer = 1;
   return InContext([&]() -> Result {
     if (!kernel) return kInvalidHandle;
+    // A kernel and a stream belong to the context in which they were made.
+    const void* const of_stream = ResolveStream(stream)->context;
+    if (kernel->context != CurrentContext() || (of_stream && of_stream != CurrentContext()))
+      return kInvalidContext;
     if (StickyError()) return StickyError();
     std::vector<void*> pointers;
     for (int i = 0; !arguments && extra && extra[i]; i += 2) {
@@ -97,7 +113,7 @@ Result Launch(Kernel* kernel, const LaunchShape& shape, void* stream, void** arg
 void* OwnLibrary() {
   static void* handle = [] {
     Dl_info info;
-    if (!dladdr(&the_context, &info)) return static_cast<void*>(nullptr);
+    if (!dladdr(the_contexts, &info)) return static_cast<void*>(nullptr);
     return dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
   }();
   return handle;
@@ -112,9 +128,9 @@ extern "C" {
 
 Result cuInit(unsigned) { return kSuccess; }
 Result cuDriverGetVersion(int* version) { return *version = DriverVersion(), kSuccess; }
-Result cuDeviceGetCount(int* count) { return *count = 1, kSuccess; }
+Result cuDeviceGetCount(int* count) { return *count = DeviceCount(), kSuccess; }
 Result cuDeviceGet(int* device, int ordinal) {
-  return *device = 0, ordinal ? kInvalidDevice : kSuccess;
+  return *device = ordinal, IsDevice(ordinal) ? kSuccess : kInvalidDevice;
 }
 Result cuDeviceGetName(char* name, int size, int) {
   return snprintf(name, size, "%s", kDeviceName), kSuccess;
@@ -128,47 +144,48 @@ Result cuDeviceComputeCapability(int* major, int* minor, int) {
   *minor = ComputeCapability() % 10;
   return kSuccess;
 }
-Result cuDeviceGetUuid(void* uuid, int) { return memset(uuid, 1, 16), kSuccess; }
-Result cuDeviceGetUuid_v2(void* uuid, int) { return memset(uuid, 1, 16), kSuccess; }
-Result cuDeviceGetPCIBusId(char* id, int size, int) {
-  return snprintf(id, size, "0000:00:00.0"), kSuccess;
+Result cuDeviceGetUuid(void* uuid, int device) { return memset(uuid, 1 + device, 16), kSuccess; }
+Result cuDeviceGetUuid_v2(void* uuid, int device) { return memset(uuid, 1 + device, 16), kSuccess; }
+Result cuDeviceGetPCIBusId(char* id, int size, int device) {
+  return snprintf(id, size, "0000:%02x:00.0", device), kSuccess;
 }
 Result cuDeviceCanAccessPeer(int* can, int, int) { return *can = 0, kSuccess; }
-Result cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = kContext, kSuccess; }
-Result cuDeviceGetMemPool(void** pool, int) { return *pool = kContext, kSuccess; }
+Result cuDeviceGetDefaultMemPool(void** pool, int device) { return GetContext(pool, device); }
+Result cuDeviceGetMemPool(void** pool, int device) { return GetContext(pool, device); }
 
-Result cuDevicePrimaryCtxRetain(void** context, int) { return *context = kContext, kSuccess; }
+Result cuDevicePrimaryCtxRetain(void** context, int device) { return GetContext(context, device); }
 Result cuDevicePrimaryCtxRelease_v2(int) { return kSuccess; }
 Result cuDevicePrimaryCtxReset_v2(int) { return ClearStickyError(), kSuccess; }
 Result cuDevicePrimaryCtxSetFlags_v2(int, unsigned) { return kSuccess; }
 Result cuDevicePrimaryCtxGetState(int, unsigned* flags, int* active) {
   return *flags = 0, *active = 1, kSuccess;
 }
-Result cuCtxCreate_v2(void** context, unsigned, int) {
-  contexts.push_back(kContext);
-  return *context = kContext, kSuccess;
+Result cuCtxCreate_v2(void** context, unsigned, int device) {
+  const Result found = GetContext(context, device);
+  if (!found) contexts.push_back(*context);
+  return found;
 }
-Result cuCtxCreate_v3(void** context, void*, int, unsigned, int) {
-  return cuCtxCreate_v2(context, 0, 0);
+Result cuCtxCreate_v3(void** context, void*, int, unsigned, int device) {
+  return cuCtxCreate_v2(context, 0, device);
 }
-Result cuCtxCreate_v4(void** context, void*, unsigned, int) {
-  return cuCtxCreate_v2(context, 0, 0);
+Result cuCtxCreate_v4(void** context, void*, unsigned, int device) {
+  return cuCtxCreate_v2(context, 0, device);
 }
 Result cuCtxDestroy_v2(void* context) {
-  if (context != kContext) return kInvalidContext;
+  if (!IsContext(context)) return kInvalidContext;
   if (CurrentContext() == context) contexts.pop_back();
   return kSuccess;
 }
 // Null takes the current context off the stack.
 Result cuCtxSetCurrent(void* context) {
-  if (context && context != kContext) return kInvalidContext;
+  if (context && !IsContext(context)) return kInvalidContext;
   if (!contexts.empty()) contexts.pop_back();
   if (context) contexts.push_back(context);
   return kSuccess;
 }
 Result cuCtxGetCurrent(void** context) { return *context = CurrentContext(), kSuccess; }
 Result cuCtxPushCurrent_v2(void* context) {
-  if (context != kContext) return kInvalidContext;
+  if (!IsContext(context)) return kInvalidContext;
   return contexts.push_back(context), kSuccess;
 }
 Result cuCtxPopCurrent_v2(void** context) {
@@ -177,7 +194,7 @@ Result cuCtxPopCurrent_v2(void** context) {
   return contexts.pop_back(), kSuccess;
 }
 Result cuCtxGetDevice(int* device) {
-  return InContext([&] { return *device = 0, kSuccess; });
+  return InContext([&] { return *device = DeviceOf(CurrentContext()), kSuccess; });
 }
 Result cuCtxGetFlags(unsigned* flags) { return *flags = 0, kSuccess; }
 Result cuCtxGetApiVersion(void*, unsigned* version) { return *version = DriverVersion(), kSuccess; }
@@ -256,7 +273,7 @@ Result cuPointerGetAttribute(void* data, int attribute, DevicePtr pointer) {
   if (!DeviceMemory::Contains(pointer, 1)) return kInvalidValue;
   switch (attribute) {
     case kContextAttribute:
-      return *static_cast<void**>(data) = kContext, kSuccess;
+      return *static_cast<void**>(data) = CurrentContext(), kSuccess;
     case kMemoryType:
       return *static_cast<unsigned*>(data) = kMemoryTypeDevice, kSuccess;
     case kDevicePointer:
@@ -265,7 +282,7 @@ Result cuPointerGetAttribute(void* data, int attribute, DevicePtr pointer) {
     case kIsManaged:
       return *static_cast<unsigned*>(data) = 0, kSuccess;
     case kOrdinal:
-      return *static_cast<int*>(data) = 0, kSuccess;
+      return *static_cast<int*>(data) = DeviceOf(CurrentContext()), kSuccess;
     default:
       return kNotSupported;
   }
@@ -320,6 +337,7 @@ Result cuModuleLoadData(LoadedModule** out, const void* image) {
   return InContext([&] {
     auto loaded = std::make_unique<LoadedModule>();
     loaded->module = ParseModule(PtxFromImage(image));
+    loaded->context = CurrentContext();
     *out = loaded.release();
     return kSuccess;
   });
@@ -346,6 +364,7 @@ Result cuModuleUnload(LoadedModule* module) {
 Result cuModuleGetFunction(Kernel** out, LoadedModule* module, const char* name) {
   return InContext([&]() -> Result {
     if (!module) return kInvalidHandle;
+    if (module->context != CurrentContext()) return kInvalidContext;
     return *out = module->FindKernel(name), *out ? kSuccess : kNotFound;
   });
 }
@@ -460,7 +479,11 @@ Result cuLaunchHostFunc(void* stream, void (*function)(void*), void* data) {
 // ---- streams and events
 
 Result cuStreamCreate(Stream** out, unsigned) {
-  return InContext([&] { return *out = new Stream, kSuccess; });
+  return InContext([&] {
+    *out = new Stream;
+    (*out)->context = CurrentContext();
+    return kSuccess;
+  });
 }
 Result cuStreamCreateWithPriority(Stream** out, unsigned flags, int) {
   return cuStreamCreate(out, flags);
@@ -473,7 +496,12 @@ Result cuStreamSynchronize(void* stream) { return Synchronize(ResolveStream(stre
 Result cuStreamQuery(void* stream) { return Synchronize(ResolveStream(stream)); }
 Result cuStreamGetFlags(void*, unsigned* flags) { return *flags = 0, kSuccess; }
 Result cuStreamGetPriority(void*, int* priority) { return *priority = 0, kSuccess; }
-Result cuStreamGetCtx(void*, void** context) { return *context = kContext, kSuccess; }
+Result cuStreamGetCtx(Stream* stream, void** context) {
+  return InContext([&] {
+    void* const own = ResolveStream(stream)->context;
+    return *context = own ? own : CurrentContext(), kSuccess;
+  });
+}
 // Work is done in submission order anyway; waiting for a captured event joins its capture.
 Result cuStreamWaitEvent(void* handle, Event* event, unsigned) {
   return InContext([&]() -> Result {

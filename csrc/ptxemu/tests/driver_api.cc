@@ -4,6 +4,7 @@
 #include <cuda.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -159,6 +160,46 @@ static void TestHandles(CUcontext context, CUfunction scale) {
   Check(cuGraphLaunch(nullptr, nullptr) == CUDA_ERROR_INVALID_VALUE, "launch of no graph");
 }
 
+// A second device has a context of its own: kernels and streams of one are refused in the other.
+static void TestDevices(CUcontext first, CUfunction scale) {
+  CUdevice device;
+  int count = 0;
+  Check(cuDeviceGetCount(&count) == 0 && count == 1, "one device");
+  Check(cuDeviceGet(&device, 1) == CUDA_ERROR_INVALID_DEVICE, "a device that is not there");
+  setenv("PTXEMU_DEVICES", "2", 1);
+  Check(cuDeviceGetCount(&count) == 0 && count == 2, "two devices");
+  Check(cuDeviceGet(&device, 1) == 0, "the second device");
+  CUuuid one, two;
+  Check(cuDeviceGetUuid(&one, 0) == 0 && cuDeviceGetUuid(&two, device) == 0 &&
+            memcmp(&one, &two, sizeof one) != 0,
+        "names of their own");
+  CUcontext second;
+  CUstream stream;
+  CUmodule module;
+  CUfunction other;
+  CUdeviceptr data;
+  float factor = 1;
+  int n = 0;
+  void* arguments[] = {&data, &factor, &n};
+  Check(cuStreamCreate(&stream, 0) == 0, "a stream of the first");
+  Check(cuDevicePrimaryCtxRetain(&second, device) == 0 && second != first, "the second context");
+  Check(cuCtxSetCurrent(second) == 0 && cuCtxGetDevice(&device) == 0 && device == 1, "is current");
+  Check(cuMemAlloc(&data, 4) == 0 && cuModuleLoadData(&module, kPtx) == 0 &&
+            cuModuleGetFunction(&other, module, "scale") == 0,
+        "memory and a module of the second");
+  Check(cuLaunchKernel(other, 1, 1, 1, 1, 1, 1, 0, nullptr, arguments, nullptr) == 0,
+        "a launch on the second");
+  const CUresult wrong = CUDA_ERROR_INVALID_CONTEXT;
+  Check(cuLaunchKernel(scale, 1, 1, 1, 1, 1, 1, 0, nullptr, arguments, nullptr) == wrong,
+        "a kernel of the first on the second");
+  Check(cuLaunchKernel(other, 1, 1, 1, 1, 1, 1, 0, stream, arguments, nullptr) == wrong,
+        "a stream of the first on the second");
+  Check(cuMemFree(data) == 0 && cuModuleUnload(module) == 0 && cuCtxSetCurrent(first) == 0 &&
+            cuStreamDestroy(stream) == 0,
+        "back to the first");
+  unsetenv("PTXEMU_DEVICES");
+}
+
 static void TestFault(CUfunction scale) {
   CUdeviceptr data;
   float factor = 1;
@@ -186,6 +227,7 @@ int main() {
   TestGraph(scale);
   TestQueries(device, scale);
   TestHandles(context, scale);
+  TestDevices(context, scale);
   TestFault(scale);
   Check(cuModuleUnload(module) == 0 && cuDevicePrimaryCtxRelease(device) == 0, "release");
   printf("driver_api: %d of %d checks passed\n", checks - failures, checks);
