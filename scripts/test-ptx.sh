@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
 # Runs the GPU image's kernels through the same Go code as everything else: on the GPU where there
-# is one, else on the emulator (csrc/ptxemu), which checks every access. Prints what ran; every
-# kernel of the image must have. `make test-ptx` builds the image first.
+# is one, else on the emulator (csrc/ptxemu), which checks every access: the cases of every kernel,
+# the networks' passes, training, crafting, and a miniature audit from end to end, against the host
+# engine and float64. Prints what ran; every kernel of the image must have. `make test-ptx` builds
+# the image first.
 #
 #	GOCP_TEST_LIBCUDA=FILE   on this libcuda.so.1, whatever there is; "emulator" for the emulator
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 step() { printf '\n=== %s\n' "$*"; }
 out=build/test-ptx
+rm -rf "$out"
 mkdir -p "$out"
-unset GOCP_IMAGE GOCP_CHECK
+unset GOCP_IMAGE GOCP_CHECK GOCP_CALLS
+
+# What runs beyond the cases. The last of the packages has tests of the command line.
+networks=(./gocp/tensor ./gocp/device ./gocp/nn ./gocp/train ./gocp/attack)
+audit=./gocp/experiment
+miniature='^TestMiniatureAudit$'
 
 step 'the machine code: local memory, registers (bench/sass.csv)'
 scripts/sass.sh check
@@ -18,14 +26,23 @@ export GOCP_DEVICE=cuda
 library=${GOCP_TEST_LIBCUDA:-}
 if [ -z "$library" ] && GOCP_LIBCUDA= bin/gocp doctor >"$out/doctor" 2>&1; then
 	grep -E '^(GPU code|computes on|because)' "$out/doctor"
-	run=()
-	if command -v compute-sanitizer >/dev/null; then
-		run=(-exec 'compute-sanitizer --error-exitcode 9 --target-processes all')
-	else
+	export GOCP_LIBCUDA=
+	step 'on the GPU: every case; passes, training, crafting; a miniature audit'
+	go test -count=1 -p 1 -timeout 30m ./gocp/kernel/... "${networks[@]}"
+	go test -count=1 -v -timeout 30m -run "$miniature" "$audit" | grep -vE '^=== '
+	if ! command -v compute-sanitizer >/dev/null; then
 		echo 'compute-sanitizer is not installed: going on without'
+		exit
 	fi
-	step 'every case, on the GPU'
-	go test -count=1 "${run[@]}" -timeout 30m ./gocp/kernel/... ./gocp/tensor
+	# Its subject is the test's own process; those that it starts compute on the host engine.
+	for tool in memcheck racecheck synccheck; do
+		step "the same under compute-sanitizer's $tool"
+		checked=(-exec "compute-sanitizer --tool $tool --error-exitcode 9 --target-processes application-only")
+		go test -count=1 -p 1 -timeout 60m "${checked[@]}" ./gocp/kernel/... ./gocp/nn
+		[ "$tool" = memcheck ] || continue
+		go test -count=1 -p 1 -timeout 60m "${checked[@]}" -run 'AgainstHost' ./gocp/train ./gocp/attack
+		go test -count=1 -timeout 60m "${checked[@]}" -run "$miniature" "$audit"
+	done
 	exit
 fi
 
@@ -40,34 +57,71 @@ fi
 export GOCP_LIBCUDA=$library
 bin/gocp doctor | grep -E '^(GPU code|computes on|because)'
 
-# cases ORDER PATTERN: the tests with the emulator's blocks and warps in that order.
-cases() {
-	local log=$out/order$1.log
-	step "the cases against float64: gradients, duals, symmetry, guards; blocks and warps in order $1"
-	PTXEMU_ORDER=$1 PTXEMU_RACE=1 PTXEMU_TRACE=1 go test -count=1 -v -timeout 10m -run "$2" \
-		./gocp/kernel ./gocp/kernel/cases >"$log" 2>&1 || {
-		grep -vE '^ptxemu: [a-z0-9_]+ grid|^ *(=== RUN|--- PASS)' "$log" >&2
-		exit 1
+# tests NAME ORDER PATTERN PACKAGE…: tests with the emulator's blocks and warps in that order; what
+# ran goes to $out/NAME.ran, what was said to $out/NAME.log.
+tests() {
+	local name=$1 order=$2 pattern=$3
+	shift 3
+	PTXEMU_ORDER=$order PTXEMU_RAN=$PWD/$out/$name.ran go test -count=1 -v -timeout 10m -run "$pattern" "$@" >"$out/$name.log" 2>&1 || {
+		grep -vE '^ *(=== |--- PASS)' "$out/$name.log" >&2
+		return 1
 	}
-	grep -E '^ +--- SKIP|no kernel for a GPU' "$log" || true
-	grep -E '^(---|ok) ' "$log"
+	grep -E '^ +--- SKIP|no kernel for a GPU' "$out/$name.log" || true
+	grep -E '^(--- (PASS|FAIL)|ok) ' "$out/$name.log"
+}
+cases() {
+	step "the cases against float64: gradients, duals, symmetry, guards; blocks and warps in order $1"
+	tests "cases$1" "$1" "$2" ./gocp/kernel ./gocp/kernel/cases
 }
 
 cases 0 'Test'
 if [ -n "$emulator" ]; then
 	cases 1 'TestCases'
 	cases 5 'TestCases'
+fi
 
-	step 'what ran (all orders)'
-	cat "$out"/order*.log | awk '$1 == "ptxemu:" && $3 == "grid" { n[$2]++; w[$2] += $7 }
-		END { for (k in n) printf "%-36s %7d launches %12.4g warp instructions\n", k, n[k], w[k] }' | sort >"$out/ran"
-	cat "$out/ran"
+step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
+tests networks 0 'Test' "${networks[@]}"
+
+step 'a miniature audit from end to end, against the host engine'
+tests audit 0 "$miniature" "$audit"
+sed -n 's/^ *gpu_test.go:[0-9]*: /  /p' "$out/audit.log"
+
+if [ -n "$emulator" ]; then
+	step 'the command line: the back end that auto takes; drivers, devices and kernels that fail'
+	GOCP_TEST_EMULATOR=$library tests cli 0 'TestAutoPicksWhatIsThere|TestFailuresOfAGPU|TestFaultInAnAudit' ./cmd/gocp
+	sed -n 's/^ *failures_test.go:[0-9]*: /  /p' "$out/cli.log"
+
+	step 'what ran: launches of every kernel, and the warp instructions of all'
 	image=$(scripts/gpu.sh)
+	awk '
+		FNR == 1 { part = FILENAME; sub(/.*\//, "", part); sub(/[0-9]*\.ran$/, "", part) }
+		{ n[part, $1] += $2; w[$1] += $3 }
+		END { for (k in w) printf "%-44s %8d %8d %8d %8d %10.3g\n", k, n["cases", k], n["networks", k], n["audit", k], n["cli", k], w[k] }' \
+		"$out"/*.ran | sort >"$out/ran"
+	printf '%-44s %8s %8s %8s %8s %10s\n' kernel cases networks audit cli warp-ins
+	cat "$out/ran"
+
+	step 'what ran: in float and in dual numbers, and convolutions in each precision'
+	# A kernel in one of the modes of kernels/conv.cuh, or float and dual exports of one kernel.
+	awk '
+		{ total = $2 + $3 + $4 + $5; family = $1; mode = "float" }
+		match($1, /_(f32|tf32|bf16)_(one|dual_a|dual_b|dual|tangent)_[a-z]+$/) {
+			split(substr($1, RSTART + 1), part, "_")
+			family = substr($1, 1, RSTART - 1) " " part[1]
+			mode = part[2] == "one" ? "float" : "dual"
+		}
+		$1 ~ /_dual$/ { mode = "dual" }
+		$1 ~ /_(f32|dual)$/ { sub(/_(f32|dual)$/, "", family) }
+		{ n[family, mode] += total; of[family, mode]++; all[family] }
+		END { for (f in all) printf "%-32s %3d kernels %9d launches in float, %3d kernels %9d in dual numbers\n", f, of[f, "float"], n[f, "float"], of[f, "dual"], n[f, "dual"] }' \
+		"$out/ran" | sort
 	missed=$(comm -23 <(grep -a '^kernel ' "$image" | cut -d ' ' -f 2 | sort -u) <(cut -d ' ' -f 1 "$out/ran" | sort -u))
 	if [ -n "$missed" ]; then
 		echo "test-ptx: no case launched: $missed" >&2
 		exit 1
 	fi
+	echo "$(wc -l <"$out/ran") of the image's $(grep -ac '^kernel ' "$image") kernels ran"
 
 	step 'seeded faults: deliberate mistakes in the kernels, and what the cases say to them'
 	GOCP_FAULTS=1 go test -count=1 -v -timeout 10m -run 'TestSeededFaults' ./gocp/kernel/cases >"$out/faults.log" 2>&1 || {

@@ -221,11 +221,8 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 		})
 		return err
 	})
-	if errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: gocp audit --resume --out %s goes on where this stopped", context.Canceled, dir)
-	}
 	if err != nil {
-		return err
+		return unfinished(err, dir)
 	}
 	if err := writeReport(dir, res); err != nil {
 		return err
@@ -238,6 +235,21 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "\nReport: %s\n", filepath.Join(dir, reportFile))
 	return err
+}
+
+// unfinished adds to an audit's failure how to go on, if there is something to go on from.
+func unfinished(err error, dir string) error {
+	if _, _, none := experiment.LoadConfig(dir); none != nil || usage.Is(err) {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		err = context.Canceled
+	}
+	hint := ""
+	if errors.Is(err, device.ErrOutOfMemory) {
+		hint = "; fewer --workers need less"
+	}
+	return fmt.Errorf("%w%s; what is done is kept: gocp audit --resume --out %s goes on where this stopped", err, hint, dir)
 }
 
 // auditConfig is the configuration from, in this order, the run that is resumed, a file, --quick

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -53,7 +53,7 @@ func useDevice(c *cli.Context) error {
 		try.Env = env
 		if said, err := try.CombinedOutput(); err != nil {
 			why, _, _ := strings.Cut(strings.TrimPrefix(string(said), "gocp: GOCP_DEVICE=cuda: "), "\n")
-			return usage.Errorf("--device cuda: %s; gocp doctor says what there is", why)
+			return fmt.Errorf("--device cuda: %s; gocp doctor says what there is", why)
 		}
 	}
 	if err := syscall.Exec(self, os.Args, env); err != nil {
@@ -88,9 +88,9 @@ func onDevices(c *cli.Context, f func(ctx context.Context, devs []*device.Device
 		}
 	}
 	var devs []*device.Device
-	defer func() {
+	defer func() { // after a failure that ended a context, closing it fails too and says nothing new
 		for _, d := range devs {
-			err = errors.Join(err, d.Close())
+			err = first(err, d.Close())
 		}
 	}()
 	for _, i := range indices {
@@ -130,4 +130,13 @@ func deviceList(text string, n int) (indices []int, chosen bool, err error) {
 		}
 	}
 	return indices, true, nil
+}
+
+// announce says what computes, once, before the work begins.
+func announce(r progress.Reporter, devs []*device.Device) {
+	var names []string
+	for _, d := range devs {
+		names = append(names, d.Info().Name)
+	}
+	r.Note("computes on %s (%s)", strings.Join(names, ", "), devs[0].Info().Why)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,16 +39,17 @@ func watchedAll(c *cli.Context, f func(ctx context.Context, devs []*device.Devic
 		w := watch{Tally: new(progress.Tally)}
 		sampler, absent := samplerOf(devs)
 		w.Meter = telemetry.Start(ctx, sampler, watchInterval)
-		defer func() { err = errors.Join(err, w.Meter.Stop()) }()
+		defer func() { err = first(err, w.Meter.Stop()) }()
 		var server *metrics.Server
 		if addr := c.String("metrics"); addr != "" {
 			if server, err = metrics.Serve(ctx, addr, w.Meter, w.Tally); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, server.Close()) }()
+			defer func() { err = first(err, server.Close()) }()
 		}
 		shown, stop := newReporter(c)
 		defer stop()
+		announce(shown, devs)
 		if server != nil {
 			shown.Note("metrics: %s", server.URL)
 		}

@@ -94,6 +94,9 @@ struct Counters {
   double seconds = 0;
 };
 Counters& TheCounters();
+// PTXEMU_RAN=FILE: appends what ran since the last time, a line "kernel launches warp-instructions"
+// each. A context's release does it, as programs may end without running destructors.
+void NoteWhatRan();
 
 // ---- streams, events and graphs
 

@@ -154,7 +154,9 @@ Result cuDeviceGetDefaultMemPool(void** pool, int device) { return GetContext(po
 Result cuDeviceGetMemPool(void** pool, int device) { return GetContext(pool, device); }
 
 Result cuDevicePrimaryCtxRetain(void** context, int device) { return GetContext(context, device); }
-Result cuDevicePrimaryCtxRelease_v2(int) { return kSuccess; }
+Result cuDevicePrimaryCtxRelease_v2(int) {
+  return Guarded([] { return NoteWhatRan(), kSuccess; });
+}
 Result cuDevicePrimaryCtxReset_v2(int) { return ClearStickyError(), kSuccess; }
 Result cuDevicePrimaryCtxSetFlags_v2(int, unsigned) { return kSuccess; }
 Result cuDevicePrimaryCtxGetState(int, unsigned* flags, int* active) {
@@ -338,6 +340,9 @@ Result cuModuleLoadData(LoadedModule** out, const void* image) {
     auto loaded = std::make_unique<LoadedModule>();
     loaded->module = ParseModule(PtxFromImage(image));
     loaded->context = CurrentContext();
+    if (loaded->module->target_sm > ComputeCapability())
+      throw EmuError(kNoBinaryForGpu, "ptxemu: PTX target " + loaded->module->target +
+                                          " above PTXEMU_SM=" + std::to_string(ComputeCapability()));
     *out = loaded.release();
     return kSuccess;
   });
