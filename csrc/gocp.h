@@ -15,7 +15,8 @@ const char* gocp_backend(void);
 const char* gocp_why(void);
 /* Which build of the host kernels runs: "base", "v3" or "v4"; "" on cuda. */
 const char* gocp_isa(void);
-/* Whether GOCP_CHECK=1 guards the host engine's memory and launches; on cuda, whether it was set. */
+/* Whether GOCP_CHECK=1 guards the host engine's memory and launches; on cuda, whether it was set.
+ */
 int gocp_checked(void);
 /* The cores this process may use (GOCP_THREADS overrides): a stream's width by default. */
 int gocp_cores(void);

@@ -60,6 +60,8 @@ type Variable struct {
 var variables = []Variable{
 	{Name: "GOCP_DEVICE", Meaning: "where to compute: auto, cpu or cuda (--device sets it)"},
 	{Name: "GOCP_LIBCUDA", Meaning: "another file in place of libcuda.so.1"},
+	{Name: "GOCP_IMAGE", Meaning: "a file of GPU code in place of this build's"},
+	{Name: "GOCP_CALLS", Meaning: "a file to which the name of every driver call is appended"},
 	{Name: "GOCP_THREADS", Meaning: "how many cores to use"},
 	{Name: "GOCP_ISA", Meaning: "which build of the host kernels to use: base, v3 or v4"},
 	{Name: "GOCP_DATA", Meaning: "the folder for data sets that were fetched"},

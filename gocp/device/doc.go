@@ -15,5 +15,6 @@
 //	              waits for every launch, so that a kernel's fault is found where it is
 //	GOCP_ISA      base, v3 or v4: which build of the host kernels, instead of the best that runs
 //	GOCP_LIBCUDA  the driver's library, instead of libcuda.so.1
+//	GOCP_CALLS    a file to which the name of every driver call is appended
 //	GOCP_IMAGE    a file of GPU code (cubin, fatbin or PTX), instead of this build's
 package device

@@ -341,8 +341,9 @@ Result cuModuleLoadData(LoadedModule** out, const void* image) {
     loaded->module = ParseModule(PtxFromImage(image));
     loaded->context = CurrentContext();
     if (loaded->module->target_sm > ComputeCapability())
-      throw EmuError(kNoBinaryForGpu, "ptxemu: PTX target " + loaded->module->target +
-                                          " above PTXEMU_SM=" + std::to_string(ComputeCapability()));
+      throw EmuError(kNoBinaryForGpu,
+                     "ptxemu: PTX target " + loaded->module->target +
+                         " above PTXEMU_SM=" + std::to_string(ComputeCapability()));
     *out = loaded.release();
     return kSuccess;
   });

@@ -51,7 +51,8 @@ inline u8* ResolveUsual(Warp& warp, const Instruction& in, const Operand& addres
     if (in.space == StateSpace::kGlobal && !(at & (bytes - 1)) &&
         block.known[in.line % kKnownRanges].Holds(at, bytes))
       return reinterpret_cast<u8*>(at);
-    if (in.space == StateSpace::kShared && !(at & (bytes - 1)) && at + bytes <= block.shared_bytes) {
+    if (in.space == StateSpace::kShared && !(at & (bytes - 1)) &&
+        at + bytes <= block.shared_bytes) {
       u8* memory = block.shared.data() + at;
       if (!block.races.Access(warp.id, u32(at), bytes, access == Access::kWrite, stored, memory))
         return memory;

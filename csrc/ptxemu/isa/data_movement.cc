@@ -142,22 +142,14 @@ void RunStore(Warp& warp, const Instruction& in, u32 mask) {
   });
 }
 
-bool AreWords(const Operand& operand, int count) {
-  if (VectorSize(operand) != count) return false;
-  for (int i = 0; i < count; i++)
-    if (VectorElement(operand, i).kind != Operand::Kind::kRegister ||
-        VectorElement(operand, i).size != 4)
-      return false;
-  return true;
-}
-
 // The accessed type is the last suffix: ld.global.L2::128B.u32.
 DecodeResult DecodeLoadStore(Instruction& in) {
   in.type = in.last_type;
   if (in.type == PtxType::kB128) return "b128";
   if (!TypeSize(in.type)) return "type";
   const bool is_store = in.parts[0] == "st";
-  if (TypeSize(in.type) == 4 && AreWords(in.operands[is_store ? 1 : 0], in.vector_width)) {
+  const Operand& values = in.operands[is_store ? 1 : 0];
+  if (TypeSize(in.type) == 4 && AreWords(values) && VectorSize(values) == in.vector_width) {
     switch (in.vector_width) {
       case 1:
         return Use(in, is_store ? RunStoreWords<1> : RunLoadWords<1>);

@@ -1,5 +1,7 @@
 #include "isa/decode.h"
 
+#include <algorithm>
+
 namespace ptxemu {
 
 std::string Decode(Instruction& in) {
@@ -34,6 +36,12 @@ int FindSuffix(const Instruction& in, std::initializer_list<const char*> names) 
     index++;
   }
   return -1;
+}
+
+bool AreWords(const Operand& operand) {
+  auto is_word = [](const Operand& o) { return o.kind == Operand::Kind::kRegister && o.size == 4; };
+  if (operand.kind != Operand::Kind::kVector) return is_word(operand);
+  return std::all_of(operand.parts.begin(), operand.parts.end(), is_word);
 }
 
 void ExecuteNothing(Warp&, const Instruction&, u32) {}

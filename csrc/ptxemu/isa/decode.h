@@ -32,6 +32,8 @@ DecodeResult Use(Instruction& in, Handler handler, DecodeResult if_null = "type"
 DecodeResult Use(Instruction& in, Handler handler, int variant, u32 flags = 0);
 // Index of the first suffix of the instruction found in `names`, else -1.
 int FindSuffix(const Instruction& in, std::initializer_list<const char*> names);
+// Whether an operand is 32-bit registers or immediates, or a vector of them.
+bool AreWords(const Operand& operand);
 
 void ExecuteNothing(Warp& warp, const Instruction& in, u32 mask);
 

@@ -304,14 +304,6 @@ void RunMmaToFloat(Warp& warp, const Instruction& in, u32 mask) {
   }
 }
 
-bool AreWords(const Operand& operand) {
-  for (int i = 0; i < VectorSize(operand); i++)
-    if (VectorElement(operand, i).kind != Operand::Kind::kRegister ||
-        VectorElement(operand, i).size != 4)
-      return false;
-  return true;
-}
-
 DecodeResult DecodeMma(Instruction& in) {
   if (!ParseShape(in) || in.n != 8 || (in.m != 16 && in.m != 8)) return "mma shape";
   if (in.Has("sp")) return "sparse mma";
@@ -331,7 +323,8 @@ DecodeResult DecodeMma(Instruction& in) {
   const bool tf32 = in.a_type == PtxType::kTF32, bf16 = in.a_type == PtxType::kBF16;
   if (in.m == 16 && (tf32 || bf16) && in.b_type == in.a_type && in.type == PtxType::kF32 &&
       in.last_type == PtxType::kF32 && VectorSize(in.operands[0]) == 4 &&
-      VectorSize(in.operands[3]) == 4 && std::all_of(in.operands.begin(), in.operands.end(), AreWords))
+      VectorSize(in.operands[3]) == 4 &&
+      std::all_of(in.operands.begin(), in.operands.end(), AreWords))
     return UseAligned(in, bf16 ? RunMmaToFloat<true> : RunMmaToFloat<false>);
   return UseAligned(in, RunMma);
 }
