@@ -1,504 +1,634 @@
 // Convolutions as products of matrices that are never stored (implicit GEMM), in dual numbers.
 //
-// Activations x [n,h,w,c], y [n,oh,ow,k], weights w [k,r,s,c]; out [M,N] = sum over k of A B:
+// Activations x [n,h,w,G,c], y [n,oh,ow,G,k], weights w [G,k,r,s,c], for each of G groups;
+// out [M,N] = sum over k of A B:
 //
-//   pass      out        M         N      sum over    A                     B
-//   Forward   y          pixels y  k      (r,s,c)     patches of x          w
-//   Data      dx         pixels x  c      (r,s,k)     windows of dy         w
-//   Weight    dw         k         (r,s,c) pixels y   dy                    patches of x
+//   pass      out   M                    N        sum over    A              B
+//   Forward   y     pixels y             k        (r,s,c)     patches of x   w
+//   Data      dx    pixels x of a class  c        (r,s,k)     windows of dy  w
+//   Weight    dw    k                    (r,s,c)  pixels y    dy             patches of x
 //
-// and the tangent of out is A' B + A B'. Which planes there are is a Mode; a tile of each plane is
-// brought to shared memory once and enters all its products.
+// Data: the taps that reach an input pixel depend on its residues modulo the stride, so each pair
+// of residues is a product of its own, over its own taps: nothing is multiplied by zero.
 //
-// Gathering. In all six operands an element's address is offset(row) + offset(k), and it exists
-// unless flags(row) & flags(k): pixels flag the taps that would leave the image, taps flag
-// themselves. So a thread keeps one of the two parts of its addresses in registers throughout, and
-// works out the other once a tile. Elements that do not exist are zeros in shared memory. kVector
-// operands are copied 16 bytes at a time: 4 neighbouring channels, which must be a multiple of 4
-// and aligned. The others go 4 bytes at a time, any shape, any alignment.
+// Dual numbers: `dual` makes A B and A' B + A B' from tiles of A, A', B, B' that are copied once.
+// Where nothing is shared the plain kernel does it: A B and A' B (or A B') are two planes of one
+// grid, and A' B + A B' alone (primals known) is one sum that is twice as long.
 //
-// Block: 4 warps, 2 x 2 of them over a tile of the output; grid: tiles, N fastest, times the parts
-// of the sum (split). A part is written at its own place and conv_sum adds them in order: no
-// atomics, and the bits depend on the shape and the number of parts alone.
-// Pipeline: kStages tiles of 32 deep, by cp.async, one barrier a tile.
+// Operands are copied 16 bytes at a time: 4 channels of float32, or 8 of bf16, innermost. Where
+// channels or addresses are no multiples of that, and in kBF16 always, conv_pack makes a copy first
+// (c, k are then rounded up, with zeros; c_real, k_real are what they were). The weights' gradient
+// has rows of c too, from which conv_sum takes c_real.
+//
+// Addresses. That of an element is offset(row) + offset(k), and it exists unless flags(row) &
+// flags(k): pixels flag the taps that would leave the image, taps flag themselves. A thread keeps
+// the rows' part in registers. The other part is tabulated in shared memory some tiles ahead, so
+// that a copy in the main loop costs a test and an addition. Rows outside a matrix repeat its last
+// one; their products are not stored. k outside are zeros.
+//
+// Rounding. kTF32: the tensor cores cut operands to 11 bits, x becomes x (1 - d), 0 <= d < 2^-10,
+// on the average over mantissas (1 / m distributed) 0.361 2^-10. Results are multiplied by kRestore
+// = 1 + 2 · 0.361 2^-10, which leaves each product within 1.3 2^-10 and random errors of 2^-11.7 in
+// the root mean square: what rounding would leave, without its instructions. kF32: x = big + small,
+// cut in the same way; small · small and what is cut off small are lost, less than 3 2^-20 a
+// product, 2^-21 on the average. kBF16: rounded to nearest by conv_pack.
+//
+// Block: 4 warps over a tile of the output; grid: tiles (N fastest), classes of residues, groups,
+// planes, parts of the sum, in this order. A part is written at its own place and conv_sum adds
+// them in order: no atomics, and the bits depend on the shape and the launch's numbers alone.
+// Pipeline: kStages tiles of 128 bytes of k, by cp.async; one barrier a tile.
 // Limits: r, s <= 15; fewer than 2^31 elements an operand.
 //
-// Bytes: M N + (A + B) of the operands, at best; a tile of A is read from L2 once for each tile of
-// N. FLOPs: 2 M N K a product, of which a dual pass has 2 or 3; times 3 in mma::kF32.
-// Sources: Chetlur et al. 2014 (cuDNN); the layouts are mma.cuh's.
+// Bytes: gocp/kernel/convgpu.go (Conv.GPUTraffic). FLOPs: 2 M N K a product, of which a dual pass
+// has 2 or 3; three times that on the tensor cores in kF32. Source: Chetlur et al. 2014 (cuDNN);
+// layouts of tiles in shared memory: mma.cuh.
 #pragma once
 #include "mma.cuh"
 
-namespace conv {
+namespace gemm {
 
 using mma::Precision;
 
 constexpr int kThreads = 128;
+constexpr int kMaxTaps = 15;
+constexpr int kStages = 2;
+constexpr uint32_t kOutside = 1u << 31, kAny = 1u << 30;
+constexpr float kRestore = 1.0007045f;
 
-// Division by a number that is known late: n / d for 0 <= n < 2^31 (Granlund & Montgomery 1994).
-struct Divider {
-  uint32_t multiplier;
-  int shift, d;
+// What a launch is of: c and k are those of a group's operands, c_real and k_real those of results.
+struct Shape {
+  int n, h, w, c, k, r, s, stride, pad, oh, ow, groups, c_real, k_real;
 
-  FN explicit Divider(int by) : d(by) {
-    int log = by > 1 ? 32 - __clz(by - 1) : 0;
-    shift = 31 + log;
-    multiplier = static_cast<uint32_t>(((uint64_t{1} << shift) + by - 1) / by);
-  }
-  FN int operator()(int n, int* rest) const {
-    int q = static_cast<int>((static_cast<uint64_t>(n) * multiplier) >> shift);
-    *rest = n - q * d;
-    return q;
-  }
+  FN int filter() const { return r * s * c; }
+  FN int x_step() const { return groups * c; }  // from pixel to pixel
+  FN int y_step() const { return groups * k; }
 };
 
-// One part of an address, in elements, and of the condition for it.
+// One part of an address, in elements, and of the condition for it. Bits 0-14 and 15-29 of the
+// flags are taps in r and in s; kOutside meets a k that is outside, kAny every k.
 struct Place {
   int offset;
   uint32_t flags;
 };
 
-// Flags of the first kind belong to pixels, of the second to taps and to plain k:
-// bits 0-14 and 15-29 are the taps in r and in s; 30 and 31 are raised to meet a part that is
-// outside its matrix.
-constexpr int kMaxTaps = 15;
-constexpr uint32_t kFirst = 1u << 31, kSecond = 1u << 30;
-
-FN uint32_t first_kind(uint32_t flags, bool inside) {
-  return flags | kFirst | (inside ? 0 : kSecond);
+// The taps outside lo … hi-1.
+FN uint32_t taps_but(int lo, int hi) {
+  lo = min(max(lo, 0), kMaxTaps), hi = min(max(hi, 0), kMaxTaps);
+  return ~(((1u << hi) - 1) & ~((1u << lo) - 1)) & ((1u << kMaxTaps) - 1);
 }
-FN uint32_t second_kind(uint32_t flags, bool inside) {
-  return flags | kSecond | (inside ? 0 : kFirst);
-}
+FN uint32_t both(uint32_t taps_r, uint32_t taps_s) { return taps_r | taps_s << kMaxTaps; }
 
-FN Place plain_second(int i, int extent, int stride) {
-  return {i * stride, second_kind(0, i < extent)};
+// The patch of x under output pixel i, and element j = (r,s,c) of a patch.
+FN Place patch(const Shape& g, int i) {
+  int ox = i % g.ow, rest = i / g.ow, oy = rest % g.oh, image = rest / g.oh;
+  int y = oy * g.stride - g.pad, x = ox * g.stride - g.pad;
+  return {((image * g.h + y) * g.w + x) * g.x_step(),
+          both(taps_but(-y, g.h - y), taps_but(-x, g.w - x))};
 }
-
-// The taps t in 0 … kMaxTaps-1 for which first + t is not in 0 … size-1.
-FN uint32_t taps_outside(int first, int size) {
-  int lo = first < 0 ? min(-first, kMaxTaps) : 0;
-  int hi = max(min(size - first, kMaxTaps), 0);
-  uint32_t inside = ((1u << hi) - 1) & ~((1u << lo) - 1);
-  return ~inside & ((1u << kMaxTaps) - 1);
+FN Place in_patch(const Shape& g, int j) {
+  int tap = j / g.c, ty = tap / g.s, tx = tap - ty * g.s;
+  return {(ty * g.w + tx) * g.x_step() + j - tap * g.c, both(1u << ty, 1u << tx)};
 }
 
-// The taps t for which (at - t) / stride is no whole number in 0 … size-1.
-FN uint32_t taps_missing(int at, int stride, int taps, int size) {
-  uint32_t inside = 0;
-  int q = at / stride;
-  for (int t = at - q * stride; t < taps; t += stride, q--)
-    if (q >= 0 && q < size) inside |= 1u << t;
-  return ~inside & ((1u << kMaxTaps) - 1);
-}
+// A pass: which operand has k innermost in memory, and which has rows with flags; extents; places
+// of rows (of M and N) and of k; what a table's entry holds; where a row of the output begins.
+// `tile`, an index among the tiles of all classes, becomes one among those of the class.
 
-struct Shape {
-  int n, h, w, c, k, r, s, stride, pad, oh, ow;
-};
-
-// Places in x and y. Pixels are numbered over rows of `wide`, images of `high`; taps over channels.
-struct Geometry : Shape {
-  Divider wide, high, channels, taps;
-
-  FN Geometry(const Shape& g, int wide, int high, int channels)
-      : Shape(g), wide(wide), high(high), channels(channels), taps(g.s) {}
-
-  FN int pixels_out() const { return n * oh * ow; }
-  FN int pixels_in() const { return n * h * w; }
-  FN int filter() const { return r * s * c; }
-
-  // The patch of x under output pixel i.
-  FN Place patch(int i) const {
-    int ox, oy, image = high(wide(i, &ox), &oy);
-    int y = oy * stride - pad, x = ox * stride - pad;
-    return {((image * h + y) * w + x) * c,
-            first_kind(taps_outside(y, h) | taps_outside(x, w) << kMaxTaps, i < pixels_out())};
-  }
-  // Element j = (r,s,c) of a patch.
-  FN Place in_patch(int j) const {
-    int ch, tx, ty = taps(channels(j, &ch), &tx);
-    return {(ty * w + tx) * c + ch, second_kind(1u << ty | 1u << (kMaxTaps + tx), j < filter())};
-  }
-
-  // The window of dy over input pixel i: output pixel q - t / stride for every tap t that leaves
-  // the rest that (i + pad) / stride = q leaves.
-  FN Place window(int i) const {
-    int ix, iy, image = high(wide(i, &ix), &iy);
-    int y = iy + pad, x = ix + pad;
-    return {((image * oh + y / stride) * ow + x / stride) * k,
-            first_kind(taps_missing(y, stride, r, oh) | taps_missing(x, stride, s, ow) << kMaxTaps,
-                       i < pixels_in())};
-  }
-  // Element j = (r,s,k) of a window, and of the weights.
-  FN Place in_window(int j) const {
-    int ch, tx, ty = taps(channels(j, &ch), &tx);
-    return {ch - (ty / stride * ow + tx / stride) * k,
-            second_kind(1u << ty | 1u << (kMaxTaps + tx), j < r * s * k)};
-  }
-  FN Place in_weights(int j) const {
-    int ch, tap = channels(j, &ch);
-    return {ch * filter() + tap * c, second_kind(0, j < r * s * k)};
-  }
-};
-
-// The rows of an operand that a thread copies: kCount of them, `step` apart. In general each has a
-// place of its own in registers.
-template <class Side, int kCount>
-struct PlacedRows {
-  Place places[kCount];
-
-  FN PlacedRows(const Geometry& g, int row0, int step) {
-#pragma unroll
-    for (int i = 0; i < kCount; i++) places[i] = Side::row(g, row0 + i * step);
-  }
-  struct At {
-    const PlacedRows& rows;
-    Place k;
-    FN bool there(int i) const { return (rows.places[i].flags & k.flags) == 0; }
-    FN int offset(int i) const { return rows.places[i].offset + k.offset; }
-  };
-  FN At at(Place k) const { return {*this, k}; }
-};
-
-// Rows of a plain matrix lie at even distances, and take three registers together.
-template <class Side, int kCount>
-struct PlainRows {
-  int offset, step;
-  uint32_t inside;  // bit i: row i is inside the matrix
-
-  FN PlainRows(const Geometry& g, int row0, int step)
-      : offset(row0 * Side::stride(g)), step(step * Side::stride(g)), inside(0) {
-    for (int i = 0; i < kCount; i++) inside |= (row0 + i * step < Side::rows(g)) << i;
-  }
-  struct At {
-    int offset0, step;
-    uint32_t inside;
-    FN bool there(int i) const { return inside >> i & 1; }
-    FN int offset(int i) const { return offset0 + i * step; }
-  };
-  FN At at(Place k) const { return {offset + k.offset, step, k.flags & kFirst ? 0 : inside}; }
-};
-
-// A pass: the extents of its matrices, and its operands. An operand says which of its indices is
-// innermost in memory, and gives the places of a row (of M or of N) and of a k; plain ones the
-// number of rows and the elements from one to the next instead of their places.
 struct Forward {
-  FN static Geometry geometry(const Shape& g) { return {g, g.ow, g.oh, g.c}; }
-  FN static int m(const Geometry& g) { return g.pixels_out(); }
-  FN static int n(const Geometry& g) { return g.k; }
-  FN static int depth(const Geometry& g) { return g.filter(); }
-  struct A {
-    static constexpr bool kInnermost = true;
-    template <int kCount>
-    using Rows = PlacedRows<A, kCount>;
-    FN static Place row(const Geometry& g, int i) { return g.patch(i); }
-    FN static Place k(const Geometry& g, int j) { return g.in_patch(j); }
-  };
-  struct B {
-    static constexpr bool kInnermost = true;
-    template <int kCount>
-    using Rows = PlainRows<B, kCount>;
-    FN static int rows(const Geometry& g) { return g.k; }
-    FN static int stride(const Geometry& g) { return g.filter(); }
-    FN static Place k(const Geometry& g, int j) { return plain_second(j, g.filter(), 1); }
-  };
+  static constexpr bool kInnermostA = true, kInnermostB = true, kFlagsA = true;
+  static constexpr int kTableBytes = 1024;
+  using Entry = Place;  // of a chunk of k
+
+  Shape g;
+  template <int kM, int kN>
+  FN static Forward of(const Shape& g, int&) {
+    return {g};
+  }
+  FN int m() const { return g.n * g.oh * g.ow; }
+  FN int n() const { return g.k_real; }
+  FN int depth() const { return g.filter(); }
+  FN Place row_flags(int i) const { return patch(g, min(i, m() - 1)); }
+  FN int row(int i) const { return min(i, g.k - 1) * g.filter(); }
+  FN int rows() const { return g.k; }
+  FN Entry entry(int j) const { return in_patch(g, j); }
+  static constexpr bool kLinear = true;
+  FN int step() const { return 1; }  // from k to k of the plain operand
+  FN int group_a(int i) const { return i * g.c; }
+  FN int group_b(int i) const { return i * g.k * g.filter(); }
+  FN int group_out(int i) const { return i * g.k_real; }
+  FN int out_row(int i) const { return i * g.groups * g.k_real; }
+  FN bool vectors() const { return g.k_real % 4 == 0; }
 };
 
 struct Data {
-  FN static Geometry geometry(const Shape& g) { return {g, g.w, g.h, g.k}; }
-  FN static int m(const Geometry& g) { return g.pixels_in(); }
-  FN static int n(const Geometry& g) { return g.c; }
-  FN static int depth(const Geometry& g) { return g.r * g.s * g.k; }
-  struct A {
-    static constexpr bool kInnermost = true;
-    template <int kCount>
-    using Rows = PlacedRows<A, kCount>;
-    FN static Place row(const Geometry& g, int i) { return g.window(i); }
-    FN static Place k(const Geometry& g, int j) { return g.in_window(j); }
+  static constexpr bool kInnermostA = true, kInnermostB = false, kFlagsA = true;
+  static constexpr int kTableBytes = 1024;
+  struct alignas(16) Entry {  // of a chunk of k
+    int offset;
+    uint32_t flags;
+    int plain, unused;  // the weights' part of the address
   };
-  struct B {
-    static constexpr bool kInnermost = false;
-    template <int kCount>
-    using Rows = PlainRows<B, kCount>;
-    FN static int rows(const Geometry& g) { return g.c; }
-    FN static int stride(const Geometry&) { return 1; }
-    FN static Place k(const Geometry& g, int j) { return g.in_weights(j); }
+
+  // Input pixels y0 + stride u, u < high, whose taps are t0 + stride j, j < taps; the first of them
+  // reaches output row q + u. The same in x.
+  struct Line {
+    int t0, y0, high, taps, q;
+    FN Line(int residue, int stride, int pad, int size, int filter) : t0(residue) {
+      y0 = (residue + stride - pad % stride) % stride;
+      high = y0 < size ? (size - y0 - 1) / stride + 1 : 0;
+      taps = residue < filter ? (filter - residue - 1) / stride + 1 : 0;
+      q = (y0 + pad - residue) / stride;
+    }
   };
+  Shape g;
+  Line y, x;
+
+  template <int kM, int kN>
+  FN static Data of(const Shape& g, int& tile) {
+    int across = (g.c_real + kN - 1) / kN;
+#pragma unroll 1
+    for (int i = 0;; i++) {
+      int ry = i / g.stride, rx = i - ry * g.stride;
+      Data d = {g, Line(ry, g.stride, g.pad, g.h, g.r), Line(rx, g.stride, g.pad, g.w, g.s)};
+      int tiles = (d.m() + kM - 1) / kM * across;
+      if (tile < tiles) return d;
+      tile -= tiles;
+    }
+  }
+  FN int m() const { return g.n * y.high * x.high; }
+  FN int n() const { return g.c_real; }
+  FN int depth() const { return y.taps * x.taps * g.k; }
+  FN Place row_flags(int i) const {
+    i = min(i, m() - 1);
+    int v = i % x.high, rest = i / x.high, u = rest % y.high, image = rest / y.high;
+    int oy = y.q + u, ox = x.q + v;
+    return {((image * g.oh + oy) * g.ow + ox) * g.y_step(),
+            both(taps_but(oy - g.oh + 1, oy + 1), taps_but(ox - g.ow + 1, ox + 1))};
+  }
+  FN int row(int i) const { return i; }
+  FN int rows() const { return g.c; }
+  FN Entry entry(int j) const {
+    int tap = j / g.k, channel = j - tap * g.k, ty = tap / x.taps, tx = tap - ty * x.taps;
+    return {channel - (ty * g.ow + tx) * g.y_step(), both(1u << ty, 1u << tx),
+            channel * g.filter() + ((y.t0 + g.stride * ty) * g.s + x.t0 + g.stride * tx) * g.c, 0};
+  }
+  static constexpr bool kLinear = false;
+  FN int step() const { return g.filter(); }  // within a chunk of k
+  FN int group_a(int i) const { return i * g.k; }
+  FN int group_b(int i) const { return i * g.k * g.filter(); }
+  FN int group_out(int i) const { return i * g.c_real; }
+  FN int out_row(int i) const {
+    int v = i % x.high, rest = i / x.high, u = rest % y.high, image = rest / y.high;
+    return ((image * g.h + y.y0 + g.stride * u) * g.w + x.y0 + g.stride * v) * g.groups * g.c_real;
+  }
+  FN bool vectors() const { return g.c_real % 4 == 0; }
 };
 
 struct Weight {
-  FN static Geometry geometry(const Shape& g) { return {g, g.ow, g.oh, g.c}; }
-  FN static int m(const Geometry& g) { return g.k; }
-  FN static int n(const Geometry& g) { return g.filter(); }
-  FN static int depth(const Geometry& g) { return g.pixels_out(); }
-  struct A {
-    static constexpr bool kInnermost = false;
-    template <int kCount>
-    using Rows = PlainRows<A, kCount>;
-    FN static int rows(const Geometry& g) { return g.k; }
-    FN static int stride(const Geometry&) { return 1; }
-    FN static Place k(const Geometry& g, int j) { return plain_second(j, g.pixels_out(), g.k); }
-  };
-  struct B {
-    static constexpr bool kInnermost = false;
-    template <int kCount>
-    using Rows = PlacedRows<B, kCount>;
-    FN static Place row(const Geometry& g, int i) { return g.in_patch(i); }
-    FN static Place k(const Geometry& g, int j) { return g.patch(j); }
-  };
+  static constexpr bool kInnermostA = false, kInnermostB = false, kFlagsA = false;
+  static constexpr int kTableBytes = 2048;
+  using Entry = Place;  // of a k
+
+  Shape g;
+  template <int kM, int kN>
+  FN static Weight of(const Shape& g, int&) {
+    return {g};
+  }
+  FN int m() const { return g.k_real; }
+  FN int n() const { return g.filter(); }
+  FN int depth() const { return g.n * g.oh * g.ow; }
+  FN Place row_flags(int i) const { return in_patch(g, i < g.filter() ? i : 0); }
+  FN int row(int i) const { return i; }
+  FN int rows() const { return g.k; }
+  FN Entry entry(int j) const { return patch(g, j); }
+  static constexpr bool kLinear = true;
+  FN int step() const { return g.y_step(); }
+  FN int group_a(int i) const { return i * g.k; }
+  FN int group_b(int i) const { return i * g.c; }
+  FN int group_out(int i) const { return i * g.k_real * g.filter(); }
+  FN int out_row(int i) const { return i * g.filter(); }
+  FN bool vectors() const { return true; }
 };
 
-// Which planes there are of A and of B, and which sums are made: out = A B and its tangent. One
-// product of a tangent plane alone is kOne with the planes passed as primals.
-enum Mode {
-  kOne,      // A B
-  kDualA,    // A B, A' B
-  kDualB,    // A B, A B'
-  kDual,     // A B, A' B + A B'
-  kTangent,  // A' B + A B'
-};
-
-template <Mode kMode>
-struct Planes {
-  static constexpr bool kTangentA = kMode != kOne && kMode != kDualB;
-  static constexpr bool kTangentB = kMode != kOne && kMode != kDualA;
-  static constexpr bool kPrimalOut = kMode != kTangent;
-  static constexpr bool kTangentOut = kMode != kOne;
-  static constexpr int kA = 1 + kTangentA, kB = 1 + kTangentB;
-  static constexpr int kOut = kPrimalOut + kTangentOut;
-};
-
-// A warp's part of the output, kM by kN, and the depth of the pipeline. A block has 2 x 2 of them.
-template <int kM_, int kN_, int kStages_, bool kVector_>
+// A warp's part of the output, kM by kN, and how many warps there are along both.
+template <int kM_, int kN_, int kWarpsM_, int kWarpsN_>
 struct Tile {
-  static constexpr int kM = kM_, kN = kN_, kStages = kStages_;
-  static constexpr bool kVector = kVector_;
+  static constexpr int kM = kM_, kN = kN_, kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
 };
 
-// Sums and fragments must fit 255 registers, and the stages 99 KiB: one sum of 64 x 64 a warp, or
-// two of 64 x 32. In mma::kF32, whose fragments are twice as large, only one product is wide.
-template <Precision P, Mode kMode>
-using Wide = Tile<64, P != mma::kF32 && kMode == kOne ? 64 : 32, kMode == kOne ? 3 : 2, true>;
-template <Precision, Mode>
-using Small = Tile<32, 32, 3, true>;
-template <Precision, Mode>
-using Any = Tile<32, 32, 3, false>;
+// What a thread copies of a tile of kRows rows: rows row(i) at k(j), each 16 bytes. Eight threads
+// share a row's 128 bytes, or 128 bytes of a k.
+template <bool kInnermost, int kBytes, int kRows>
+struct Copy {
+  static constexpr int kChunk = 16 / kBytes;  // elements
+  static constexpr int kRowCount = kInnermost ? kRows / 16 : kRows / (8 * kChunk);
+  static constexpr int kDepthCount = kInnermost ? 1 : kChunk / 2;
 
-// What a thread copies of kRows rows of an operand.
-template <class Side, bool kVector, int kRows>
-struct Gather {
-  static constexpr bool kInnermost = Side::kInnermost;
-  static constexpr int kBytes = kRows * mma::kDepth * 4;  // a plane of a tile
-  static constexpr int kWidth = kVector ? 4 : 1;
-  static constexpr int kAcross = kVector ? 8 : 32;  // threads along the innermost index
-  static constexpr int kDown = kThreads / kAcross;  // and along the other
-  static constexpr int kRowStep = kInnermost ? kDown : 32, kRowCount = kRows / kRowStep;
-  static constexpr int kDepthStep = kInnermost ? 32 : kDown;
-  static constexpr int kDepthCount = mma::kDepth / kDepthStep;
+  FN static int across() { return block::rank() % 8; }
+  FN static int down() { return block::rank() / 8; }
+  FN static int row(int i) { return kInnermost ? down() + 16 * i : (across() + 8 * i) * kChunk; }
+  FN static int k(int j) { return kInnermost ? across() * kChunk : down() + 16 * j; }
 
-  using Rows = typename Side::template Rows<kRowCount>;
-  Rows rows;
-
-  FN static int across() { return block::rank() % kAcross * kWidth; }
-  FN static int down() { return block::rank() / kAcross; }
-  FN static int row(int i) { return (kInnermost ? down() : across()) + i * kRowStep; }
-  FN static int depth(int j) { return (kInnermost ? across() : down()) + j * kDepthStep; }
-
-  FN Gather(const Geometry& g, int row0) : rows(g, row0 + row(0), kRowStep) {}
-
-  // Starts the copies of the tile at k0.
-  template <int kPlanes>
-  FN void operator()(const Geometry& g, const float* const (&planes)[kPlanes], int k0,
-                     uint32_t tile) const {
-#pragma unroll
-    for (int j = 0; j < kDepthCount; j++) {
-      typename Rows::At at = rows.at(Side::k(g, k0 + depth(j)));
-#pragma unroll
-      for (int i = 0; i < kRowCount; i++) {
-        bool there = at.there(i);
-        int64_t offset = at.offset(i);
-        uint32_t to = tile + mma::place<kInnermost>(row(i), depth(j), kRows);
-#pragma unroll
-        for (int p = 0; p < kPlanes; p++)
-          mma::copy<4 * kWidth>(to + p * kBytes, planes[p] + offset, there);
-      }
-    }
+  // Where they go, in bytes (mma.cuh: chunks are permuted); `base` is base() in the tile.
+  FN static uint32_t base() {
+    int a = across(), d = down();
+    if constexpr (kInnermost) return d * 128 + ((a ^ (d >> 2)) << 4);
+    return d * kRows * kBytes + ((a ^ (kBytes == 2 ? d & 7 : 2 * (d & 3))) << 4);
+  }
+  FN static uint32_t to(uint32_t base, int i, int j) {
+    if constexpr (kInnermost) return (base ^ (i % 2 << 6)) + i * (16 * 128);
+    return base + i * 128 + j * (16 * kRows * kBytes);
   }
 };
 
-// The operands and results of a launch; t are the tangents, absent where the mode has none.
-struct Arguments {
-  const float *a, *at, *b, *bt;
-  float *out, *out_t;
+template <bool, class Yes, class>
+struct Either {
+  using Type = Yes;
+};
+template <class Yes, class No>
+struct Either<false, Yes, No> {
+  using Type = No;
 };
 
-template <class Pass, Precision P, Mode kMode, class T>
+// The operands and results of a launch. In the plain kernel the second ones are those of a second
+// plane or of the second half of a sum, in the dual kernel the tangents.
+struct Arguments {
+  const unsigned char *a, *a2, *b, *b2;
+  float *out, *out2;
+};
+struct Grid {
+  int blocks;    // tiles of a group
+  int planes;    // 1 or 2
+  int segments;  // of the sum: 1 or 2
+  int parts;     // that sums are split into
+  int64_t part_step;
+};
+
+template <class Pass, Precision P, bool kDual, class T>
 struct Kernel {
-  using In = Planes<kMode>;
-  static constexpr int kM = 2 * T::kM, kN = 2 * T::kN;  // the block's tile
+  static constexpr int kBytes = P == mma::kBF16 ? 2 : 4, kChunk = 16 / kBytes, kDepth = 8 * kChunk;
+  static constexpr int kM = T::kM * T::kWarpsM, kN = T::kN * T::kWarpsN;  // the block's tile
   static constexpr int kGroupsM = T::kM / mma::kGroup, kGroupsN = T::kN / mma::kGroup;
-  using GatherA = Gather<typename Pass::A, T::kVector, kM>;
-  using GatherB = Gather<typename Pass::B, T::kVector, kN>;
-  using ReadA = mma::Reader<Pass::A::kInnermost, kM>;
-  using ReadB = mma::Reader<Pass::B::kInnermost, kN>;
-  static constexpr int kStageA = In::kA * GatherA::kBytes, kStageB = In::kB * GatherB::kBytes;
-  static constexpr int kStage = kStageA + kStageB;
-  using Sums = mma::Accumulator[In::kOut][kGroupsM][kGroupsN];
+  static constexpr int kPlanes = kDual ? 2 : 1;
+  static_assert(T::kWarpsM * T::kWarpsN * 32 == kThreads, "four warps");
+
+  using CopyA = Copy<Pass::kInnermostA, kBytes, kM>;
+  using CopyB = Copy<Pass::kInnermostB, kBytes, kN>;
+  // The rows of the products are those of A; or those of B (kTurned), where B is the one with k
+  // outermost, which takes fewer loads as rows.
+  static constexpr bool kTurned = kBytes == 4 && Pass::kInnermostA && !Pass::kInnermostB;
+  using ReadA = mma::Loader<P, kTurned ? mma::kB : mma::kA, Pass::kInnermostA, kM>;
+  using ReadB = mma::Loader<P, kTurned ? mma::kA : mma::kB, Pass::kInnermostB, kN>;
+  using Flagged = typename Either<Pass::kFlagsA, CopyA, CopyB>::Type;
+  using Plain = typename Either<Pass::kFlagsA, CopyB, CopyA>::Type;
+  static constexpr int kPlaneA = kM * 128, kPlaneB = kN * 128;
+  static constexpr int kStage = kPlanes * (kPlaneA + kPlaneB);
+  using Sums = mma::Accumulator[kPlanes][kGroupsM][kGroupsN];
+
+  // The table: two halves, of which one is written while the other may still be read.
+  using Entry = typename Pass::Entry;
+  static constexpr bool kChunks = Pass::kInnermostA;  // an entry is of a chunk of k, not of one k
+  static constexpr int kPerTile = kChunks ? 8 : kDepth;
+  static constexpr int kHalf = Pass::kTableBytes / 2 / static_cast<int>(sizeof(Entry));
+  static constexpr int kAhead = kHalf / kPerTile;  // tiles in a half
+  static_assert(kAhead >= 1 && kStages == 2, "the first tiles come from the first half");
+
+  // Rows that a thread copies: offsets, and flags of the operand that has them. Rows of the other
+  // one lie 128 bytes apart where k is outermost: then there is one offset, and flags that are met
+  // by any entry where a row is outside.
+  static constexpr bool kEven = !(Pass::kFlagsA ? Pass::kInnermostB : Pass::kInnermostA);
+  struct Rows {
+    int plain[kEven ? 1 : Plain::kRowCount];
+    uint32_t outside[kEven ? Plain::kRowCount : 1];
+    Place flagged[Flagged::kRowCount];
+  };
+
+  // The table's entries of the chunks or ks of one tile that a thread copies.
+  template <class C>
+  struct Entries {
+    Entry e[C::kDepthCount];
+    FN explicit Entries(const Entry* tile) {
+#pragma unroll
+      for (int j = 0; j < C::kDepthCount; j++) e[j] = tile[kChunks ? C::k(j) / kChunk : C::k(j)];
+    }
+  };
+
+  // Starts the copies of a tile of the operand with flags.
+  FN static void copy(const Rows& rows, const Entries<Flagged>& entries,
+                      const unsigned char* const* planes, uint32_t to, int plane) {
+#pragma unroll
+    for (int j = 0; j < Flagged::kDepthCount; j++) {
+      const unsigned char* from[kPlanes];
+#pragma unroll
+      for (int p = 0; p < kPlanes; p++) from[p] = fixed(planes[p] + at(entries.e[j].offset));
+#pragma unroll
+      for (int i = 0; i < Flagged::kRowCount; i++)
+#pragma unroll
+        for (int p = 0; p < kPlanes; p++)
+          mma::copy<16>(Flagged::to(to, i, j) + p * plane, from[p] + at(rows.flagged[i].offset),
+                        (rows.flagged[i].flags & entries.e[j].flags) == 0);
+    }
+  }
+  // And of the other one, whose first k of the tile `planes` point to if it is linear in k.
+  FN static void copy(const Pass& pass, const Rows& rows, const Entries<Plain>& entries,
+                      const unsigned char* const* planes, uint32_t to, int plane) {
+#pragma unroll
+    for (int j = 0; j < Plain::kDepthCount; j++) {
+      const unsigned char* from[kPlanes];
+#pragma unroll
+      for (int p = 0; p < kPlanes; p++) {
+        from[p] = fixed(planes[p] + at(of_plain(pass, entries.e[j], j)));
+        if constexpr (kEven) from[p] = fixed(from[p] + at(rows.plain[0]));
+      }
+#pragma unroll
+      for (int i = 0; i < Plain::kRowCount; i++)
+#pragma unroll
+        for (int p = 0; p < kPlanes; p++)
+          mma::copy<16>(Plain::to(to, i, j) + p * plane,
+                        from[p] + (kEven ? 128 * i : at(rows.plain[i])),
+                        (entries.e[j].flags & rows.outside[kEven ? i : 0]) == 0);
+    }
+  }
+  FN static int of_plain(const Pass& pass, const Entry& e, int j) {
+    if constexpr (Pass::kLinear)
+      return 16 * j * pass.step();
+    else
+      return e.plain;
+  }
+  FN static int64_t at(int elements) { return int64_t{kBytes} * elements; }
+  // Keeps the compiler from adding the terms of addresses in an order that takes twice the steps.
+  FN static const unsigned char* fixed(const unsigned char* p) {
+    asm volatile("" : "+l"(p));
+    return p;
+  }
 
   // Adds the products of one stage.
   FN static void multiply(uint32_t stage, const ReadA& read_a, const ReadB& read_b, Sums& sums) {
-    constexpr int kSteps = mma::kSteps<P>;
+    using OfA = mma::Fragments<P, kTurned ? mma::kB : mma::kA>;
+    using OfB = mma::Fragments<P, kTurned ? mma::kA : mma::kB>;
+    auto add = [](mma::Accumulator& sum, const OfA& a, const OfB& b) {
+      if constexpr (kTurned)
+        mma::multiply<P>(sum, b, a);
+      else
+        mma::multiply<P>(sum, a, b);
+    };
 #pragma unroll
-    for (int step = 0; step < mma::kDepth / 8; step += kSteps) {
-      mma::Operand<P> b[kGroupsN][In::kB];
+    for (int step = 0; step < 4; step++) {
+      OfB b[kGroupsN][kPlanes];
 #pragma unroll
       for (int j = 0; j < kGroupsN; j++)
 #pragma unroll
-        for (int p = 0; p < In::kB; p++)
-          b[j][p] = mma::Operand<P>([&](int half) {
-            return read_b(stage + kStageA + p * GatherB::kBytes, j, step + half);
-          });
+        for (int p = 0; p < kPlanes; p++)
+          b[j][p] = read_b(stage + kPlanes * kPlaneA + p * kPlaneB, j, step);
 #pragma unroll
       for (int i = 0; i < kGroupsM; i++) {
-        mma::Operand<P> a[In::kA];
-#pragma unroll
-        for (int p = 0; p < In::kA; p++)
-          a[p] = mma::Operand<P>(
-              [&](int half) { return read_a(stage + p * GatherA::kBytes, i, step + half); });
+        OfA a = read_a(stage, i, step);
 #pragma unroll
         for (int j = 0; j < kGroupsN; j++) {
-          if constexpr (In::kPrimalOut) mma::multiply<P>(sums[0][i][j], a[0], b[j][0]);
-          if constexpr (In::kTangentA) mma::multiply<P>(sums[In::kOut - 1][i][j], a[1], b[j][0]);
-          if constexpr (In::kTangentB) mma::multiply<P>(sums[In::kOut - 1][i][j], a[0], b[j][1]);
+          add(sums[0][i][j], a, b[j][0]);
+          if constexpr (kDual) add(sums[1][i][j], a, b[j][1]);
+        }
+        if constexpr (kDual) {
+          a = read_a(stage + kPlaneA, i, step);
+#pragma unroll
+          for (int j = 0; j < kGroupsN; j++) add(sums[1][i][j], a, b[j][0]);
         }
       }
     }
   }
 
-  // Writes this warp's rows row0 … and columns column0 … of one output [m,n].
-  FN static void store(const mma::Accumulator (&sums)[kGroupsM][kGroupsN], float* out, int m, int n,
-                       int row0, int column0) {
-    int lane = block::rank() & 31, g = lane >> 2, t = lane & 3;
-    bool aligned = n % 4 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0;
+  // Writes this warp's part of one output. starts[row] is where a row of the block's tile begins,
+  // -1 outside the matrix.
+  FN static void store(const Pass& pass, const mma::Accumulator (&sums)[kGroupsM][kGroupsN],
+                       float* out, const int* starts, int row0, int column0) {
+    constexpr float kScale = P == mma::kTF32 ? kRestore : 1;
+    int lane = block::rank() & 31, g = lane >> 2, t = lane & 3, n = pass.n();
+    bool vectors = pass.vectors() && reinterpret_cast<uintptr_t>(out) % 16 == 0;
+    // The lane's two positions along one of the indices, and its one along the other.
 #pragma unroll
     for (int i = 0; i < kGroupsM; i++)
 #pragma unroll
-      for (int e = 0; e < 4; e++) {  // the lane's four rows
-        int row = row0 + i * mma::kGroup + 4 * g + e;
-        if (row >= m) continue;
-        float* to = out + static_cast<int64_t>(row) * n;
+      for (int r = 0; r < (kTurned ? 8 : 4); r++) {
+        int row = kTurned ? ReadA::row(2 * t + r % 2, r / 2) : ReadA::row(g, r);
+        int start = starts[row0 + i * mma::kGroup + row];
+        if (start < 0) continue;
+        float* to = out + start;
 #pragma unroll
-        for (int j = 0; j < kGroupsN; j++)
+        for (int j = 0; j < kGroupsN; j++) {
+          const auto& c = sums[i][j].c;
+          int column = column0 + j * mma::kGroup;
+          if constexpr (ReadB::kSpread) {
 #pragma unroll
-          for (int four = 0; four < 2; four++) {
-            int column = column0 + j * mma::kGroup + 8 * t + 4 * four, at = e % 2 * 2 + four;
-            const auto& c = sums[i][j].c[e / 2];
-            if (aligned && column < n) {
-              *reinterpret_cast<float4*>(to + column) =
-                  make_float4(c[0][at], c[1][at], c[2][at], c[3][at]);
-            } else {
+            for (int e = 0; e < (kTurned ? 1 : 2); e++) {
+              int position = kTurned ? g : 2 * t + e, at = column + 4 * position;
+              float v[4];  // by octets
 #pragma unroll
-              for (int o = 0; o < mma::kOctets; o++)
-                if (column + o < n) to[column + o] = c[o][at];
+              for (int o = 0; o < 4; o++)
+                v[o] = kScale *
+                       (kTurned ? c[o / 2][r / 2][o % 2 * 2 + r % 2] : c[r / 2][o][r % 2 * 2 + e]);
+              turn(v, ReadB::turn(position));
+              if (vectors && at < n) {
+                *reinterpret_cast<float4*>(to + at) = make_float4(v[0], v[1], v[2], v[3]);
+              } else {
+#pragma unroll
+                for (int o = 0; o < 4; o++) put(to, at + o, n, v[o]);
+              }
+            }
+          } else {
+#pragma unroll
+            for (int o = 0; o < 4; o++) {
+              int at = column + 8 * o + 2 * t;
+              float v0 = kScale * c[r / 2][o][r % 2 * 2], v1 = kScale * c[r / 2][o][r % 2 * 2 + 1];
+              if (vectors && at < n) {
+                *reinterpret_cast<float2*>(to + at) = make_float2(v0, v1);
+              } else {
+                put(to, at, n, v0);
+                put(to, at + 1, n, v1);
+              }
             }
           }
+        }
       }
   }
-
-  FN static void run(const Arguments& v, const Shape& shape, int parts, int64_t part_stride,
-                     uint32_t shared) {
-    const Geometry g = Pass::geometry(shape);
-    int m = Pass::m(g), n = Pass::n(g), depth = Pass::depth(g);
-    int across = (n + kN - 1) / kN, down = (m + kM - 1) / kM;
-    int part = block::id() / (across * down), tile = block::id() - part * (across * down);
-    int row0 = tile / across * kM, column0 = tile % across * kN;
-    int tiles = (depth + mma::kDepth - 1) / mma::kDepth, each = (tiles + parts - 1) / parts;
-    int first = part * each, last = min(first + each, tiles);
-
-    const GatherA gather_a(g, row0);
-    const GatherB gather_b(g, column0);
-    const float* a[In::kA];
-    const float* b[In::kB];
-    a[0] = v.a, b[0] = v.b;
-    if constexpr (In::kTangentA) a[1] = v.at;
-    if constexpr (In::kTangentB) b[1] = v.bt;
-    auto fetch = [&](int at, int stage) {
-      if (at < last) {
-        gather_a(g, a, at * mma::kDepth, shared + stage * kStage);
-        gather_b(g, b, at * mma::kDepth, shared + stage * kStage + kStageA);
-      }
-      mma::commit();
-    };
-
-    int warp = block::rank() / 32, warp_row = warp % 2 * T::kM, warp_column = warp / 2 * T::kN;
-    const ReadA read_a(warp_row);
-    const ReadB read_b(warp_column);
-    Sums sums = {};
+  // v[o] = v[o ^ by]
+  FN static void turn(float (&v)[4], int by) {
+    float w[4];
 #pragma unroll
-    for (int s = 0; s < T::kStages - 1; s++) fetch(first + s, s);
-    int stage = 0, ahead = T::kStages - 1;
+    for (int o = 0; o < 4; o++) w[o] = by & 1 ? v[o ^ 1] : v[o];
+#pragma unroll
+    for (int o = 0; o < 4; o++) v[o] = by & 2 ? w[o ^ 2] : w[o];
+  }
+  FN static void put(float* to, int column, int n, float x) {
+    if (column < n) to[column] = x;
+  }
+
+  FN static void run(const Arguments& v, const Shape& shape, const Grid& grid,
+                     unsigned char* memory) {
+    int unit = block::id() / grid.blocks, tile = block::id() - unit * grid.blocks;
+    int group = unit % shape.groups;
+    unit /= shape.groups;
+    int part = unit / grid.planes, plane = unit - part * grid.planes;
+    const Pass pass = Pass::template of<kM, kN>(shape, tile);
+    int m = pass.m(), n = pass.n(), depth = pass.depth();
+    int across = (n + kN - 1) / kN, row0 = tile / across * kM, column0 = tile % across * kN;
+    int tiles = (depth + kDepth - 1) / kDepth, all = grid.segments * tiles;
+    int each = (all + grid.parts - 1) / grid.parts, first = part * each;
+    int last = min(first + each, all);
+    Sums sums = {};
+    Entry* table = reinterpret_cast<Entry*>(memory + kStages * kStage);
+    int warp = block::rank() / 32;
+    int warp_row = warp % T::kWarpsM * T::kM, warp_column = warp / T::kWarpsM * T::kN;
+
+    if (first < last) {
+      // Places of the rows, worked out once by all threads together.
+      Rows rows;
+      constexpr int kUnit = Pass::kFlagsA && Pass::kInnermostA ? 1 : kChunk;
+      Place* places = reinterpret_cast<Place*>(memory);
 #pragma unroll 1
-    for (int at = first; at < last; at++) {
-      mma::wait<T::kStages - 2>();
-      block::sync();  // this stage is there for all threads, and all are done with the one `ahead`
-      fetch(at + T::kStages - 1, ahead);
-      multiply(shared + stage * kStage, read_a, read_b, sums);
-      stage = stage + 1 == T::kStages ? 0 : stage + 1;
-      ahead = ahead + 1 == T::kStages ? 0 : ahead + 1;
+      for (int i = block::rank(); i < (Pass::kFlagsA ? kM : kN) / kUnit; i += kThreads)
+        places[i] = pass.row_flags((Pass::kFlagsA ? row0 : column0) + i * kUnit);
+      block::sync();
+#pragma unroll
+      for (int i = 0; i < Flagged::kRowCount; i++) {
+        rows.flagged[i] = places[Flagged::row(i) / kUnit];
+        rows.flagged[i].flags |= kOutside;
+      }
+      // What the table's entry (of a chunk of k), or the tile's first k, leaves to be added.
+      int beyond = (Pass::kLinear ? Plain::k(0) : Plain::k(0) % kChunk) * pass.step();
+      int row = (Pass::kFlagsA ? column0 : row0) + Plain::row(0);
+#pragma unroll
+      for (int i = 0; i < Plain::kRowCount; i++)
+        if (i == 0 || !kEven)
+          rows.plain[i] = pass.row(row + Plain::row(i) - Plain::row(0)) + beyond;
+#pragma unroll
+      for (int i = 0; i < (kEven ? Plain::kRowCount : 1); i++) {
+        uint32_t flags = !kEven || row + 8 * kChunk * i < pass.rows() ? kOutside : kAny;
+        // Out of the compiler's sight, which would test one bit in five steps.
+        asm volatile("mov.u32 %0, %1;" : "=r"(rows.outside[i]) : "r"(flags));
+      }
+
+      const unsigned char *flagged[kPlanes], *plain[kPlanes];
+      int64_t skip_a = at(pass.group_a(group)), skip_b = at(pass.group_b(group));
+
+      // The tile to be fetched next, how many more of them the table holds, and where.
+      int next = first, left = 0, half = 0;
+      const Entry* entries = table;
+      auto refill = [&] {
+        int second = next >= tiles, done = second ? next - tiles : next, k0 = done * kDepth;
+        const unsigned char *a[2], *b[2];
+        bool other = second || plane;
+        a[0] = (!kDual && other ? v.a2 : v.a) + skip_a, a[1] = v.a2 + skip_a;
+        b[0] = (!kDual && other ? v.b2 : v.b) + skip_b, b[1] = v.b2 + skip_b;
+#pragma unroll
+        for (int p = 0; p < kPlanes; p++) {
+          flagged[p] = Pass::kFlagsA ? a[p] : b[p];
+          plain[p] = Pass::kFlagsA ? b[p] : a[p];
+          if constexpr (Pass::kLinear) plain[p] += at(k0) * pass.step();
+        }
+        half ^= kHalf;
+        entries = table + half;
+#pragma unroll 1
+        for (int i = block::rank(); i < kHalf; i += kThreads) {
+          int k = k0 + (kChunks ? i * kChunk : i);
+          Entry e = {};
+          e.flags = kOutside;
+          if (k < depth && next + i / kPerTile < last) e = pass.entry(k);
+          e.flags |= kAny;
+          table[half + i] = e;
+        }
+        left = next < last ? min(kAhead, tiles - done) : kAhead;
+      };
+      uint32_t shared = mma::shared_address(memory);
+      uint32_t to_a = shared + CopyA::base(), to_b = shared + kPlanes * kPlaneA + CopyB::base();
+      auto fetch = [&](int stage) {
+        const Entries<Flagged> of_flagged(entries);
+        const Entries<Plain> of_plain(entries);
+        copy(rows, of_flagged, flagged, (Pass::kFlagsA ? to_a : to_b) + stage,
+             Pass::kFlagsA ? kPlaneA : kPlaneB);
+        copy(pass, rows, of_plain, plain, (Pass::kFlagsA ? to_b : to_a) + stage,
+             Pass::kFlagsA ? kPlaneB : kPlaneA);
+        mma::commit();
+        entries += kPerTile;
+        if constexpr (Pass::kLinear) {
+#pragma unroll
+          for (int p = 0; p < kPlanes; p++) plain[p] += at(kDepth * pass.step());
+        }
+      };
+
+      refill();
+      block::sync();  // the table is there, and all have read their rows' places
+      fetch(0);
+      next++, left--;
+      const ReadA read_a(warp_row);
+      const ReadB read_b(warp_column);
+      int stage = 0;
+      // Rounds of tiles that the table holds; the last fetch, of a tile behind the end, is zeros.
+#pragma unroll 1
+      for (int to_do = last - first; to_do > 0;) {
+        if (left == 0) refill();
+        int round = min(left, to_do);
+        left -= round, to_do -= round, next += round;
+#pragma unroll 1
+        for (; round > 0; round--) {
+          mma::wait<kStages - 2>();
+          block::sync();  // this stage is there for all threads, and all are done with the other
+          fetch(kStage - stage);
+          multiply(shared + stage, read_a, read_b, sums);
+          stage = kStage - stage;
+        }
+      }
+      mma::wait<0>();
     }
 
-    int64_t skip = part * part_stride;
-    int row = row0 + warp_row, column = column0 + warp_column;
-    if constexpr (In::kPrimalOut) store(sums[0], v.out + skip, m, n, row, column);
-    if constexpr (In::kTangentOut) store(sums[In::kOut - 1], v.out_t + skip, m, n, row, column);
+    int* starts = reinterpret_cast<int*>(table);
+    static_assert(kM * 4 <= Pass::kTableBytes, "a start for each row");
+    block::sync();
+#pragma unroll 1
+    for (int i = block::rank(); i < kM; i += kThreads)
+      starts[i] = row0 + i < m ? pass.out_row(row0 + i) : -1;
+    block::sync();
+    int64_t skip = part * grid.part_step + pass.group_out(group);
+    column0 += warp_column;
+    store(pass, sums[0], (!kDual && plane ? v.out2 : v.out) + skip, starts, warp_row, column0);
+    if constexpr (kDual) store(pass, sums[1], v.out2 + skip, starts, warp_row, column0);
   }
 };
 
-template <class Pass, Precision P, Mode kMode, class T>
-FN void launch(const Arguments& v, const Shape& g, int parts, int64_t part_stride) {
-  extern __shared__ __align__(128) unsigned char tiles[];
-  Kernel<Pass, P, kMode, T>::run(v, g, parts, part_stride, mma::shared_address(tiles));
+template <class Pass, Precision P, bool kDual, class T>
+FN void launch(const Arguments& v, const Shape& g, const Grid& grid) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  Kernel<Pass, P, kDual, T>::run(v, g, grid, memory);
 }
 
-}  // namespace conv
+}  // namespace gemm
 
-// The kernels of one precision, conv_<pass>_<precision>_<mode>_<tile>:
+// The kernels of one precision, conv_<pass>_<precision>_<tile>; a block's tile of the output:
 //
-//   pass       forward, backward_data, backward_weight
-//   precision  f32, bf16, tf32                     (mma.cuh)
-//   mode       one, dual_a, dual_b, dual, tangent  (Mode)
-//   tile       wide   a block makes 128 x 128 of the output, or 128 x 64 (Wide)
-//              small  64 x 64
-//              any    64 x 64, channels and addresses that are no multiples of 16 bytes
+//   wide   128 x 128
+//   long   256 x 64, or 64 x 256 of the weights' gradient
+//   dual   128 x 64, or 64 x 128, of a result and of its tangent
 //
-// There is no any of dual_a and dual_b, which two launches of one do, and no wide of f32 but one.
-// All take A, A', B, B', out, out' (mode says which are there), the geometry, the number of parts
-// of the sum and the elements from one part of the output to the next. gocp/kernel/convgpu.go picks
-// the tile and says how much shared memory its stages take.
-#define CONV(name, pass, precision, mode, tile)                                                   \
-  extern "C" __global__ void __launch_bounds__(conv::kThreads, 2)                                 \
-      name(const float* a, const float* at, const float* b, const float* bt, float* out,          \
-           float* out_t, int n, int h, int w, int c, int k, int r, int s, int stride, int pad,    \
-           int oh, int ow, int parts, int64_t part_stride) {                                      \
-    conv::launch<conv::pass, mma::precision, conv::mode, conv::tile<mma::precision, conv::mode>>( \
-        {a, at, b, bt, out, out_t}, {n, h, w, c, k, r, s, stride, pad, oh, ow}, parts,            \
-        part_stride);                                                                             \
+// gocp/kernel/convgpu.go picks the tile and says how much shared memory it takes.
+#define CONV(name, pass, precision, dual, ...)                                                    \
+  extern "C" __global__ void __launch_bounds__(gemm::kThreads, 2)                                 \
+      name(const unsigned char* a, const unsigned char* a2, const unsigned char* b,               \
+           const unsigned char* b2, float* out, float* out2, int n, int h, int w, int c, int k,   \
+           int r, int s, int stride, int pad, int oh, int ow, int groups, int c_real, int k_real, \
+           int blocks, int planes, int segments, int parts, int64_t part_step) {                  \
+    gemm::launch<gemm::pass, mma::precision, dual, gemm::Tile<__VA_ARGS__>>(                      \
+        {a, a2, b, b2, out, out2},                                                                \
+        {n, h, w, c, k, r, s, stride, pad, oh, ow, groups, c_real, k_real},                       \
+        {blocks, planes, segments, parts, part_step});                                            \
   }
-#define CONV_PASS(name, pass, precision)                       \
-  CONV(name##_one_small, pass, precision, kOne, Small)         \
-  CONV(name##_dual_a_small, pass, precision, kDualA, Small)    \
-  CONV(name##_dual_b_small, pass, precision, kDualB, Small)    \
-  CONV(name##_dual_small, pass, precision, kDual, Small)       \
-  CONV(name##_tangent_small, pass, precision, kTangent, Small) \
-  CONV(name##_one_any, pass, precision, kOne, Any)             \
-  CONV(name##_dual_any, pass, precision, kDual, Any)           \
-  CONV(name##_tangent_any, pass, precision, kTangent, Any)     \
-  CONV(name##_one_wide, pass, precision, kOne, Wide)
-#define CONV_PASS_WIDE(name, pass, precision)             \
-  CONV(name##_dual_a_wide, pass, precision, kDualA, Wide) \
-  CONV(name##_dual_b_wide, pass, precision, kDualB, Wide) \
-  CONV(name##_dual_wide, pass, precision, kDual, Wide)    \
-  CONV(name##_tangent_wide, pass, precision, kTangent, Wide)
-#define CONV_PRECISION(list, name, precision)                                                    \
-  list(conv_forward_##name, Forward, precision) list(conv_backward_data_##name, Data, precision) \
-      list(conv_backward_weight_##name, Weight, precision)
+// Of float32 data gradients there is none that is long: it would not fit the registers.
+#define CONV_PRECISION(name, precision)                                            \
+  CONV(conv_forward_##name##_wide, Forward, precision, false, 64, 64, 2, 2)        \
+  CONV(conv_forward_##name##_long, Forward, precision, false, 64, 64, 4, 1)        \
+  CONV(conv_forward_##name##_dual, Forward, precision, true, 64, 32, 2, 2)         \
+  CONV(conv_backward_data_##name##_wide, Data, precision, false, 64, 64, 2, 2)     \
+  CONV(conv_backward_data_##name##_dual, Data, precision, true, 64, 32, 2, 2)      \
+  CONV(conv_backward_weight_##name##_wide, Weight, precision, false, 64, 64, 2, 2) \
+  CONV(conv_backward_weight_##name##_long, Weight, precision, false, 64, 64, 1, 4) \
+  CONV(conv_backward_weight_##name##_dual, Weight, precision, true, 64, 32, 1, 4)
+#define CONV_LONG_DATA(name, precision) \
+  CONV(conv_backward_data_##name##_long, Data, precision, false, 64, 64, 4, 1)

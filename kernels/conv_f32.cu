@@ -4,5 +4,5 @@
 #ifdef __CUDACC__
 #include "conv.cuh"
 
-CONV_PRECISION(CONV_PASS, f32, kF32)
+CONV_PRECISION(f32, kF32)
 #endif

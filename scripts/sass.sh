@@ -9,7 +9,10 @@
 # static shared memory a block and local memory a thread, bytes; local: instructions that touch
 # local memory; occupancy: resident warps of the most that a multiprocessor holds, per cent;
 # instructions in all, and of them on tensor cores (mma), asynchronous copies to shared memory
-# (ldgsts), loads of matrices (ldsm), loads of 16 bytes or more (wide, ldgsts among them).
+# (ldgsts), loads of matrices (ldsm), loads of 16 bytes or more (wide, ldgsts among them); loop:
+# instructions of the main loop, the shortest with tensor cores between a backward branch and its
+# target; share: per cent of them on tensor cores. No-operations are not counted. `check` also fails
+# when a share falls.
 #
 # Occupancy is min over threads, blocks, registers (64 K in four parts, given to a warp by 256) and
 # shared memory (by 128 bytes, 1 KB reserved a block). Dynamic shared memory is the launch's and not
@@ -48,6 +51,11 @@ read_module() {
 		cuobjdump -sass "$work/$name.fatbin" | grep -E 'code for|Function :|^ +/\*[0-9a-f]{4,}\*/'
 	} | awk -v threads="$threads" '
 		function least(a, b) { return a < b ? a : b }
+		function hex(x,    i, n, d) {
+			n = 0
+			for (i = 1; i <= length(x); i++) if (d = index("0123456789abcdef", substr(x, i, 1))) n = 16 * n + d - 1
+			return n
+		}
 		function up(a, by) { return int((a + by - 1) / by) * by }
 		function occupancy(sm, t, r, s,    warps, most, b, f) {
 			split(limits[sm], f, " ")
@@ -76,8 +84,17 @@ read_module() {
 		/Function :/ { key = sm SUBSEP $NF; next }
 		/^ +\/\*[0-9a-f]+\*\// {
 			op = $2 ~ /^@/ ? $3 : $2
+			here = hex($1)
+			if (op !~ /^NOP/) all[key]++
+			before[key, here] = all[key] - (op !~ /^NOP/); products[key, here] = mma[key]
 			if (op ~ /^NOP/) next
-			all[key]++
+			if (op ~ /^BRA/ && match($0, /0x[0-9a-f]+ ;/)) {
+				target = hex(substr($0, RSTART + 2, RLENGTH - 4))
+				if (target < here && (key, target) in before && (m = mma[key] - products[key, target]) > 0) {
+					l = all[key] - before[key, target]
+					if (!(key in loop) || l < loop[key]) { loop[key] = l; share[key] = 100 * m / l }
+				}
+			}
 			if (op ~ /^(LDL|STL)/) local[key]++
 			if (op ~ /^[A-Z0-9]*MMA(\.|$)/) mma[key]++  # not HFMA2.MMA
 			if (op ~ /^LDGSTS/) async[key]++
@@ -89,8 +106,8 @@ read_module() {
 				key = order[i]; split(key, f, SUBSEP)
 				if (!(f[1] in limits)) { print "sass: no limits of sm_" f[1] " are known" >"/dev/stderr"; exit 1 }
 				t = key in limit ? limit[key] : threads
-				printf "%s,%d,%d,%d,%d,%d,%d,%.0f,%d,%d,%d,%d,%d\n", f[2], f[1], t, reg[key], shared[key], stack[key], local[key],
-					occupancy(f[1], t, reg[key], shared[key]), all[key], mma[key], async[key], matrix[key], wide[key]
+				printf "%s,%d,%d,%d,%d,%d,%d,%.0f,%d,%d,%d,%d,%d,%d,%.1f\n", f[2], f[1], t, reg[key], shared[key], stack[key], local[key],
+					occupancy(f[1], t, reg[key], shared[key]), all[key], mma[key], async[key], matrix[key], wide[key], loop[key], share[key]
 			}
 		}' >"$work/$name.csv"
 	cp "$work/$name.csv" "$kept"
@@ -103,7 +120,7 @@ half 0
 wait "$other"
 {
 	echo "# nvcc $release; made by make sass"
-	echo kernel,sm,threads,registers,shared,stack,local,occupancy,instructions,mma,ldgsts,ldsm,wide
+	echo kernel,sm,threads,registers,shared,stack,local,occupancy,instructions,mma,ldgsts,ldsm,wide,loop,share
 	cat "$work"/*.csv | sort -t , -k 1,1 -k 2,2n
 } >"$work/table"
 rows=$(($(wc -l <"$work/table") - 2))
@@ -122,9 +139,10 @@ if [ "${1:-}" = check ]; then
 		echo "sass: $table is of nvcc $was, the image of nvcc $release: registers are not compared"
 	else
 		awk -F , '/^#/ || $1 == "kernel" { next }
-			NR == FNR { reg[$1, $2] = $4; next }
+			NR == FNR { reg[$1, $2] = $4; share[$1, $2] = $15; next }
 			!(($1, $2) in reg) { print "sass: " $1 " on sm_" $2 " is not in the table: make sass"; bad++; next }
 			$4 > reg[$1, $2] { print "sass: " $1 " on sm_" $2 " has " $4 " registers, the table " reg[$1, $2]; bad++ }
+			$15 + 1 < share[$1, $2] { print "sass: " $1 " on sm_" $2 " has " $15 " % on tensor cores in its main loop, the table " share[$1, $2]; bad++ }
 			{ delete reg[$1, $2] }
 			END { for (k in reg) { split(k, f, SUBSEP); print "sass: the table has " f[1] " on sm_" f[2] ", the image has not: make sass"; bad++ }; exit bad > 0 }' \
 			"$table" "$work/table" >&2 || failed=yes
@@ -134,7 +152,7 @@ else
 	echo "sass: $table, $rows rows"
 fi
 awk -F , '/^#/ || $1 == "kernel" { next }
-	{ n[$2]++; if ($4 > r[$2]) r[$2] = $4; if (!($2 in o) || $8 < o[$2]) o[$2] = $8; l[$2] += ($6 + $7 > 0); h[$2] += ($10 > 0); w[$2] += ($13 > 0) }
-	END { for (s in n) printf "sm_%-4d %4d kernels: %d with local memory, at most %3d registers, occupancy %3d %% or more, %d with tensor cores, %d with 16-byte loads\n", s, n[s], l[s], r[s], o[s], h[s], w[s] }' \
+	{ n[$2]++; if ($4 > r[$2]) r[$2] = $4; if ($1 ~ /^conv_/ && $10 && (!($2 in t) || $15 < t[$2])) t[$2] = $15; if (!($2 in o) || $8 < o[$2]) o[$2] = $8; l[$2] += ($6 + $7 > 0); h[$2] += ($10 > 0); w[$2] += ($13 > 0) }
+	END { for (s in n) printf "sm_%-4d %4d kernels: %d with local memory, at most %3d registers, occupancy %3d %% or more, %d with tensor cores (of convolutions %s %% or more of the main loop), %d with 16-byte loads\n", s, n[s], l[s], r[s], o[s], h[s], t[s], w[s] }' \
 	"$work/table" | sort -V
 [ -z "${failed:-}" ]

@@ -190,11 +190,12 @@ Plan& plan(Op op, std::vector<int> dims, Precision p, bool accumulate, Make make
 }
 
 std::vector<int> dims_of(const ConvShape& g) {
-  return {g.n, g.h, g.w, g.c, g.k, g.r, g.s, g.stride, g.pad};
+  return {g.n, g.h, g.w, g.c, g.k, g.r, g.s, g.stride, g.pad, g.groups};
 }
 
 struct ConvDescs {
   memory::dims x, w, y, strides, left, right;
+  Tag plain;  // of the weights
   explicit ConvDescs(const ConvShape& g)
       : x{g.n, g.c, g.h, g.w},
         w{g.k, g.c, g.r, g.s},
@@ -202,7 +203,12 @@ struct ConvDescs {
         strides{g.stride, g.stride},
         left{g.pad, g.pad},
         right{(g.out_h() - 1) * g.stride + g.r - g.h - g.pad,
-              (g.out_w() - 1) * g.stride + g.s - g.w - g.pad} {}
+              (g.out_w() - 1) * g.stride + g.s - g.w - g.pad},
+        plain(Tag::ohwi) {
+    if (g.groups == 1) return;
+    w = {g.groups, g.k / g.groups, g.c / g.groups, g.r, g.s};
+    plain = Tag::gohwi;
+  }
 };
 
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
@@ -253,7 +259,7 @@ void matmul(int m, int n, int k, Precision p, const float* a, bool a_transposed,
 constexpr int kFewChannels = 4;
 
 Precision effective(const ConvShape& g, Precision p) {
-  return g.c <= kFewChannels && !g.is_linear() ? Precision::kF32 : p;
+  return g.c <= kFewChannels && g.groups == 1 && !g.is_linear() ? Precision::kF32 : p;
 }
 
 // Weights of the convolution that computes a stride-1 data gradient: channels exchanged and
@@ -317,7 +323,7 @@ void strided_backward_data(const ConvShape& g, Precision p, const float* dy, con
 #endif
     q.op = dnnl::convolution_backward_data(pd);
     q.input(q.a, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, y, true);
-    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc(), false);
+    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, d.plain}, pd.weights_desc(), false);
     q.output(DNNL_ARG_DIFF_SRC, x, x, accumulate);
   });
   pl.run(dy, w, dx);
@@ -331,7 +337,7 @@ void forward(const ConvShape& g, Precision p, const float* x, const float* w, fl
     const auto pd = forward_desc(d, input_type(p), Type::f32, adding(accumulate));
     q.op = dnnl::convolution_forward(pd);
     q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc(), true);
-    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.weights_desc(), false);
+    q.input(q.b, DNNL_ARG_WEIGHTS, {d.w, Type::f32, d.plain}, pd.weights_desc(), false);
     const memory::desc out(d.y, Type::f32, Tag::nhwc);
     q.output(DNNL_ARG_DST, out, out, false);
   });
@@ -341,7 +347,7 @@ void forward(const ConvShape& g, Precision p, const float* x, const float* w, fl
 void backward_data(const ConvShape& g, Precision p, const float* dy, const float* w, float* dx,
                    bool accumulate) {
   if (g.is_linear()) return matmul(g.n, g.c, g.k, p, dy, false, w, false, dx, accumulate);
-  if (g.c <= kFewChannels) return scatter_backward_data(g, dy, w, dx, accumulate);
+  if (g.c <= kFewChannels && g.groups == 1) return scatter_backward_data(g, dy, w, dx, accumulate);
   strided_backward_data(g, p, dy, w, dx, accumulate);
 }
 
@@ -354,8 +360,7 @@ void backward_weight(const ConvShape& g, Precision p, const float* x, const floa
     q.op = dnnl::convolution_backward_weights(pd);
     q.input(q.a, DNNL_ARG_SRC, {d.x, Type::f32, Tag::nhwc}, pd.src_desc(), true);
     q.input(q.b, DNNL_ARG_DIFF_DST, {d.y, Type::f32, Tag::nhwc}, pd.diff_dst_desc(), true);
-    q.output(DNNL_ARG_DIFF_WEIGHTS, {d.w, Type::f32, Tag::ohwi}, pd.diff_weights_desc(),
-             accumulate);
+    q.output(DNNL_ARG_DIFF_WEIGHTS, {d.w, Type::f32, d.plain}, pd.diff_weights_desc(), accumulate);
   });
   pl.run(x, dy, dw);
 }
@@ -381,7 +386,7 @@ void settle(Operand a, Operand b, Result& out, size_t len) {
 
 bool by_winograd(const ConvShape& g, Precision p, Operand a, Operand b, Result out) {
   const bool dual = out.tangent != nullptr && a.tangent != nullptr && b.tangent != nullptr;
-  return p == Precision::kF32 && winograd_fits(g, dual);
+  return p == Precision::kF32 && g.groups == 1 && winograd_fits(g, dual);
 }
 
 // y = x ∗ w where the result's tangent is wanted only if there is one.
@@ -404,8 +409,8 @@ void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result 
 
 void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx) {
   settle(dy, w, dx, static_cast<size_t>(g.n) * g.h * g.w * g.c);
-  if (g.is_linear() || g.c <= kFewChannels || g.stride != 1 || g.pad >= g.r || g.pad >= g.s ||
-      g.r != g.s) {
+  if (g.is_linear() || g.groups != 1 || g.c <= kFewChannels || g.stride != 1 || g.pad >= g.r ||
+      g.pad >= g.s || g.r != g.s) {
     return bilinear(backward_data, g, p, dy, w, dx);
   }
   thread_local Scratch scratch[2];
@@ -416,11 +421,11 @@ void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, 
     return out;
   };
   const Operand turn{turned(scratch[0], w.primal), turned(scratch[1], w.tangent)};
-  convolve({g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad}, p, dy, turn, dx);
+  convolve({g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad, 1}, p, dy, turn, dx);
 }
 
 void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw) {
-  settle(x, dy, dw, static_cast<size_t>(g.k) * g.r * g.s * g.c);
+  settle(x, dy, dw, g.weights());
   if (!g.is_linear()) p = effective(g, p);
   if (by_winograd(g, p, x, dy, dw)) return winograd_backward_weight(g, x, dy, dw);
   bilinear(backward_weight, g, p, x, dy, dw);

@@ -13,11 +13,13 @@ namespace gocp {
 
 struct ConvShape {
   int n, h, w, c;   // input: [n,h,w,c]
-  int k, r, s;      // weights: [k,r,s,c]
+  int k, r, s;      // weights: [k,r,s,c/groups]
   int stride, pad;  // the same in both directions
+  int groups = 1;
   int out_h() const { return (h + 2 * pad - r) / stride + 1; }
   int out_w() const { return (w + 2 * pad - s) / stride + 1; }
-  bool is_linear() const { return h == 1 && w == 1 && r == 1 && s == 1 && pad == 0; }
+  size_t weights() const { return static_cast<size_t>(k) * r * s * (c / groups); }
+  bool is_linear() const { return h == 1 && w == 1 && r == 1 && s == 1 && pad == 0 && groups == 1; }
 };
 
 enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat16, float32 sums

@@ -106,7 +106,7 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 		if _, ok := memory[p.g]; !ok {
 			memory[p.g] = operands{filled(p.g.In()), filled(p.g.Weights()), filled(p.g.Out())}
 		}
-		bytes = max(bytes, kernel.ConvBackwardWeightBytes(s, p.g, true))
+		bytes = max(bytes, kernel.ConvBytes(s, p.g, true))
 		for i, n := range [3]int{p.g.Out(), p.g.In(), p.g.Weights()} {
 			largest[i] = max(largest[i], n)
 		}
@@ -122,9 +122,9 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 			m := memory[p.g]
 			switch p.op {
 			case forward:
-				kernel.ConvForward(s, p.g, planes(m.x, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[0], p.g.Out()))
+				kernel.ConvForward(s, work, p.g, planes(m.x, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[0], p.g.Out()))
 			case backwardData:
-				kernel.ConvBackwardData(s, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[1], p.g.In()))
+				kernel.ConvBackwardData(s, work, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[1], p.g.In()))
 			default:
 				kernel.ConvBackwardWeight(s, work, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), p.result(result[2], p.g.Weights()))
 			}

@@ -289,7 +289,7 @@ func TestPersampleAgainstBatch(t *testing.T) {
 			kernel.PersampleSqNorm(s, g, x, dy, square, w)
 			kernel.PersampleInner(s, g, x, dy, upload(s, v), inner, w)
 			dw := tensor.New(s, g.K, g.R, g.S, g.C)
-			kernel.ConvBackwardWeight(s, kernel.NewWorkspace(s, kernel.ConvBackwardWeightBytes(s, g, false)), g, tensor.Tensor{Shape: []int{g.N, g.H, g.W, g.C}, P: x},
+			kernel.ConvBackwardWeight(s, kernel.NewWorkspace(s, kernel.ConvBytes(s, g, false)), g, tensor.Tensor{Shape: []int{g.N, g.H, g.W, g.C}, P: x},
 				tensor.Tensor{Shape: []int{g.N, np, g.K}, P: dy}, dw)
 			each := download[float32](t, s, full, stride*g.N)
 			squares, inners := download[float32](t, s, square, g.N), download[float32](t, s, inner, g.N)

@@ -22,12 +22,15 @@ func (p Precision) String() string { return [...]string{"f32", "bf16", "tf32"}[p
 
 // Conv is the geometry of a convolution: activations [N,H,W,C] and [N,OutH,OutW,K], weights
 // [K,R,S,C], the same Stride and zero Pad in both directions. A linear layer is the case
-// H = W = R = S = 1.
+// H = W = R = S = 1. With Groups > 1 the channels of both are so many runs, the weights are
+// [K,R,S,C/Groups], and each output channel sees its own group's input channels (PyTorch's groups);
+// 0 is 1.
 type Conv struct {
 	N, H, W, C  int
 	K, R, S     int
 	Stride, Pad int
 	Precision   Precision
+	Groups      int
 }
 
 // OutH returns the height of the output.
@@ -39,24 +42,38 @@ func (g Conv) OutW() int { return (g.W+2*g.Pad-g.S)/g.Stride + 1 }
 // In, Out and Weights return the numbers of elements of the three operands.
 func (g Conv) In() int      { return g.N * g.H * g.W * g.C }
 func (g Conv) Out() int     { return g.N * g.OutH() * g.OutW() * g.K }
-func (g Conv) Weights() int { return g.K * g.R * g.S * g.C }
+func (g Conv) Weights() int { return g.K * g.R * g.S * g.C / g.groups() }
 
 // FLOPs returns the operations of one product, counting a multiply-add as two.
-func (g Conv) FLOPs() int { return 2 * g.Out() * g.R * g.S * g.C }
+func (g Conv) FLOPs() int { return 2 * g.Out() * g.R * g.S * g.C / g.groups() }
+
+func (g Conv) groups() int { return max(g.Groups, 1) }
+
+// check says what is wrong with the geometry.
+func (g Conv) check() error {
+	switch {
+	case g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1:
+		return fmt.Errorf("geometry %+v has no output", g)
+	case g.Groups < 0 || g.C%g.groups() != 0 || g.K%g.groups() != 0:
+		return fmt.Errorf("geometry %+v: %d and %d channels are not %d groups", g, g.C, g.K, g.Groups)
+	}
+	return nil
+}
 
 // ConvForward computes y = x ∗ w and, in dual numbers, ẏ = ẋ ∗ w + x ∗ ẇ. Absent tangents
-// cost nothing; with y.P absent only ẏ is computed.
-func ConvForward(s *device.Stream, g Conv, x, w, y tensor.Tensor) {
-	launchConv(s, convForward, g, nil, x, w, y)
+// cost nothing; with y.P absent only ẏ is computed. Like the other two passes it wants ConvBytes of
+// workspace.
+func ConvForward(s *device.Stream, ws *Workspace, g Conv, x, w, y tensor.Tensor) {
+	launchConv(s, convForward, g, ws, x, w, y)
 }
 
 // ConvBackwardData computes dx, the adjoint of ConvForward in x applied to dy.
-func ConvBackwardData(s *device.Stream, g Conv, dy, w, dx tensor.Tensor) {
-	launchConv(s, convBackwardData, g, nil, dy, w, dx)
+func ConvBackwardData(s *device.Stream, ws *Workspace, g Conv, dy, w, dx tensor.Tensor) {
+	launchConv(s, convBackwardData, g, ws, dy, w, dx)
 }
 
 // ConvBackwardWeight computes dw, the adjoint of ConvForward in w applied to dy, summed over
-// the batch. It wants ConvBackwardWeightBytes of workspace.
+// the batch.
 func ConvBackwardWeight(s *device.Stream, ws *Workspace, g Conv, x, dy, dw tensor.Tensor) {
 	launchConv(s, convBackwardWeight, g, ws, x, dy, dw)
 }
@@ -85,8 +102,8 @@ func launchConv(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b, ou
 	if s.Err() != nil {
 		return
 	}
-	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
-		s.Fail(fmt.Errorf("kernel %s: geometry %+v has no output", pass, g))
+	if err := g.check(); err != nil {
+		s.Fail(fmt.Errorf("kernel %s: %w", pass, err))
 		return
 	}
 	na, nb, nout := g.lens(pass)
@@ -112,5 +129,5 @@ func launchConv(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b, ou
 		device.P(a.P), device.P(a.T), device.P(b.P), device.P(b.T), device.P(out.P), device.P(out.T),
 		device.I32(g.N), device.I32(g.H), device.I32(g.W), device.I32(g.C),
 		device.I32(g.K), device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad),
-		device.I32(int(g.Precision)))
+		device.I32(int(g.Precision)), device.I32(g.groups()))
 }

@@ -146,7 +146,7 @@ func (n *Net) workspaceBytes() int {
 	bytes := 0
 	for _, l := range n.layers {
 		g, a := l.at(n.batch)
-		bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual), kernel.ConvBackwardWeightBytes(n.s, g, n.opt.Dual))
+		bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual), kernel.ConvBytes(n.s, g, n.opt.Dual))
 		if l.bn != "" {
 			bytes = max(bytes, kernel.BNStatsBytes(n.batch*a.H*a.W, a.C, n.opt.Dual))
 		}

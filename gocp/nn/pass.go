@@ -45,7 +45,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 		g, a := l.at(n.n)
 		w := n.param(p.Theta, l.weight)
 		z := n.stored(l.z, h.T != 0 || w.T != 0)
-		kernel.ConvForward(s, g, h.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
+		kernel.ConvForward(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
 		scale, shift := n.affine(l, z)
 		h = n.stored(l.h, n.pass.dual())
 		kernel.ActForward(s, a, z, scale, shift, n.output(h), l.idx)
@@ -102,7 +102,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 			target = n.layers[i-1].dh
 		}
 		dh = n.stored(target, dual)
-		kernel.ConvBackwardData(s, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Slice(0, g.N, g.H, g.W, g.C))
+		kernel.ConvBackwardData(s, n.work, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Slice(0, g.N, g.H, g.W, g.C))
 		r.End()
 	}
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}

@@ -76,9 +76,10 @@ func MeasureLimits(ctx context.Context, d *device.Device, width int) (Limits, er
 		l.BytesPerSecond = 2 * bytes / times[0].Seconds()
 		g := kernel.Conv{N: 512, H: 1, W: 1, C: 1024, K: 1024, R: 1, S: 1, Stride: 1}
 		x, w, y := tensor.New(s, g.In()), tensor.New(s, g.Weights()), tensor.New(s, g.Out())
+		work := kernel.NewWorkspace(s, kernel.ConvBytes(s, g, false))
 		s.Memset32(x.P, 0, g.In())
 		s.Memset32(w.P, 0, g.Weights())
-		if times, err = measure(s, func() { kernel.ConvForward(s, g, x, w, y) }); err != nil {
+		if times, err = measure(s, func() { kernel.ConvForward(s, work, g, x, w, y) }); err != nil {
 			return err
 		}
 		l.FLOPsPerSecond = float64(g.FLOPs()) / times[0].Seconds()

@@ -17,13 +17,16 @@ import (
 
 // A fault is a deliberate mistake in the kernels' source: one edit, and the cases that find it.
 type fault struct {
-	name     string // what is wrong
-	file     string // of kernels/: the one that is edited
-	from, to string // the edit; from occurs once
-	unit     string // of kernels/: the one that is compiled and run, file where empty
-	breaks   string // what then goes wrong on a device
-	cases    []string
+	name     string   // what is wrong
+	file     string   // of kernels/: the one that is edited
+	from, to string   // the edit; from occurs once
+	unit     string   // of kernels/: those that are compiled and run together, file where empty
+	breaks   string   // what then goes wrong on a device
+	cases    []string // Name, or Name/precision
 }
+
+// The kernels that a convolution in TF32 launches.
+const convUnit = "conv_tf32.cu conv_sum.cu conv_pack.cu conv_depthwise.cu"
 
 var faults = []fault{
 	{
@@ -178,6 +181,52 @@ var faults = []fault{
 		from: "float* image = panel + kChunk * kPanel + static_cast<int64_t>(tiles) * kA * kPanel;", to: "float* image = panel + kChunk * kPanel;",
 		breaks: "unfinished tiles overwrite the image where there is more than one chunk", cases: []string{"PersampleGrad", "PersampleInner"},
 	},
+	{
+		name: "missing cp.async wait", file: "conv.cuh", unit: convUnit,
+		from: "          mma::wait<kStages - 2>();\n          block::sync();", to: "          block::sync();",
+		breaks: "fragments are read before their copies have come", cases: []string{"ConvForward/tf32", "ConvBackwardWeight/tf32"},
+	},
+	{
+		name: "missing barrier between stages", file: "conv.cuh", unit: convUnit,
+		from: "          mma::wait<kStages - 2>();\n          block::sync();", to: "          mma::wait<kStages - 2>();",
+		breaks: "a warp reads what others copy, and copies over what others read", cases: []string{"ConvForward/tf32"},
+	},
+	{
+		name: "wrong fragment index", file: "mma.cuh", unit: convUnit,
+		from:   "int octet = kSide == kA ? i & 1 : i >> 1, half = kSide == kA ? i >> 1 : i & 1;",
+		to:     "int octet = i >> 1, half = i & 1;",
+		breaks: "the second and third registers of A change places", cases: []string{"ConvForward/tf32"},
+	},
+	{
+		name: "wrong split-K part bound", file: "conv.cuh", unit: convUnit,
+		from: "each = (all + grid.parts - 1) / grid.parts,", to: "each = all / grid.parts,",
+		breaks: "what is left over at the end of a sum is in no part", cases: []string{"ConvBackwardWeight/tf32"},
+	},
+	{
+		name: "stale tangent in a dual product", file: "conv.cuh", unit: convUnit,
+		from: "add(sums[1][i][j], a, b[j][1]);", to: "add(sums[1][i][j], a, b[j][0]);",
+		breaks: "A meets B where its tangent belongs", cases: []string{"ConvForward/tf32", "ConvBackwardData/tf32", "ConvBackwardWeight/tf32"},
+	},
+	{
+		name: "stale tangent in the second half of a sum", file: "conv.cuh", unit: convUnit,
+		from: "bool other = second || plane;", to: "bool other = plane;",
+		breaks: "a replayed pass adds the same product twice", cases: []string{"ConvForward/tf32", "ConvBackwardData/tf32"},
+	},
+	{
+		name: "wrong class of residues", file: "conv.cuh", unit: convUnit,
+		from: "y0 = (residue + stride - pad % stride) % stride;", to: "y0 = residue;",
+		breaks: "with a stride and padding, pixels get the taps of their neighbours", cases: []string{"ConvBackwardData/tf32"},
+	},
+	{
+		name: "zeros missing behind a sum's end", file: "conv.cuh", unit: convUnit,
+		from: "if (k < depth && next + i / kPerTile < last)", to: "if (next + i / kPerTile < last)",
+		breaks: "a last tile that is not full adds what lies behind", cases: []string{"ConvForward/tf32", "ConvBackwardWeight/tf32"},
+	},
+	{
+		name: "copies without their zeros", file: "conv_pack.cu", unit: convUnit,
+		from: "if (first + j < c) v[j] = at[j];", to: "v[j] = at[j];",
+		breaks: "channels that are not there enter the sums", cases: []string{"ConvForward/tf32"},
+	},
 }
 
 // The order of blocks and warps, as in scripts/test-ptx.sh: a fault is caught if one shows it.
@@ -283,10 +332,17 @@ func (b *faultBench) compile(dir string, f fault) (string, error) {
 			return "", err
 		}
 	}
-	image := filepath.Join(dir, "unit.ptx")
+	image, unit := filepath.Join(dir, "unit.ptx"), filepath.Join(dir, "unit.cu")
+	var parts strings.Builder
+	for _, name := range strings.Fields(f.compiled()) {
+		fmt.Fprintf(&parts, "#include %q\n", name)
+	}
+	if err := os.WriteFile(unit, []byte(parts.String()), 0o600); err != nil {
+		return "", err
+	}
 	// The flags are those of scripts/gpu.sh.
 	out, err := exec.Command(b.nvcc, "-std=c++17", "-O3", "-fmad=false", "-arch=compute_80", "-ptx",
-		filepath.Join(dir, f.compiled()), "-o", image).CombinedOutput()
+		unit, "-o", image).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s does not compile: %w: %s", f.compiled(), err, out)
 	}
