@@ -110,6 +110,9 @@ func (t Top) draw(screen *cwriter.Writer) error {
 	if err != nil {
 		return err
 	}
+	if width <= 0 || height <= 0 { // a terminal that does not know its size
+		width, height = 80, 24
+	}
 	lines := strings.SplitAfter(t.text(), "\n")
 	lines = lines[:len(lines)-1]
 	if len(lines) >= height { // what has left the screen cannot be drawn over

@@ -39,7 +39,7 @@ func watchedAll(c *cli.Context, f func(ctx context.Context, devs []*device.Devic
 		w := watch{Tally: new(progress.Tally)}
 		sampler, absent := samplerOf(devs)
 		w.Meter = telemetry.Start(ctx, sampler, watchInterval)
-		defer func() { err = first(err, w.Meter.Stop()) }()
+		defer func() { _ = w.Meter.Stop() }() // the work is done, whatever ails what watched it
 		var server *metrics.Server
 		if addr := c.String("metrics"); addr != "" {
 			if server, err = metrics.Serve(ctx, addr, w.Meter, w.Tally); err != nil {
