@@ -83,8 +83,8 @@ fi
 step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
 tests networks 0 'Test' "${networks[@]}"
 
-step 'a miniature audit from end to end, against the host engine'
-tests audit 0 "$miniature" "$audit"
+step 'a miniature audit from end to end, on all devices (the emulator shows two), against the host engine'
+PTXEMU_DEVICES=2 tests audit 0 "$miniature" "$audit"
 sed -n 's/^ *gpu_test.go:[0-9]*: /  /p' "$out/audit.log"
 
 if [ -n "$emulator" ]; then

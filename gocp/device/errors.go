@@ -23,7 +23,7 @@ func describe(what string, err error) error { return describeOn("", what, err) }
 
 // describeOn is describe with the device's name, if it is known.
 func describeOn(device, what string, err error) error {
-	err, text := words(err)
+	text, err := words(err)
 	return fmt.Errorf("%s%s: %w%s", on(device), what, err, text)
 }
 
@@ -34,8 +34,8 @@ func on(device string) string {
 	return "device " + device + ": "
 }
 
-// words returns the error that stands for a driver's code, and what the back end says of it.
-func words(err error) (error, string) {
+// words returns what the back end says of a driver's code, and the error that stands for it.
+func words(err error) (string, error) {
 	text := csrc.LastError()
 	if c, ok := codeOf(err); ok && text == "" {
 		text = csrc.ErrorText(c)
@@ -49,7 +49,7 @@ func words(err error) (error, string) {
 	if text != "" {
 		text = ": " + text
 	}
-	return err, text
+	return text, err
 }
 
 // codeOf returns the driver's code of an error of cu or csrc; both are numbers.
@@ -103,7 +103,7 @@ func (l *launch) String() string {
 // fault describes a kernel's fault. The driver does not say which kernel it was, only that one has
 // failed by now; known says that it was the stream's last.
 func (s *Stream) fault(err error, known bool) error {
-	err, text := words(err)
+	text, err := words(err)
 	l := &s.last
 	switch {
 	case known:

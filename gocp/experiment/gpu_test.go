@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -114,10 +115,35 @@ func relative(a, b []float32) float64 {
 	return math.Sqrt(d / n)
 }
 
+// openAll opens all devices that there are.
+func openAll(t *testing.T) []*device.Device {
+	t.Helper()
+	n, err := device.Count()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var devs []*device.Device
+	for i := range n {
+		d, err := device.OpenAt(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		devs = append(devs, d)
+	}
+	return devs
+}
+
 func auditMiniature(t *testing.T, dir string) audited {
 	t.Helper()
 	c, d := miniature(), miniatureData(t)
-	res, err := Audit(t.Context(), open(t), c, d, Options{Dir: dir, Version: "test"})
+	devs := openAll(t)
+	t.Logf("on %d devices", len(devs))
+	res, err := Audit(t.Context(), devs[0], c, d, Options{Dir: dir, Version: "test", More: devs[1:]})
 	if err != nil {
 		t.Fatal(err)
 	}
