@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -132,11 +133,23 @@ func deviceList(text string, n int) (indices []int, chosen bool, err error) {
 	return indices, true, nil
 }
 
-// announce says what computes, once, before the work begins.
-func announce(r progress.Reporter, devs []*device.Device) {
+// announced says what computes before the first phase begins: input that is wrong is one line alone.
+type announced struct {
+	progress.Reporter
+	once sync.Once
+	say  func(note func(format string, args ...any))
+}
+
+func (a *announced) Phase(name string, total int) progress.Task {
+	a.once.Do(func() { a.say(a.Note) })
+	return a.Reporter.Phase(name, total)
+}
+
+// computesOn names the devices, and why it is those.
+func computesOn(devs []*device.Device) string {
 	var names []string
 	for _, d := range devs {
 		names = append(names, d.Info().Name)
 	}
-	r.Note("computes on %s (%s)", strings.Join(names, ", "), devs[0].Info().Why)
+	return fmt.Sprintf("computes on %s (%s)", strings.Join(names, ", "), devs[0].Info().Why)
 }

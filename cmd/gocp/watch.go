@@ -49,14 +49,15 @@ func watchedAll(c *cli.Context, f func(ctx context.Context, devs []*device.Devic
 		}
 		shown, stop := newReporter(c)
 		defer stop()
-		announce(shown, devs)
-		if server != nil {
-			shown.Note("metrics: %s", server.URL)
-		}
-		if absent != nil {
-			shown.Note("no telemetry of the GPU: %v", absent)
-		}
-		w.Progress = w.Tally.Watch(shown)
+		w.Progress = w.Tally.Watch(&announced{Reporter: shown, say: func(note func(string, ...any)) {
+			note("%s", computesOn(devs))
+			if server != nil {
+				note("metrics: %s", server.URL)
+			}
+			if absent != nil {
+				note("no telemetry of the GPU: %v", absent)
+			}
+		}})
 		return f(ctx, devs, w)
 	})
 }
