@@ -114,7 +114,16 @@ if [ -n "$emulator" ]; then
 		$1 ~ /_dual$/ { mode = "dual" }
 		$1 ~ /_(f32|dual)$/ { sub(/_(f32|dual)$/, "", family) }
 		{ n[family, mode] += total; of[family, mode]++; all[family] }
-		END { for (f in all) printf "%-32s %3d kernels %9d launches in float, %3d kernels %9d in dual numbers\n", f, of[f, "float"], n[f, "float"], of[f, "dual"], n[f, "dual"] }' \
+		END {
+			for (f in all) {
+				printf "%-32s", f
+				for (m = 1; m <= 2; m++) {
+					mode = m == 1 ? "float" : "dual"
+					if (of[f, mode]) printf "  %-5s %3d kernels %9d launches", mode, of[f, mode], n[f, mode]
+				}
+				print ""
+			}
+		}' \
 		"$out/ran" | sort
 	missed=$(comm -23 <(grep -a '^kernel ' "$image" | cut -d ' ' -f 2 | sort -u) <(cut -d ' ' -f 1 "$out/ran" | sort -u))
 	if [ -n "$missed" ]; then
