@@ -62,7 +62,7 @@ bin/gocp doctor | grep -E '^(GPU code|computes on|because)'
 tests() {
 	local name=$1 order=$2 pattern=$3
 	shift 3
-	PTXEMU_ORDER=$order PTXEMU_RAN=$PWD/$out/$name.ran go test -count=1 -v -timeout 10m -run "$pattern" "$@" >"$out/$name.log" 2>&1 || {
+	PTXEMU_ORDER=$order PTXEMU_RAN=$PWD/$out/$name.ran go test -count=1 -v -timeout 20m -run "$pattern" "$@" >"$out/$name.log" 2>&1 || {
 		grep -vE '^ *(=== |--- PASS)' "$out/$name.log" >&2
 		return 1
 	}
