@@ -62,7 +62,7 @@ bin/gocp doctor | grep -E '^(GPU code|computes on|because)'
 tests() {
 	local name=$1 order=$2 pattern=$3
 	shift 3
-	PTXEMU_ORDER=$order PTXEMU_RAN=$PWD/$out/$name.ran go test -count=1 -v -timeout 10m -run "$pattern" "$@" >"$out/$name.log" 2>&1 || {
+	PTXEMU_ORDER=$order PTXEMU_RAN=$PWD/$out/$name.ran go test -count=1 -v -timeout 20m -run "$pattern" "$@" >"$out/$name.log" 2>&1 || {
 		grep -vE '^ *(=== |--- PASS)' "$out/$name.log" >&2
 		return 1
 	}
@@ -102,20 +102,22 @@ if [ -n "$emulator" ]; then
 	printf '%-44s %8s %8s %8s %8s %10s\n' kernel cases networks audit cli warp-ins
 	cat "$out/ran"
 
-	step 'what ran: in float and in dual numbers, and convolutions in each precision'
-	# A kernel in one of the modes of kernels/conv.cuh, or float and dual exports of one kernel.
+	step 'what ran: in float and in dual numbers; convolutions by precision and tile'
+	# Exports of one kernel end in _f32 and _dual. Those of a convolution end in precision and tile:
+	# "dual" has the primal and the tangent planes at once, the others one product of either.
 	awk '
-		{ total = $2 + $3 + $4 + $5; family = $1; mode = "float" }
-		match($1, /_(f32|tf32|bf16)_(one|dual_a|dual_b|dual|tangent)_[a-z]+$/) {
+		{ total = $2 + $3 + $4 + $5; family = $1; form = "float" }
+		match($1, /_(f32|tf32|bf16)_[a-z]+$/) {
 			split(substr($1, RSTART + 1), part, "_")
 			family = substr($1, 1, RSTART - 1) " " part[1]
-			mode = part[2] == "one" ? "float" : "dual"
+			form = part[2]
 		}
-		$1 ~ /_dual$/ { mode = "dual" }
-		$1 ~ /_(f32|dual)$/ { sub(/_(f32|dual)$/, "", family) }
-		{ n[family, mode] += total; of[family, mode]++; all[family] }
-		END { for (f in all) printf "%-32s %3d kernels %9d launches in float, %3d kernels %9d in dual numbers\n", f, of[f, "float"], n[f, "float"], of[f, "dual"], n[f, "dual"] }' \
-		"$out/ran" | sort
+		form == "float" && $1 ~ /_(f32|dual)$/ {
+			if ($1 ~ /_dual$/) form = "dual"
+			sub(/_(f32|dual)$/, "", family)
+		}
+		{ row[family] = row[family] sprintf("  %-5s %8d", form, total) }
+		END { for (f in row) printf "%-32s%s\n", f, row[f] }' "$out/ran" | sort
 	missed=$(comm -23 <(grep -a '^kernel ' "$image" | cut -d ' ' -f 2 | sort -u) <(cut -d ' ' -f 1 "$out/ran" | sort -u))
 	if [ -n "$missed" ]; then
 		echo "test-ptx: no case launched: $missed" >&2

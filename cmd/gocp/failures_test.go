@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/rng"
 )
 
 // emulator makes the processes that a test starts see the emulator (csrc/ptxemu) as the library in the
@@ -115,7 +118,7 @@ func TestFailuresOfAGPU(t *testing.T) {
 		{"fault that shows late", []string{"PTXEMU_FAULT=sgd:3", "PTXEMU_LATE=1"}, train,
 			[]string{"device " + emulated + ": a kernel, of ", "sgd on ", "illegal address", "GOCP_CHECK=1 finds which"}},
 		{"fault that is looked for", []string{"PTXEMU_FAULT=conv_backward_weight:4", "PTXEMU_LATE=1", "GOCP_CHECK=1"}, train,
-			[]string{"device " + emulated + ": kernel conv_backward_weight_f32_", " blocks of ", " bytes of shared memory (8, 6, 6, 4, 8, 3, 3, 1, 1, ", "illegal address"}},
+			[]string{"device " + emulated + ": kernel conv_backward_weight_f32_", " blocks of ", " bytes of shared memory (8, ", "illegal address"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, e := range c.env {
@@ -142,10 +145,15 @@ func TestFailuresOfAGPU(t *testing.T) {
 // A fault in the middle of an audit keeps what was done; going on ends with the same bytes.
 func TestFaultInAnAudit(t *testing.T) {
 	emulator(t)
-	dir := workFolder(t)
-	flags := []string{"audit", "--data", "blobs.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
-		"--references", "1", "--controls", "1", "--conditions", "attack", "--train-size", "96", "--cal-size", "30", "--candidates", "150",
-		"--goal", "underconfidence", "--add-count", "1", "--budget", "0.1", "--width", "4", "--epochs", "20", "--batch", "16", "--lr", "0.05", "--steps", "3", "--workers", "1", "--quiet"}
+	dir := t.TempDir()
+	err := data.ExportSource(filepath.Join(dir, "quarters.npz"),
+		&data.Source{Name: "quarters", Splits: []*data.Dataset{quarters(t, "train", 200, 1), quarters(t, "test", 60, 2)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"audit", "--data", "quarters.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
+		"--references", "1", "--controls", "1", "--conditions", "attack", "--train-size", "64", "--cal-size", "30", "--candidates", "60",
+		"--budget", "0.1", "--width", "4", "--epochs", "8", "--batch", "16", "--lr", "0.05", "--steps", "3", "--workers", "1", "--quiet"}
 	succeeds(t, dir, append(slices.Clone(flags), "--out", "whole")...)
 
 	t.Setenv("PTXEMU_FAULT", "sign_adam:2")
@@ -175,6 +183,36 @@ func TestFaultInAnAudit(t *testing.T) {
 	if !bytes.Equal(read(t, dir, "whole", result.File), read(t, dir, "cut", result.File)) {
 		t.Error("the run that failed and went on gave another result.json")
 	}
+}
+
+// quarters are images that a few steps learn from: each quarter has a brightness at random, and that of
+// the class more.
+func quarters(t *testing.T, name string, n int, seed uint64) *data.Dataset {
+	t.Helper()
+	const side, classes = 12, 4
+	src := rng.New(seed, 0)
+	var pixels []uint8
+	var labels []int32
+	for range n {
+		y := src.Intn(classes)
+		labels = append(labels, int32(y))
+		var level [classes]float64
+		for q := range level {
+			level[q] = 120 + 25*float64(src.Normal())
+		}
+		level[y] += 45
+		for r := range side {
+			for c := range side {
+				v := level[2*(2*r/side)+2*c/side] + 8*float64(src.Normal())
+				pixels = append(pixels, uint8(math.Max(0, math.Min(255, v))))
+			}
+		}
+	}
+	d, err := data.New(name, side, side, 1, pixels, labels, []string{"nw", "ne", "sw", "se"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // finished are the finished models and logits of a run folder, and when they were written.
