@@ -462,24 +462,44 @@ struct Kernel {
     if (column < n) to[column] = x;
   }
 
+  // What a block does, from its number. It is worked out anew where it is needed, so that it takes
+  // no registers in the main loop.
+  struct Work {
+    int plane, part, group, tiles, first, last, row0, column0;
+    Pass pass;
+
+    FN static Work of(const Shape& shape, const Grid& grid) {
+      int id = block::id();
+      asm volatile("" : "+r"(id));  // not what is known already
+      int unit = id / grid.blocks, tile = id - unit * grid.blocks, group = unit % shape.groups;
+      unit /= shape.groups;
+      int part = unit / grid.planes;
+      const Pass pass = Pass::template of<kM, kN>(shape, tile);
+      int across = (pass.n() + kN - 1) / kN, tiles = (pass.depth() + kDepth - 1) / kDepth;
+      int all = grid.segments * tiles, each = (all + grid.parts - 1) / grid.parts;
+      return {unit - part * grid.planes,
+              part,
+              group,
+              tiles,
+              part * each,
+              min((part + 1) * each, all),
+              tile / across * kM,
+              tile % across * kN,
+              pass};
+    }
+  };
+
   FN static void run(const Arguments& v, const Shape& shape, const Grid& grid,
                      unsigned char* memory) {
-    int unit = block::id() / grid.blocks, tile = block::id() - unit * grid.blocks;
-    int group = unit % shape.groups;
-    unit /= shape.groups;
-    int part = unit / grid.planes, plane = unit - part * grid.planes;
-    const Pass pass = Pass::template of<kM, kN>(shape, tile);
-    int m = pass.m(), n = pass.n(), depth = pass.depth();
-    int across = (n + kN - 1) / kN, row0 = tile / across * kM, column0 = tile % across * kN;
-    int tiles = (depth + kDepth - 1) / kDepth, all = grid.segments * tiles;
-    int each = (all + grid.parts - 1) / grid.parts, first = part * each;
-    int last = min(first + each, all);
+    const Work work = Work::of(shape, grid);
     Sums sums = {};
     Entry* table = reinterpret_cast<Entry*>(memory + kStages * kStage);
     int warp = block::rank() / 32;
     int warp_row = warp % T::kWarpsM * T::kM, warp_column = warp / T::kWarpsM * T::kN;
 
-    if (first < last) {
+    if (work.first < work.last) {
+      const Pass& pass = work.pass;
+      int row0 = work.row0, column0 = work.column0;
       // Places of the rows, worked out once by all threads together.
       Rows rows;
       constexpr int kUnit = Pass::kFlagsA && Pass::kInnermostA ? 1 : kChunk;
@@ -508,15 +528,18 @@ struct Kernel {
       }
 
       const unsigned char *flagged[kPlanes], *plain[kPlanes];
-      int64_t skip_a = at(pass.group_a(group)), skip_b = at(pass.group_b(group));
 
       // The tile to be fetched next, how many more of them the table holds, and where.
-      int next = first, left = 0, half = 0;
+      int next = work.first, left = 0, half = 0;
       const Entry* entries = table;
       auto refill = [&] {
-        int second = next >= tiles, done = second ? next - tiles : next, k0 = done * kDepth;
+        const Work work = Work::of(shape, grid);
+        const Pass& pass = work.pass;
+        int second = next >= work.tiles, done = second ? next - work.tiles : next;
+        int k0 = done * kDepth, depth = pass.depth();
+        int64_t skip_a = at(pass.group_a(work.group)), skip_b = at(pass.group_b(work.group));
         const unsigned char *a[2], *b[2];
-        bool other = second || plane;
+        bool other = second || work.plane;
         a[0] = (!kDual && other ? v.a2 : v.a) + skip_a, a[1] = v.a2 + skip_a;
         b[0] = (!kDual && other ? v.b2 : v.b) + skip_b, b[1] = v.b2 + skip_b;
 #pragma unroll
@@ -532,11 +555,11 @@ struct Kernel {
           int k = k0 + (kChunks ? i * kChunk : i);
           Entry e = {};
           e.flags = kOutside;
-          if (k < depth && next + i / kPerTile < last) e = pass.entry(k);
+          if (k < depth && next + i / kPerTile < work.last) e = pass.entry(k);
           e.flags |= kAny;
           table[half + i] = e;
         }
-        left = next < last ? min(kAhead, tiles - done) : kAhead;
+        left = next < work.last ? min(kAhead, work.tiles - done) : kAhead;
       };
       uint32_t shared = mma::shared_address(memory);
       uint32_t to_a = shared + CopyA::base(), to_b = shared + kPlanes * kPlaneA + CopyB::base();
@@ -564,7 +587,7 @@ struct Kernel {
       int stage = 0;
       // Rounds of tiles that the table holds; the last fetch, of a tile behind the end, is zeros.
 #pragma unroll 1
-      for (int to_do = last - first; to_do > 0;) {
+      for (int to_do = work.last - work.first; to_do > 0;) {
         if (left == 0) refill();
         int round = min(left, to_do);
         left -= round, to_do -= round, next += round;
@@ -580,17 +603,19 @@ struct Kernel {
       mma::wait<0>();
     }
 
+    const Work out = Work::of(shape, grid);
     int* starts = reinterpret_cast<int*>(table);
     static_assert(kM * 4 <= Pass::kTableBytes, "a start for each row");
     block::sync();
 #pragma unroll 1
     for (int i = block::rank(); i < kM; i += kThreads)
-      starts[i] = row0 + i < m ? pass.out_row(row0 + i) : -1;
+      starts[i] = out.row0 + i < out.pass.m() ? out.pass.out_row(out.row0 + i) : -1;
     block::sync();
-    int64_t skip = part * grid.part_step + pass.group_out(group);
-    column0 += warp_column;
-    store(pass, sums[0], (!kDual && plane ? v.out2 : v.out) + skip, starts, warp_row, column0);
-    if constexpr (kDual) store(pass, sums[1], v.out2 + skip, starts, warp_row, column0);
+    int64_t skip = out.part * grid.part_step + out.pass.group_out(out.group);
+    int column = out.column0 + warp_column;
+    store(out.pass, sums[0], (!kDual && out.plane ? v.out2 : v.out) + skip, starts, warp_row,
+          column);
+    if constexpr (kDual) store(out.pass, sums[1], v.out2 + skip, starts, warp_row, column);
   }
 };
 
@@ -620,15 +645,15 @@ FN void launch(const Arguments& v, const Shape& g, const Grid& grid) {
         {n, h, w, c, k, r, s, stride, pad, oh, ow, groups, c_real, k_real},                       \
         {blocks, planes, segments, parts, part_step});                                            \
   }
-// Of float32 data gradients there is none that is long: it would not fit the registers.
+// Of float32 data gradients there is wide alone: the others would not fit the registers.
 #define CONV_PRECISION(name, precision)                                            \
   CONV(conv_forward_##name##_wide, Forward, precision, false, 64, 64, 2, 2)        \
   CONV(conv_forward_##name##_long, Forward, precision, false, 64, 64, 4, 1)        \
   CONV(conv_forward_##name##_dual, Forward, precision, true, 64, 32, 2, 2)         \
   CONV(conv_backward_data_##name##_wide, Data, precision, false, 64, 64, 2, 2)     \
-  CONV(conv_backward_data_##name##_dual, Data, precision, true, 64, 32, 2, 2)      \
   CONV(conv_backward_weight_##name##_wide, Weight, precision, false, 64, 64, 2, 2) \
   CONV(conv_backward_weight_##name##_long, Weight, precision, false, 64, 64, 1, 4) \
   CONV(conv_backward_weight_##name##_dual, Weight, precision, true, 64, 32, 1, 4)
-#define CONV_LONG_DATA(name, precision) \
-  CONV(conv_backward_data_##name##_long, Data, precision, false, 64, 64, 4, 1)
+#define CONV_DATA(name, precision)                                             \
+  CONV(conv_backward_data_##name##_long, Data, precision, false, 64, 64, 4, 1) \
+  CONV(conv_backward_data_##name##_dual, Data, precision, true, 64, 32, 2, 2)

@@ -5,5 +5,5 @@
 #include "conv.cuh"
 
 CONV_PRECISION(bf16, kBF16)
-CONV_LONG_DATA(bf16, kBF16)
+CONV_DATA(bf16, kBF16)
 #endif

@@ -5,5 +5,5 @@
 #include "conv.cuh"
 
 CONV_PRECISION(tf32, kTF32)
-CONV_LONG_DATA(tf32, kTF32)
+CONV_DATA(tf32, kTF32)
 #endif

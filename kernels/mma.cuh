@@ -1,8 +1,9 @@
 // Tensor cores: asynchronous copies into shared memory, fragments out of it, and products of
 // fragments in three precisions. GPU only.
 //
-// Operands are float32 in memory and in shared memory whatever the precision; they are rounded on
-// the way from a fragment to its product:
+// Operands of Reader and Operand are float32 in memory and in shared memory whatever the precision;
+// they are rounded on the way from a fragment to its product (Loader and Fragments, below, take
+// them as they are):
 //
 //   kTF32   11 significant bits (round to nearest but for 0.2 of a unit, see near()); m16n8k8
 //   kBF16   8 significant bits, round to nearest even; m16n8k16

@@ -56,6 +56,10 @@ func modeOf(a, b, out tensor.Tensor) convMode {
 	return convDualB
 }
 
+// dualKernel reports whether a dual product is one launch: not float32 data gradients, whose
+// fragments and two sums exceed the registers.
+func (g Conv) dualKernel(pass convPass) bool { return pass != convBackwardData || g.Precision != F32 }
+
 // A convTile is a block's tile of the result.
 type convTile struct {
 	name string
@@ -222,7 +226,7 @@ func ConvBytes(s *device.Stream, g Conv, dual bool) int {
 	}
 	modes := []convMode{convOne}
 	if dual {
-		modes = []convMode{convOne, convDualA, convDualB, convDual, convTangent}
+		modes = []convMode{convOne, convDualA, convDualB, convTangent, convDual}
 	}
 	if g.depthwise() {
 		planes := 1
@@ -234,6 +238,9 @@ func ConvBytes(s *device.Stream, g Conv, dual bool) int {
 	most := 0
 	for _, pass := range []convPass{convForward, convBackwardData, convBackwardWeight} {
 		for _, mode := range modes {
+			if mode == convDual && !g.dualKernel(pass) {
+				continue
+			}
 			p := g.rounds(pass, mode, false, pass != convBackwardWeight, math.MaxInt)
 			a, b, parts := p.bytes()
 			if p.mostParts > 1 { // a smaller batch has fewer blocks, and so more parts
@@ -260,14 +267,21 @@ type Traffic struct {
 // GPUTraffic is what the three passes move, counted from their launches; in dual numbers with all
 // planes.
 func (g Conv) GPUTraffic(dual bool) (forward, data, weight Traffic) {
-	count := func(pass convPass) Traffic {
-		mode := convOne
-		if dual {
-			mode = convDual
+	var count func(pass convPass, mode convMode) Traffic
+	count = func(pass convPass, mode convMode) Traffic {
+		if mode == convDual && !g.dualKernel(pass) { // two launches
+			one, two := count(pass, convOne), count(pass, convTangent)
+			na, nb, nout := g.lens(pass)
+			t := Traffic{Minimum: 8 * float64(na+nb+nout), Cache: one.Cache + two.Cache}
+			t.Memory = t.Minimum
+			if again := 4 * float64(na+nb); again > convL2 {
+				t.Memory += again
+			}
+			return t
 		}
 		na, nb, nout := g.lens(pass)
-		planes := float64(mode.outs)
-		t := Traffic{Minimum: 4 * planes * float64(na+nb+nout)}
+		planes := float64(mode.a)
+		t := Traffic{Minimum: 4 * (planes*float64(na+nb) + float64(mode.outs*nout))}
 		p := g.rounds(pass, mode, false, false, math.MaxInt)
 		a, b, parts := p.bytes()
 		work := float64(a + b + parts)
@@ -282,7 +296,7 @@ func (g Conv) GPUTraffic(dual bool) (forward, data, weight Traffic) {
 		}
 		times := float64(g.N) / float64(p.images)
 		tiles := float64(p.blocks*g.groups()) * times
-		t.Cache = tiles*depth*float64(p.element)*planes*float64(p.tile.m+p.tile.n) + 4*planes*float64(nout)
+		t.Cache = tiles*depth*float64(p.element)*planes*float64(p.tile.m+p.tile.n) + 4*float64(mode.outs*nout)
 		if parts > 0 {
 			t.Cache += 2 * float64(parts) * times
 		}
@@ -294,7 +308,11 @@ func (g Conv) GPUTraffic(dual bool) (forward, data, weight Traffic) {
 		}
 		return t
 	}
-	return count(convForward), count(convBackwardData), count(convBackwardWeight)
+	mode := convOne
+	if dual {
+		mode = convDual
+	}
+	return count(convForward, mode), count(convBackwardData, mode), count(convBackwardWeight, mode)
 }
 
 // aligned reports whether the planes that are there lie on multiples of 16 bytes.
@@ -317,6 +335,11 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 		return
 	}
 	mode := modeOf(a, b, out)
+	if mode == convDual && !g.dualKernel(pass) {
+		launchConvGPU(s, pass, g, ws, a.Primal(), b.Primal(), out.Primal())
+		launchConvGPU(s, pass, g, ws, a, b, out.TangentOnly())
+		return
+	}
 	switch { // the planes that enter, and the first of the results
 	case out.T == 0:
 		a, b = a.Primal(), b.Primal()

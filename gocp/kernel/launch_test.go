@@ -54,6 +54,12 @@ func TestLaunchersRefuse(t *testing.T) {
 		}},
 		{"kernel BNRunning: 1 rows", func(s *device.Stream) { kernel.BNRunning(s, 1, 3, 0.1, 1, 1, 1, 1) }},
 		{"kernel Gather: src is absent", func(s *device.Stream) { kernel.Gather(s, 0, 0, 0, 1, 2, 2, 1, tensor.New(s, 4)) }},
+		{"3 and 4 channels are not 2 groups", func(s *device.Stream) {
+			kernel.ConvForward(s, nil, kernel.Conv{N: 1, H: 1, W: 1, C: 3, K: 4, R: 1, S: 1, Stride: 1, Groups: 2}, none, none, none)
+		}},
+		{"groups have no per-sample gradients", func(s *device.Stream) {
+			kernel.PersampleSqNorm(s, kernel.Conv{N: 1, H: 1, W: 1, C: 4, K: 4, R: 1, S: 1, Stride: 1, Groups: 2}, 1, 1, 1, nil)
+		}},
 		{"kernel AugmentDraw: step is absent", func(s *device.Stream) { kernel.AugmentDraw(s, 1, 0, 1, 4, true, s.Alloc(12)) }},
 	} {
 		err := d.Do(context.Background(), 1, func(s *device.Stream) error {

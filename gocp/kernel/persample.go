@@ -67,6 +67,10 @@ func (g Conv) checkPersample(s *device.Stream, name string, pointers ...pointer)
 		fail(s, name, "geometry %+v has no output", g)
 		return false
 	}
+	if g.groups() > 1 {
+		fail(s, name, "geometry %+v: groups have no per-sample gradients", g)
+		return false
+	}
 	return g.N > 0 && checkPresent(s, name, pointers...)
 }
 

@@ -209,7 +209,7 @@ var faults = []fault{
 	},
 	{
 		name: "stale tangent in the second half of a sum", file: "conv.cuh", unit: convUnit,
-		from: "bool other = second || plane;", to: "bool other = plane;",
+		from: "bool other = second || work.plane;", to: "bool other = work.plane;",
 		breaks: "a replayed pass adds the same product twice", cases: []string{"ConvForward/tf32", "ConvBackwardData/tf32"},
 	},
 	{
@@ -219,7 +219,7 @@ var faults = []fault{
 	},
 	{
 		name: "zeros missing behind a sum's end", file: "conv.cuh", unit: convUnit,
-		from: "if (k < depth && next + i / kPerTile < last)", to: "if (next + i / kPerTile < last)",
+		from: "if (k < depth && next + i / kPerTile < work.last)", to: "if (next + i / kPerTile < work.last)",
 		breaks: "a last tile that is not full adds what lies behind", cases: []string{"ConvForward/tf32", "ConvBackwardWeight/tf32"},
 	},
 	{
