@@ -5,7 +5,7 @@ Each party is a process of its own with the logits in its memory. They take turn
 an order that changes; a time is calibration and prediction together, taken inside the process, per
 row. Ratios are medians over rounds of the peer's time over gocp's in the same round, with the
 smallest and the largest. TorchCP runs with each number of threads, on all its rows in one call and in
-batches, and its fastest form is kept by score (--quick: batches of 1,000 only). gocp sees all rows,
+batches, and its fastest form is kept by score . gocp sees all rows,
 TorchCP and MAPIE the first --peer-rows and --mapie-rows: their times are a constant per row, and
 TorchCP's sorted scores of a million rows of 1,000 labels would take more memory than most machines
 have. --whole hps adds TorchCP in its best form, in batches, on all rows, once. Peaks of memory are the largest
@@ -75,7 +75,7 @@ class Party:
             sys.exit(f"{self.name} ended early")
         r = json.loads(line)
         self.peak = max(self.peak, r["peak"])
-        return (r["calibrate"] + r["predict"]) / self.rows, r["size"]
+        return (r["calibrate"] + r["predict"]) / r.get("rows", self.rows), r["size"]
 
     def turn(self, line):
         """The median of a third of a second of runs, so that short ones do not only show their start."""
@@ -90,7 +90,7 @@ class Party:
 
 
 class TorchCP:
-    """Serves `SCORE THREADS BATCH`; a batch of 0 is one call on all rows, as its documentation has it."""
+    """Serves `SCORE THREADS BATCH ROWS`; a batch of 0 is one call on the rows, as its documentation has it."""
 
     def __init__(self, z, y):
         import torch
@@ -101,22 +101,22 @@ class TorchCP:
         self.z, self.y = torch.from_numpy(z), torch.from_numpy(y)
         self.make = {"hps": LAC(), "aps": APS(randomized=False), "raps": RAPS(randomized=False, penalty=0.01, kreg=5)}
 
-    def run(self, score, threads, batch):
+    def run(self, score, threads, batch, rows):
         self.torch.set_num_threads(int(threads))
-        s, batch = self.make[score], int(batch)
+        s, batch, z, y = self.make[score], int(batch), self.z[:int(rows)], self.y[:int(rows)]
         p = self.predictor(s, alpha=0.1)
         start = time.perf_counter()
         if batch == 0:
-            p.calculate_threshold(self.z, self.y, 0.1)
+            p.calculate_threshold(z, y, 0.1)
             middle = time.perf_counter()
-            sets = [p.predict_with_logits(self.z)]
+            sets = [p.predict_with_logits(z)]
         else:
-            scores = self.torch.cat([s(a, b) for a, b in zip(self.z.split(batch), self.y.split(batch))])
+            scores = self.torch.cat([s(a, b) for a, b in zip(z.split(batch), y.split(batch))])
             p.q_hat = p._calculate_conformal_value(scores, 0.1)
             middle = time.perf_counter()
-            sets = [p.predict_with_logits(a).bool() for a in self.z.split(batch)]
+            sets = [p.predict_with_logits(a) for a in z.split(batch)]
         end = time.perf_counter()
-        return middle - start, end - middle, float(sum(float(a.sum()) for a in sets)) / len(self.y)
+        return middle - start, end - middle, float(sum(float(a.sum()) for a in sets)) / len(y), len(y)
 
 
 class Fixed:
@@ -165,7 +165,7 @@ class Mapie:
             m.conformalize(self.z, self.y)
             middle = time.perf_counter()
             _, sets = m.predict_set(self.z)
-        return middle - start, time.perf_counter() - middle, float(sets.sum()) / len(self.y)
+        return middle - start, time.perf_counter() - middle, float(sets.sum()) / len(self.y), len(self.y)
 
 
 def mapie_rows(y):
@@ -186,17 +186,58 @@ def serve(a):
         z, y = z[keep], y[keep]
     peer = {"torchcp": TorchCP, "mapie": Mapie}[a.serve](z, y)
     for line in sys.stdin:
-        calibrate, predict, size = peer.run(*line.split())
-        print(json.dumps({"calibrate": calibrate, "predict": predict, "size": size, "peak": peak()}), flush=True)
+        calibrate, predict, size, rows = peer.run(*line.split())
+        print(json.dumps({"calibrate": calibrate, "predict": predict, "size": size, "rows": rows, "peak": peak()}), flush=True)
 
 
 def spread(ratios):
     return f"{statistics.median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f})"
 
 
+def loaded(a, folder, offset, scores, peer):
+    cores = os.cpu_count()
+    ours = Party("gocp", a.rows, [a.speed, os.path.join(folder, "z.npy"), str(offset), os.path.join(folder, "y.npy"), str(a.rows), str(a.classes), str(a.workers)])
+    torch_rows = {v: min(a.rows, a.hps_rows if v == "hps" else a.peer_rows) for v in scores}
+    torchcp = peer("torchcp", max(torch_rows.values())) if "torchcp" in a.only else None
+    mapie = peer("mapie", min(a.rows, a.mapie_rows)) if "mapie" in a.only else None
+    peers = [p for p in (torchcp, mapie) if p]
+    print(f"{a.rows} rows of {a.classes} labels, float32; {a.rounds} rounds, {cores} threads\n")
+    print("| score | library | rows | µs per row | gocp is faster by (least–most) | mean size | form |\n|---|---|---|---|---|---|---|")
+    for score in scores:
+        turns = [("gocp", ours, score, a.rows, f"{a.workers or cores} workers")]
+        ours.ask(score)
+        if torchcp:
+            n = torch_rows[score]
+            forms = [(t, b) for t in range(1, cores + 1) for b in (300, 1000)]
+            line = lambda form: f"{score} {form[0]} {form[1]} {n}"
+            if a.forms:
+                forms = [tuple(int(v) for v in form.split("x")) for form in a.forms.split(",")]
+            else:
+                forms = [min(forms, key=lambda form: torchcp.turn(line(form))[0])]
+                if n <= 100000:  # one call holds several copies
+                    forms.append((cores, 0))
+            for form in forms:
+                turns.append(("TorchCP", torchcp, line(form), n, f"{form[0]} threads, {f'batches of {form[1]}' if form[1] else 'one call'}"))
+        if mapie and (score != "raps" or mapie.rows >= 10 * a.classes):  # it sets aside a fifth, with every label in it
+            mapie.ask(score)
+            turns.append(("MAPIE", mapie, score, mapie.rows, ""))
+        times, size = [[] for _ in turns], {}
+        for number in range(a.rounds):
+            for i in (range(len(turns)) if number % 2 == 0 else reversed(range(len(turns)))):
+                took, size[i] = turns[i][1].turn(turns[i][2])
+                times[i].append(took)
+        for i, (name, _, _, n, note) in enumerate(turns):
+            ratio = spread([t / m for t, m in zip(times[i], times[0])]) if i else ""
+            print(f"| {score} | {name} | {n} | {statistics.median(times[i]) * 1e6:.2f} | {ratio} | {size[i]:.3f} | {note} |", flush=True)
+    data = a.classes * 4
+    print("\n| loaded | rows | peak MiB | of its input |\n|---|---|---|---|")
+    for p in [ours] + peers:
+        print(f"| {p.name} | {p.rows} | {p.peak / 2**20:.0f} | {p.peak / data / p.rows:.2f} |")
+        p.close()
+
+
 def split(a, folder):
     offset = logits(folder, a.rows, a.classes, a.seed)
-    cores = os.cpu_count()
 
     def peer(name, rows):
         if name == "mapie":
@@ -206,50 +247,13 @@ def split(a, folder):
         return Party({"torchcp": "TorchCP", "mapie": "MAPIE"}[name], seen,
                      [sys.executable, "-u", __file__, "--serve", name, "--data", folder, "--classes", str(a.classes), "--peer-rows", str(rows)])
 
-    ours = Party("gocp", a.rows, [a.speed, os.path.join(folder, "z.npy"), str(offset), os.path.join(folder, "y.npy"), str(a.rows), str(a.classes), str(a.workers)])
-    torchcp = peer("torchcp", min(a.rows, a.peer_rows)) if "torchcp" in a.only else None
-    mapie = peer("mapie", min(a.rows, a.mapie_rows)) if "mapie" in a.only else None
-    peers = [p for p in (torchcp, mapie) if p]
-    print(f"{a.rows} rows of {a.classes} labels, float32; {', '.join(f'{p.name} on {p.rows}' for p in peers)}; {a.rounds} rounds, {cores} threads\n")
-    print("| score | library | µs per row | gocp is faster by (least–most) | mean size | form |\n|---|---|---|---|---|---|")
-    best, speed = {}, {}
-    for score in a.scores.split(","):
-        turns = [("gocp", ours, score, f"{a.workers or cores} workers")]
-        ours.ask(score)
-        if torchcp:
-            forms = [(cores, 1000)] if a.quick else [(t, b) for t in range(1, cores + 1) for b in (300, 1000, 0)]
-            best[score] = min(forms, key=lambda f: torchcp.turn(f"{score} {f[0]} {f[1]}")[0])
-            threads, batch = best[score]
-            turns.append(("TorchCP", torchcp, f"{score} {threads} {batch}", f"{threads} threads, {f'batches of {batch}' if batch else 'one call'}"))
-            if batch and not a.quick:
-                turns.append(("TorchCP", torchcp, f"{score} {cores} 0", f"{cores} threads, one call"))
-        if mapie and (score != "raps" or mapie.rows >= 10 * a.classes):  # it sets aside a fifth, with every label in it
-            mapie.ask(score)
-            turns.append(("MAPIE", mapie, score, ""))
-        times, size = [[] for _ in turns], {}
-        for number in range(a.rounds):
-            for i in (range(len(turns)) if number % 2 == 0 else reversed(range(len(turns)))):
-                took, size[i] = turns[i][1].turn(turns[i][2])
-                times[i].append(took)
-        speed[score] = statistics.median(times[0])
-        for i, (name, _, _, note) in enumerate(turns):
-            ratio = spread([t / m for t, m in zip(times[i], times[0])]) if i else ""
-            print(f"| {score} | {name} | {statistics.median(times[i]) * 1e6:.2f} | {ratio} | {size[i]:.3f} | {note} |", flush=True)
-    data = a.classes * 4
-    print("\n| loaded | rows | peak MiB | of its input |\n|---|---|---|---|")
-    for p in [ours] + peers:
-        print(f"| {p.name} | {p.rows} | {p.peak / 2**20:.0f} | {p.peak / data / p.rows:.2f} |")
-        p.close()
-    if a.whole and torchcp:
-        whole = peer("torchcp", a.rows)
-        print("\n| all rows, once | seconds | µs per row | gocp is faster by | peak of its input |\n|---|---|---|---|---|")
-        for score in a.whole.split(","):
-            threads, batch = best[score]
-            took, _ = whole.ask(f"{score} {threads} {batch or 1000}")
-            print(f"| TorchCP {score} | {took * a.rows:.1f} | {took * 1e6:.2f} | {took / speed[score]:.1f} | {whole.peak / data / a.rows:.2f} |", flush=True)
-        whole.close()
+    scores = [v for v in a.scores.split(",") if v]
+    if scores:
+        loaded(a, folder, offset, scores, peer)
+    if not a.streamed:
+        return
     print("\n| streamed, score | calibrate s | predict s | µs per row | peak MiB |\n|---|---|---|---|---|")
-    for score in a.scores.split(","):
+    for score in [v for v in a.streamed.split(",") if v]:
         args = {"hps": [], "aps": [], "raps": ["--lambda", "0.01", "--k-reg", "5"]}[score]
         thr, sets = os.path.join(folder, "t.json"), os.path.join(folder, "s.npy")
         took, most = [], 0
@@ -365,18 +369,19 @@ def main():
     p.add_argument("--rows", type=int, default=100000)
     p.add_argument("--classes", type=int, default=1000)
     p.add_argument("--peer-rows", type=int, default=20000)
+    p.add_argument("--hps-rows", type=int, default=500000)
     p.add_argument("--mapie-rows", type=int, default=11000)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--quick", action="store_true")
+    p.add_argument("--forms", help="TorchCP's threads and batch, such as 1x1000,2x0, instead of trying")
     p.add_argument("--only", default="torchcp,mapie,full")
-    p.add_argument("--scores", default="hps,aps,raps")
+    p.add_argument("--scores", default="hps,aps,raps", help="in memory")
+    p.add_argument("--streamed", default="hps,aps,raps", help="from the file")
     p.add_argument("--full-n", type=int, default=2000)
     p.add_argument("--full-d", type=int, default=512)
     p.add_argument("--full-test", type=int, default=500)
     p.add_argument("--full-refit", type=int, default=2, help="test samples that the refits see; their time is scaled")
-    p.add_argument("--whole", default="", help="scores for which TorchCP sees all rows as well, once")
     p.add_argument("--data", help="folder for the logits, kept for another run; a temporary one if not given")
     p.add_argument("--serve", help=argparse.SUPPRESS)
     a = p.parse_args()
@@ -387,7 +392,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if a.data:
             os.makedirs(a.data, exist_ok=True)
-        if a.only != "full":
+        if a.scores or a.streamed:
             split(a, a.data or folder)
         if "full" in a.only:
             full(a, folder)

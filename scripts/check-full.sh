@@ -30,6 +30,14 @@ done
 step 'coverage of conformal prediction over 10,000 splits for every method'
 GOCP_LONG=1 go test -count=1 -timeout 60m -run ManySplits ./gocp/conformal
 
+step 'the conformal half without cgo, and where there are no vectors'
+CGO_ENABLED=0 go build ./gocp/conformal ./gocp/conformalio
+CGO_ENABLED=0 GOARCH=arm64 go vet ./gocp/conformal
+
+step 'thresholds and sets beside TorchCP, MAPIE, crepes and puncc'
+bench/conformal_peers.sh
+bench/conformal_peers.sh --cifar
+
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"
 

@@ -7,14 +7,16 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
@@ -57,9 +59,19 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The input is held once: the collector need not leave room for a second one.
-	debug.SetMemoryLimit(int64(4*n*k) + 64<<20)
-	z := make([]float32, n*k)
+	if len(labels) < n {
+		return fmt.Errorf("%s: %d labels for %d rows", os.Args[3], len(labels), n)
+	}
+	labels = labels[:n]
+	// Memory as NumPy takes it for the peers' arrays: in huge pages, where there are any.
+	mapped, err := unix.Mmap(-1, 0, 4*n*k, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err
+	}
+	if err := unix.Madvise(mapped, unix.MADV_HUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	z := unsafe.Slice((*float32)(unsafe.Pointer(&mapped[0])), n*k)
 	f, err := os.Open(os.Args[1])
 	if err != nil {
 		return err
@@ -67,13 +79,8 @@ func run() error {
 	if _, err := f.Seek(offset, 0); err != nil {
 		return err
 	}
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&z[0])), 4*len(z))
-	for len(bytes) > 0 {
-		m, err := f.Read(bytes)
-		if err != nil {
-			return err
-		}
-		bytes = bytes[m:]
+	if _, err := io.ReadFull(f, mapped); err != nil {
+		return err
 	}
 	if err := f.Close(); err != nil {
 		return err

@@ -218,6 +218,9 @@ func printConformalCalibration(w io.Writer, out string, c *conformalio.Calibrati
 	if len(t.Cells) > 0 {
 		fmt.Fprintf(w, "thresholds by %s: %d cells, %d below %d samples or in no cluster (these have: %s)\n", t.Conditioning.By, len(t.Cells), fell, t.Conditioning.MinCell, t.Conditioning.Below)
 	}
+	if c.Note != "" {
+		fmt.Fprintln(w, c.Note)
+	}
 	if c.Temperature != 0 {
 		fmt.Fprintf(w, "temperature %.6g\n", c.Temperature)
 	}

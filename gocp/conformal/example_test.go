@@ -342,3 +342,76 @@ func ExampleScorer_PredictTable() {
 	// 2 [0]
 	// 3 []
 }
+
+// Thresholds by class when one calibration label may be wrong: a label of a test sample whose score is
+// at most Low is in the set whoever chose that label, one above High never is.
+func ExampleFlippedCells() {
+	// Scores of three labels for six calibration samples, and the true labels.
+	scores := []float64{.1, .8, .9, .2, .7, .9, .3, .9, .8, .9, .1, .7, .8, .3, .9, .9, .4, .6}
+	labels := []int{0, 0, 0, 1, 1, 1}
+	cells, err := conformal.FlippedCells(scores, labels, nil, 3, conformal.MustLevel("0.5"), conformal.Conditioning{By: conformal.ByClass}, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, c := range cells.Cells {
+		fmt.Println(c.Key, c.N, c.Low, c.High)
+	}
+	certain, possible, err := cells.Certify([]float64{.15, .35, .95}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(certain.Labels(0), possible.Labels(0))
+	// Output:
+	// 0 3 0.2 0.3
+	// 1 3 0.3 0.4
+	// 2 0 0.6 +Inf
+	// [0] [0 1 2]
+}
+
+// How much smaller the sets of a poisoned model are, as a share of what there was to take away.
+func ExampleCompareSizes() {
+	benign, victim := conformal.NewSets(3, 4), conformal.NewSets(3, 4)
+	for i, sizes := range [][2]int{{3, 1}, {2, 1}, {4, 2}} {
+		for y := range sizes[0] {
+			benign.Add(i, y)
+		}
+		for y := range sizes[1] {
+			victim.Add(i, y)
+		}
+	}
+	c, err := conformal.CompareSizes(benign, victim)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%.2f ± %.2f, normalised %.2f ± %.2f\n", c.OfMeans, c.OfMeansSE, c.Normalised, c.NormalisedSE)
+	// Output: 0.56 ± 0.06, normalised 0.83 ± 0.13
+}
+
+// Float32 logits and their widening to float64 give the same scores to the bit; logits that are rounded to
+// float32 move each score a little, and a set where a score was that near to τ.
+func ExampleCalibrate_rounding() {
+	s, err := conformal.NewScorer(conformal.Variant{Name: "hps"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	wide := []float64{1.00000001, 0, 2, 0.1}
+	narrow := make([]float32, len(wide))
+	widened := make([]float64, len(wide))
+	for i, v := range wide {
+		narrow[i] = float32(v)
+		widened[i] = float64(narrow[i])
+	}
+	tau := func(p *conformal.Probs, err error) float64 {
+		if err != nil {
+			log.Fatal(err)
+		}
+		t, err := s.Calibrate(p, []int{0, 0}, nil, conformal.MustLevel("0.5"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		return t.Tau
+	}
+	a, b, c := tau(conformal.Softmax(2, 2, wide)), tau(conformal.Softmax(2, 2, narrow)), tau(conformal.Softmax(2, 2, widened))
+	fmt.Println(b == c, a == b, a-b < 1e-7)
+	// Output: true false true
+}

@@ -251,3 +251,75 @@ func BenchmarkTable(b *testing.B) {
 		})
 	}
 }
+
+// TestRoundingToFloat32: float32 logits give the sets of the same numbers in float64 to the bit, from 1
+// label to 10,000; logits that are rounded to float32 give the sets of those that are not, except for
+// labels whose score lies within that rounding of τ.
+func TestRoundingToFloat32(t *testing.T) {
+	r := rand.New(rand.NewPCG(72, 1))
+	for _, k := range []int{1, 2, 30, 10000} {
+		n := max(4, 3000/k)
+		wide, narrow, widened := make([]float64, n*k), make([]float32, n*k), make([]float64, n*k)
+		labels := make([]int, n)
+		most := 0.0
+		for i := range wide {
+			wide[i] = 3 * r.NormFloat64()
+			narrow[i] = float32(wide[i])
+			widened[i] = float64(narrow[i])
+			most = max(most, math.Abs(wide[i]))
+		}
+		for i := range labels {
+			labels[i] = r.IntN(k)
+		}
+		// A logit moves by half an ulp at most, so a sum of probabilities by twice that, and τ as much.
+		near := 8 * most * 0x1p-24
+		for _, v := range variants {
+			s, _ := NewScorer(v)
+			u := v.Uniforms(5, 0, n, k)
+			run := func(p *Probs, err error) (Threshold, *Sets, []float64) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				th, err := s.Calibrate(p, labels, u, MustLevel("0.3"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				sets, err := s.Predict(p, u, th)
+				if err != nil {
+					t.Fatal(err)
+				}
+				scores, err := s.All(p, u)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return th, sets, scores
+			}
+			th, sets, scores := run(Softmax(n, k, wide))
+			th32, sets32, _ := run(Softmax(n, k, narrow))
+			th64, sets64, _ := run(Softmax(n, k, widened))
+			if th32 != th64 || !slices.Equal(sets32.bits, sets64.bits) {
+				t.Fatalf("%s, %d labels: the same numbers in two types give %v and %v", v, k, th32, th64)
+			}
+			table := Logits[float32]{N: n, K: k, Data: narrow}
+			cells, err := s.CalibrateTable(table, labels, nil, MustLevel("0.3"), Conditioning{}, Stream{Seed: 5})
+			if err != nil || cells.All != th32 {
+				t.Fatalf("%s, %d labels: table %v, %v; %v", v, k, cells, err, th32)
+			}
+			moved := 0
+			for i := range n {
+				for y := range k {
+					if sets.Has(i, y) == sets32.Has(i, y) {
+						continue
+					}
+					moved++
+					if d := math.Abs(scores[i*k+y] - th.Tau); d > near && !v.Nonempty {
+						t.Errorf("%s: label %d of row %d is %g from τ, and rounding moved it", v, y, i, d)
+					}
+				}
+			}
+			if moved > 0 {
+				t.Logf("%s, %d labels: rounding moved %d memberships", v, k, moved)
+			}
+		}
+	}
+}

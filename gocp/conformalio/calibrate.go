@@ -2,6 +2,7 @@ package conformalio
 
 import (
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -41,6 +42,24 @@ type Calibration struct {
 	Thresholds  *conformal.Thresholds `json:"thresholds"`
 	Tuning      *conformal.Tuning     `json:"tuning,omitempty"`
 	Sources     []Source              `json:"sources"`
+	// Note is what to know about the threshold: scores that tie with it but for rounding.
+	Note string `json:"note,omitempty"`
+}
+
+// note tells of a threshold of APS or RAPS at which the least probable label of every row scores but for
+// rounding, since its sum is over all probabilities.
+func (c *Calibration) note() string {
+	if c.Score.U != conformal.DrawOne || c.Score.Name != "aps" && c.Score.Name != "raps" {
+		return ""
+	}
+	last := 1.0
+	if c.Score.Name == "raps" {
+		last += c.Score.Lambda * float64(max(0, c.Thresholds.K-c.Score.KReg))
+	}
+	if math.Abs(c.Thresholds.All.Tau-last) > 1e-12*last {
+		return ""
+	}
+	return "τ is the score of a row's last label, the sum of all its probabilities: whether sets hold theirs is a matter of rounding (float32 and float64 logits can differ); u drawn for each sample has no such ties"
 }
 
 // CalibrateJob finds thresholds on labelled rows.
@@ -182,6 +201,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	if err := hashed(); err != nil {
 		return nil, err
 	}
+	c.Note = c.note()
 	return c, nil
 }
 

@@ -280,6 +280,20 @@ func TestTuning(t *testing.T) {
 	}
 }
 
+// TestNote: a τ that all last labels of APS tie with, but for rounding, is said to be one.
+func TestNote(t *testing.T) {
+	s := draw(t, t.TempDir(), "a", 9, 200, 2)
+	for score, want := range map[conformal.Variant]bool{{Name: "aps"}: true, {Name: "raps", Lambda: 0.1, KReg: 1}: true, {Name: "aps", U: conformal.DrawSample}: false, {Name: "hps"}: false} {
+		c, err := CalibrateJob{Input: logitsOf(s), Labels: s.label, Score: score, Miscoverage: conformal.MustLevel("0.05")}.Calibrate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (c.Note != "") != want {
+			t.Errorf("%s: τ %v, note %q", score, c.Thresholds.All.Tau, c.Note)
+		}
+	}
+}
+
 func zipBoth(t *testing.T, dir string, cal, tune sample) string {
 	t.Helper()
 	path := filepath.Join(dir, "both.npz")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
@@ -52,6 +53,7 @@ type conformalView struct {
 
 func (v *conformalView) write(w io.Writer) error {
 	v.Style = style
+	v.Title = strings.ReplaceAll(v.Title, " = ", "\u00a0=\u00a0")
 	var b bytes.Buffer
 	if err := conformalTemplate.Execute(&b, v); err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -260,7 +262,7 @@ func WriteComparison(w io.Writer, list []conformalio.SplitsResult, about About) 
 		Lead: fmt.Sprintf("%s of the same samples into %s that calibrate and %s that test, miscoverage %s. All scores see the same splits.",
 			plural(r.Splits, "random split"), thousands(r.Calibration), thousands(r.Test), r.Miscoverage),
 		Badge: "as promised", FiguresTitle: "Coverage and size", Columns: []string{"Score", "Coverage", "Outside", "Mean size", "Empty", "One label", "Gap by size", "τ"},
-		TableNote:  "± is the standard deviation over splits. Outside is the share of splits beyond the law’s central 95 %: about 5 % or less is as it should be, ties aside. Gap by size is the largest shortfall of coverage among sizes (SSCV).",
+		TableNote:  "± is the standard deviation over splits. Outside is the share of splits beyond the law’s central 95 %: about 5 % or less is as it should be, ties aside. Gap by size is how far the coverage of sets of one size is from the promise, above or below, at most (SSCV).",
 		Provenance: fmt.Sprintf("Seed %d. Every number is in the output of --json; the same command gives the same bytes.", about.Seed)}
 	if len(list) == 1 {
 		v.Title = "Many splits: " + r.Score.String()
@@ -310,7 +312,7 @@ type spreadRow struct {
 
 // spreads draws means and standard deviations, one below the other.
 func spreads(list []spreadRow, axis string, band *[2]float64) template.HTML {
-	const left, right, top, rowH = 250.0, 150.0, 12.0, 30.0
+	const left, right, top, rowH = 270.0, 150.0, 12.0, 30.0
 	bottom := top + rowH*float64(len(list))
 	s := newSVG(full, bottom+42, axis)
 	var e extent
@@ -328,7 +330,7 @@ func spreads(list []spreadRow, axis string, band *[2]float64) template.HTML {
 	s.axisX(x, top-6, bottom, 8, axis)
 	for i, r := range list {
 		y := top + rowH*(float64(i)+0.5)
-		s.text("rowl randun", "end", left-14, y+4, clip(r.name, 36))
+		s.text("rowl randun", "end", left-14, y+4, clip(r.name, 40))
 		s.line("whisk randun", x.at(r.value.Mean-r.value.SD), y, x.at(r.value.Mean+r.value.SD), y)
 		s.mark(result.RandUn, "", x.at(r.value.Mean), y, 5, "")
 		s.text("tick", "end", full, y+4, num(result.Number(r.value.Mean), r.decimals)+" ± "+num(result.Number(r.value.SD), r.decimals))
