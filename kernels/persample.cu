@@ -13,17 +13,20 @@
 // needs stride 1 and a padding that keeps H and W. The launcher takes the cheaper one.
 // Sources: Goodfellow 2015 (linear layers); Bu et al. 2022 (convolutions).
 //
-// A block takes a range of samples, one after another, in scratch of its own. Products are made of
-// tiles kA x kB from two packed panels, kA accumulator vectors deep: the loop is arithmetic alone.
-// Scratch is packed so that tiles need no edges: panels are filled up with zeros.
+// On a GPU store, square, inner and ghost are products on tensor cores (conv_persample.cuh); what
+// is under #ifndef here is the host's. A block takes a range of samples, one after another, in
+// scratch of its own. Products are made of tiles kA x kB from two packed panels, kA accumulator
+// vectors deep: the loop is arithmetic alone. Scratch is packed so that tiles need no edges: panels
+// are filled up with zeros.
 #include "math.cuh"
 
+#ifndef __CUDACC__
 namespace persample {
 
-constexpr int kA = block::kHost ? 8 : 4;   // rows of a tile: broadcast
-constexpr int kB = block::kHost ? 32 : 8;  // columns of a tile: vectors
-constexpr int kPanel = 32;                 // positions or columns of a packed panel
-constexpr int kChunk = 256;                // positions whose panel stays in the first-level cache
+constexpr int kA = 8;        // rows of a tile: broadcast
+constexpr int kB = 32;       // columns of a tile: vectors
+constexpr int kPanel = 32;   // positions or columns of a packed panel
+constexpr int kChunk = 256;  // positions whose panel stays in the first-level cache
 
 struct Tile {
   float v[kA][kB];
@@ -45,20 +48,13 @@ FN void multiply(int len, const float* __restrict__ a, int lda, const float* __r
     for (int j = 0; j < kB; j++) out.v[i][j] = acc[i][j];
 }
 
-// f(a, b) for the first rows and columns of a tile. A GPU keeps a tile in registers if all of its
-// indices are constants.
+// f(a, b) for the first rows and columns of a tile.
 template <class F>
 FN void inside(int64_t rows, int64_t columns, F f) {
-  if constexpr (block::kHost) {
-    int high = rows < kA ? static_cast<int>(rows) : kA;
-    int wide = columns < kB ? static_cast<int>(columns) : kB;
-    for (int a = 0; a < high; a++)
-      for (int b = 0; b < wide; b++) f(a, b);
-  } else {
-    for (int a = 0; a < kA; a++)
-      for (int b = 0; b < kB; b++)
-        if (a < rows && b < columns) f(a, b);
-  }
+  int high = rows < kA ? static_cast<int>(rows) : kA;
+  int wide = columns < kB ? static_cast<int>(columns) : kB;
+  for (int a = 0; a < high; a++)
+    for (int b = 0; b < wide; b++) f(a, b);
 }
 
 FN int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
@@ -124,17 +120,6 @@ FN void pack_patches(const Shape& g, const float* image, const Runs& runs, int t
   }
 }
 
-// The same panel, from column j0 on, on a GPU: a number a lane, no rows in local memory.
-FN void gather_patches(const Shape& g, const float* image, int j0, int t0, int len, float* to) {
-  int ow = g.ow(), wide = g.w + 2 * g.pad, run = g.s * g.c, columns = g.columns();
-  LANES(e, len * kPanel) {
-    int t = t0 + e / kPanel, j = j0 + e % kPanel;
-    int oy = t / ow, ox = t - oy * ow, r = j / run, q = j - r * run;
-    int64_t at = (static_cast<int64_t>(oy * g.stride + r) * wide + ox * g.stride) * g.c + q;
-    to[e] = j < columns ? image[at] : 0.0f;
-  }
-}
-
 // Floats from one tile of packed rows to the next: not a multiple of the cache's stride between
 // lines of one set, whatever T.
 FN int64_t tile_stride(int positions) { return static_cast<int64_t>(positions) * kA + 16; }
@@ -173,14 +158,10 @@ FN void direct(int64_t n, const Shape& g, const float* x, const float* dy, float
     pack_image(g, x + i * pixels, image);
     block::sync();
     for (int64_t p = 0; p < panels(columns); p++) {
-      [[maybe_unused]] Runs runs;
-      if constexpr (block::kHost) runs = find_runs(g, p * kPanel);
+      Runs runs = find_runs(g, p * kPanel);
       for (int t0 = 0; t0 < positions; t0 += kChunk) {
         int len = positions - t0 < kChunk ? positions - t0 : kChunk;
-        if constexpr (block::kHost)
-          pack_patches(g, image, runs, t0, len, panel);
-        else
-          gather_patches(g, image, static_cast<int>(p) * kPanel, t0, len, panel);
+        pack_patches(g, image, runs, t0, len, panel);
         block::sync();
         LANES(b, tiles * parts) {
           Tile tile;
@@ -369,6 +350,7 @@ KERNEL persample_ghost(int64_t n, int h, int w, int c, int k, int r, int s, int 
   persample::Shape g{h, w, c, k, r, s, 1, pad};
   persample::ghost(n, g, x, dy, out, work + block::id() * work_stride);
 }
+#endif
 
 // T = 1, a linear layer: |G|^2 = |x|^2 |dy|^2.
 KERNEL persample_linear(int64_t n, int64_t c, int64_t k, const float* x, const float* dy,

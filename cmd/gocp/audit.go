@@ -149,7 +149,7 @@ func sharedOptions() []auditOption {
 				return nil
 			},
 		},
-		text("precision", "of convolutions: f32, bf16, or auto: bf16 where the device is faster at it", &d, func(c *C) *string { return &c.Precision }),
+		text("precision", precisionHelp, &d, func(c *C) *string { return &c.Precision }),
 	}
 }
 

@@ -21,7 +21,7 @@ func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "bench",
 		Usage:       "time kernels and passes",
-		Subcommands: []*cli.Command{benchKernelsCommand(), benchPassesCommand()},
+		Subcommands: []*cli.Command{benchKernelsCommand(), benchPassesCommand(), benchRooflineCommand()},
 	}
 }
 
@@ -36,7 +36,7 @@ func benchPassesCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "shape", Usage: "only these: " + strings.Join(shapes, ", ")},
 			&cli.StringSliceFlag{Name: "pass", Usage: "only these: " + strings.Join(bench.Passes(), ", ")},
-			&cli.StringSliceFlag{Name: "precision", Usage: "only these: " + strings.Join(precisions, ", ")},
+			&cli.StringSliceFlag{Name: "precision", Usage: "only these: " + strings.Join(kernel.Precisions(), ", ") + " (GPUs); without it f32 and bf16"},
 			&cli.IntSliceFlag{Name: "beside", Usage: "so many side by side, the cores shared out (default: 1, and one a core)"},
 			&cli.Float64Flag{Name: "seconds", Value: 1, Usage: "of timing a row"},
 			goFormatFlag(),
@@ -59,14 +59,11 @@ func runBenchPasses(c *cli.Context) (err error) {
 		return usage.Errorf("--seconds is 0; it must be above 0")
 	}
 	for _, p := range c.StringSlice("precision") {
-		switch p {
-		case "f32":
-			o.Precisions = append(o.Precisions, kernel.F32)
-		case "bf16":
-			o.Precisions = append(o.Precisions, kernel.BF16)
-		default:
-			return unknown("precision", p, precisions)
+		precision, err := kernel.ParsePrecision(p)
+		if err != nil {
+			return err
 		}
+		o.Precisions = append(o.Precisions, precision)
 	}
 	d, err := device.Open()
 	if err != nil {

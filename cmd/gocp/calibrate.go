@@ -19,7 +19,7 @@ func calibrateCommand() *cli.Command {
 			&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "model file"},
 			outFlag("calibration file to write (JSON)"),
 			dataFlag(), splitFlag("train"), takeFlag("take", "images to calibrate on", ":"), shuffleFlag(), seedFlag(),
-			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of convolutions: f32, bf16, or auto: bf16 where the device is faster at it"},
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: precisionHelp},
 			threadsFlag(), deviceFlag(), jsonFlag(),
 		}, flagsOf(options)...),
 		Action: func(c *cli.Context) error {

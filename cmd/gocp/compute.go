@@ -16,10 +16,10 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-var (
-	modes      = []string{"eval", "train"}
-	precisions = []string{"f32", "bf16"}
-)
+var modes = []string{"eval", "train"}
+
+// precisionHelp is of commands that decide; tf32 is refused on a CPU.
+const precisionHelp = "of convolutions: f32, bf16, tf32 (GPUs), or auto: bf16 where the device is faster at it"
 
 func computeCommand() *cli.Command {
 	return &cli.Command{
@@ -32,7 +32,7 @@ func computeCommand() *cli.Command {
 			&cli.StringFlag{Name: "model", Usage: "the model, a safetensors `FILE`"},
 			&cli.StringFlag{Name: "in", Usage: "the inputs, a safetensors `FILE`"},
 			&cli.StringFlag{Name: "out", Usage: "where the answers go, a safetensors `FILE`"},
-			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of products: " + strings.Join(precisions, ", ")},
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of products: " + strings.Join(kernel.Precisions(), ", ") + " (GPUs)"},
 			&cli.StringFlag{Name: "mode", Value: "eval", Usage: "of batch norm: " + strings.Join(modes, ", ")},
 			&cli.StringFlag{Name: "score", Value: "hps", Usage: "for scores and l2: hps, aps, raps"},
 			&cli.Float64Flag{Name: "lambda", Value: 0.1, Usage: "raps: penalty a rank"},
@@ -61,12 +61,13 @@ func runCompute(c *cli.Context) error {
 			return usage.Errorf("gocp compute needs --%s FILE", name)
 		}
 	}
-	mode, precision := slices.Index(modes, c.String("mode")), slices.Index(precisions, c.String("precision"))
+	mode := slices.Index(modes, c.String("mode"))
 	if mode < 0 {
 		return unknown("mode", c.String("mode"), modes)
 	}
-	if precision < 0 {
-		return unknown("precision", c.String("precision"), precisions)
+	precision, err := kernel.ParsePrecision(c.String("precision"))
+	if err != nil {
+		return err
 	}
 	model, err := nn.Load(c.String("model"))
 	if err != nil {
@@ -78,7 +79,7 @@ func runCompute(c *cli.Context) error {
 	}
 	r := compute.Request{
 		Model: model, In: in, What: c.Args().Slice(),
-		Mode: nn.Mode(mode), Precision: kernel.Precision(precision),
+		Mode: nn.Mode(mode), Precision: precision,
 		Score: compute.ScoreOptions{Kind: c.String("score"), Lambda: c.Float64("lambda"), KReg: c.Int("kreg")},
 		L2: compute.L2Options{Form: c.String("form"), Miscoverage: c.String("miscoverage"), Margin: c.Float64("margin"),
 			Window: c.Int("window"), Bandwidth: c.Float64("bandwidth"), KeepBeta: c.Float64("beta")},

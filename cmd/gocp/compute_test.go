@@ -65,6 +65,7 @@ func TestCompute(t *testing.T) {
 		`"gradient"`:       args("gradient"),
 		`mode "test"`:      args("--mode", "test", "logits"),
 		`precision "fp16"`: args("--precision", "fp16", "logits"),
+		"rounding of GPUs": args("--precision", "tf32", "--device", "cpu", "logits"),
 		"missing.safe":     args("--in", "missing.safetensors", "logits"),
 		"cut.safetensors":  args("--in", "cut.safetensors", "logits"),
 		"v.bn1.bias":       args("--in", "pool-bn.in.safetensors", "logits"),
@@ -88,7 +89,7 @@ func TestBenchPasses(t *testing.T) {
 	}
 	refuses(t, dir, `shape "8x8"`, "bench", "passes", "--shape", "8x8")
 	refuses(t, dir, `precision "f64"`, "bench", "passes", "--precision", "f64")
-	refuses(t, dir, "known: kernels, passes", "bench", "kernel")
+	refuses(t, dir, "known: kernels, passes, roofline", "bench", "kernel")
 }
 
 func TestBenchKernels(t *testing.T) {

@@ -107,6 +107,11 @@ func Run(ctx context.Context, d *device.Device, o Options, emit func(Row) error)
 	if err := known("pass", o.Passes, Passes()); err != nil {
 		return err
 	}
+	for _, p := range o.Precisions {
+		if err := p.On(d.Info()); err != nil {
+			return err
+		}
+	}
 	for _, shape := range Shapes() {
 		for _, pass := range Passes() {
 			if o.Shapes != nil && !slices.Contains(o.Shapes, shape.Name) || o.Passes != nil && !slices.Contains(o.Passes, pass) {
@@ -169,11 +174,14 @@ func (r *Row) run(ctx context.Context, d *device.Device, spec nn.Spec, precision
 	return err
 }
 
-// tolerance of the checks: two ways to one number in float32, or with products of bfloat16 whose
-// ways round differently.
+// tolerance of the checks: two ways to one number in float32, or with products of rounded factors
+// whose ways round differently.
 func tolerance(p kernel.Precision) float64 {
-	if p == kernel.BF16 {
+	switch p {
+	case kernel.BF16:
 		return 5e-2
+	case kernel.TF32:
+		return 1e-2
 	}
 	return 1e-3
 }

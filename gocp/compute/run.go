@@ -20,6 +20,9 @@ const (
 
 // Run answers the request on d.
 func Run(ctx context.Context, d *device.Device, r Request) (*safetensors.File, error) {
+	if err := r.Precision.On(d.Info()); err != nil {
+		return nil, err
+	}
 	r = r.withDefaults()
 	in, err := r.read()
 	if err != nil {

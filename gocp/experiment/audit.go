@@ -140,7 +140,9 @@ func prepare(c Config, d Data) (*run, error) {
 }
 
 func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
-	decide(&c.Precision, dev)
+	if err := decide(&c.Precision, dev); err != nil {
+		return nil, err
+	}
 	r, err := prepare(c, d)
 	if err != nil {
 		return nil, err

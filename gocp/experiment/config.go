@@ -72,7 +72,7 @@ type Config struct {
 	VictimTrain Train `json:"victim_train"`
 	// SurrogateTrain is the surrogates' training (default: as the victim's).
 	SurrogateTrain Train  `json:"surrogate_train"`
-	Precision      string `json:"precision"` // f32 (default), bf16, or auto
+	Precision      string `json:"precision"` // f32 (default), bf16, tf32 (GPUs), or auto
 
 	// Workers is how many models are trained side by side (default: one for each core). It does
 	// not change the results and is no part of the run's identity.
@@ -209,8 +209,9 @@ func (c Config) Validate() error {
 		return usage.Errorf("audit: %d victims under Gaussian noise, but only %d victims", c.GaussVictims, c.Victims)
 	case c.CalSize < level.MinCalibration():
 		return usage.Errorf("audit: %d calibration images are too few for miscoverage %s, which needs at least %d", c.CalSize, c.Miscoverage, level.MinCalibration())
-	case c.Precision != "f32" && c.Precision != "bf16" && c.Precision != PrecisionAuto:
-		return usage.Errorf("unknown precision %q (known: f32, bf16, auto)", c.Precision)
+	}
+	if err := knownPrecision(c.Precision); err != nil {
+		return err
 	}
 	for _, t := range []Train{c.VictimTrain, c.SurrogateTrain} {
 		if t.Epochs < 1 || t.Batch < 1 || !(t.LR > 0) || t.Shift < 0 {

@@ -50,7 +50,7 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Miscoverage: "0.001"}, "at least 999"},
 		{Config{Conditions: []result.Condition{"rain"}}, "unknown condition"},
 		{Config{Attackers: 4}, "4 attackers"},
-		{Config{Precision: "f8"}, "precision"},
+		{Config{Precision: "f8"}, "known: f32, bf16, tf32, auto"},
 		{Config{Repeats: -1}, "-1 repeats"},
 		{Config{Craft: attack.Config{Align: "x"}}, "alignment"},
 		{Config{VictimTrain: Train{LR: -1}}, "learning rate"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gocp/gocp/gocp/attack"
@@ -36,8 +37,9 @@ type logits struct {
 // decided when work starts; what is recorded is the decision.
 const PrecisionAuto = "auto"
 
-// decide replaces an undecided precision; f32 is the default.
-func decide(precision *string, dev *device.Device) {
+// decide replaces an undecided precision and reports one that the device has not; f32 is the
+// default.
+func decide(precision *string, dev *device.Device) error {
 	orDefault(precision, "f32")
 	if *precision == PrecisionAuto {
 		*precision = "f32"
@@ -45,14 +47,25 @@ func decide(precision *string, dev *device.Device) {
 			*precision = "bf16"
 		}
 	}
+	p, err := kernel.ParsePrecision(*precision)
+	if err != nil {
+		return knownPrecision(*precision)
+	}
+	return p.On(dev.Info())
 }
 
-// precision returns the kernel's name of a precision.
-func precision(name string) kernel.Precision {
-	if name == "bf16" {
-		return kernel.BF16
+// knownPrecision reports a name that is none.
+func knownPrecision(name string) error {
+	if _, err := kernel.ParsePrecision(name); err != nil && name != PrecisionAuto {
+		return usage.Errorf("unknown precision %q (known: %s, %s)", name, strings.Join(kernel.Precisions(), ", "), PrecisionAuto)
 	}
-	return kernel.F32
+	return nil
+}
+
+// precision returns the kernel's name of a decided precision.
+func precision(name string) kernel.Precision {
+	p, _ := kernel.ParsePrecision(name) // decide has been there
+	return p
 }
 
 // spec is the network of a role, with the normalisation of its own training images.

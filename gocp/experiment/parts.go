@@ -127,8 +127,10 @@ type Trained struct {
 // TrainModel trains a fresh model and writes it.
 func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report progress.Reporter) (*Trained, error) {
 	j.Model, j.Train = j.Model.withDefaults(), j.Train.withDefaults()
-	decide(&j.Precision, dev)
-	if err := j.Train.validate(j.Precision); err != nil {
+	if err := decide(&j.Precision, dev); err != nil {
+		return nil, err
+	}
+	if err := j.Train.config(0, j.Precision).Validate(); err != nil {
 		return nil, err
 	}
 	if err := fresh(j.Out); err != nil {
@@ -252,8 +254,7 @@ type Calibration struct {
 func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*Calibration, error) {
 	orDefault(&j.Score.Name, "hps")
 	orDefault(&j.Miscoverage, "0.1")
-	decide(&j.Precision, dev)
-	if err := knownPrecision(j.Precision); err != nil {
+	if err := decide(&j.Precision, dev); err != nil {
 		return nil, err
 	}
 	scorer, err := conformal.NewScorer(j.Score)
@@ -372,7 +373,7 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err != nil {
 		return nil, usage.Errorf("%s: %w", j.Calibration, err)
 	}
-	if err := knownPrecision(c.Precision); err != nil {
+	if err := decide(&c.Precision, dev); err != nil { // the threshold is one of that rounding
 		return nil, usage.Errorf("%s: %w", j.Calibration, err)
 	}
 	if j.Images.Data == c.Images.Data && j.Images.Split == c.Images.Split && overlap(j.Images, c.Images) {
@@ -439,12 +440,14 @@ type AttackJob struct {
 // AttackModels crafts poisons on surrogates and writes them as a folder.
 func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report progress.Reporter) (*attack.Bundle, error) {
 	c := Config{Goal: j.Goal, Score: j.Score, Miscoverage: j.Miscoverage, Budget: j.Budget, Craft: j.Craft, Precision: j.Precision, Seed: j.Seed}.WithDefaults()
-	decide(&c.Precision, dev)
+	if err := decide(&c.Precision, dev); err != nil {
+		return nil, err
+	}
 	goal, err := attack.NewGoal(c.Goal)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(c.Craft.Validate(), knownPrecision(c.Precision)); err != nil {
+	if err := c.Craft.Validate(); err != nil {
 		return nil, err
 	}
 	switch {
@@ -573,19 +576,4 @@ func believe(ctx context.Context, dev *device.Device, c Config, goal attack.Goal
 		out = append(out, target{row: i, belief: b, aim: aim})
 	}
 	return out, nil
-}
-
-func knownPrecision(name string) error {
-	if name != "f32" && name != "bf16" {
-		return usage.Errorf("unknown precision %q (known: f32, bf16, auto)", name)
-	}
-	return nil
-}
-
-// validate reports the first thing that is wrong with t (after withDefaults), as a usage error.
-func (t Train) validate(precisionName string) error {
-	if err := knownPrecision(precisionName); err != nil {
-		return err
-	}
-	return t.config(0, precisionName).Validate()
 }

@@ -282,7 +282,7 @@ func TestPersampleAgainstBatch(t *testing.T) {
 		} {
 			np, nw := g.OutH()*g.OutW(), g.Weights()
 			x, dy, v := upload(s, normal(6, g.In())), upload(s, normal(7, g.Out())), normal(8, nw)
-			w := kernel.NewWorkspace(s, kernel.PersampleBytes(g))
+			w := kernel.NewWorkspace(s, kernel.PersampleBytes(s, g))
 			stride := nw + 5
 			full, square, inner := s.Alloc(4*stride*g.N), upload(s, make([]float32, g.N)), upload(s, make([]float32, g.N))
 			kernel.PersampleGrad(s, g, x, dy, full, stride, w)

@@ -2,9 +2,12 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 // Precision is how the inputs of convolutions and linear layers are rounded before they are
@@ -18,7 +21,27 @@ const (
 	TF32                  // 11 significant bits; on the host engine the same as F32
 )
 
-func (p Precision) String() string { return [...]string{"f32", "bf16", "tf32"}[p] }
+// Precisions are the names of the precisions, in their order.
+func Precisions() []string { return []string{"f32", "bf16", "tf32"} }
+
+func (p Precision) String() string { return Precisions()[p] }
+
+// ParsePrecision returns the precision of a name.
+func ParsePrecision(name string) (Precision, error) {
+	if p := slices.Index(Precisions(), name); p >= 0 {
+		return Precision(p), nil
+	}
+	return 0, usage.Errorf("unknown precision %q (known: %s)", name, strings.Join(Precisions(), ", "))
+}
+
+// On reports, as a usage error, why p cannot be had on a device. Launchers take TF32 anywhere, but
+// what a user asks for and a result records must be what was computed.
+func (p Precision) On(d device.Info) error {
+	if p == TF32 && d.Backend != "cuda" {
+		return usage.Errorf("precision tf32 is a rounding of GPUs, and this runs on the CPU: take f32, bf16 or auto")
+	}
+	return nil
+}
 
 // Conv is the geometry of a convolution: activations [N,H,W,C] and [N,OutH,OutW,K], weights
 // [K,R,S,C], the same Stride and zero Pad in both directions. A linear layer is the case
@@ -44,7 +67,8 @@ func (g Conv) In() int      { return g.N * g.H * g.W * g.C }
 func (g Conv) Out() int     { return g.N * g.OutH() * g.OutW() * g.K }
 func (g Conv) Weights() int { return g.K * g.R * g.S * g.C / g.groups() }
 
-// FLOPs returns the operations of one product, counting a multiply-add as two.
+// FLOPs returns the operations of one product, counting a multiply-add as two, and zeros of the
+// padding as if they were multiplied.
 func (g Conv) FLOPs() int { return 2 * g.Out() * g.R * g.S * g.C / g.groups() }
 
 func (g Conv) groups() int { return max(g.Groups, 1) }
@@ -58,6 +82,17 @@ func (g Conv) check() error {
 		return fmt.Errorf("geometry %+v: %d and %d channels are not %d groups", g, g.C, g.K, g.Groups)
 	}
 	return nil
+}
+
+// LeastFLOPs is FLOPs without the zeros of the padding.
+func (g Conv) LeastFLOPs() int {
+	taps := func(out, in, filter int) (n int) { // that lie inside, over all places of the filter
+		for o := range out {
+			n += max(0, min(filter, in+g.Pad-o*g.Stride)-max(0, g.Pad-o*g.Stride))
+		}
+		return n
+	}
+	return 2 * g.N * g.K * g.C / g.groups() * taps(g.OutH(), g.H, g.R) * taps(g.OutW(), g.W, g.S)
 }
 
 // ConvForward computes y = x ∗ w and, in dual numbers, ẏ = ẋ ∗ w + x ∗ ẇ. Absent tangents

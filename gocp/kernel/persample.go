@@ -2,10 +2,10 @@ package kernel
 
 import "github.com/gocp/gocp/gocp/device"
 
-// persampleBlocks bounds the blocks, and so the scratch, of per-sample kernels.
+// persampleBlocks bounds the blocks, and so the scratch, of the host's per-sample kernels.
 const persampleBlocks = 16
 
-// Tile, panel and chunk of kernels/persample.cu; the device's smaller tiles fit the same scratch.
+// Tile, panel and chunk of kernels/persample.cu.
 const (
 	tileRows  = 8
 	panelSize = 32
@@ -47,10 +47,14 @@ func (g Conv) linear() bool { return g.H == 1 && g.W == 1 && g.R == 1 && g.S == 
 
 func (g Conv) grid() int { return max(1, min(g.N, persampleBlocks)) }
 
-// PersampleBytes is the workspace that the per-sample launchers ask for at this geometry.
-func PersampleBytes(g Conv) int {
+// PersampleBytes is the workspace that the per-sample launchers ask for on s at this geometry and at
+// smaller batches.
+func PersampleBytes(s *device.Stream, g Conv) int {
 	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
 		return 0
+	}
+	if onGPU(s) {
+		return g.persampleGPUBytes()
 	}
 	floats := g.directFloats()
 	if g.ghost() {
@@ -81,7 +85,8 @@ func (g Conv) args() []device.Arg {
 
 // PersampleSqNorm adds to out[N] the squared norm of each sample's gradient to the weights of a
 // convolution or linear layer with input x[N,H,W,C] and gradient dy[N,OH,OW,K] of the summed loss,
-// without storing the gradients.
+// without storing the gradients. On a GPU the products of all three launchers are of g.Precision, but
+// for a linear layer's norm; the host's are float32.
 func PersampleSqNorm(s *device.Stream, g Conv, x, dy, out device.Ptr, w *Workspace) {
 	const name = "PersampleSqNorm"
 	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"out", out}) {
@@ -92,7 +97,11 @@ func PersampleSqNorm(s *device.Stream, g Conv, x, dy, out device.Ptr, w *Workspa
 			device.I64(g.N), device.I64(g.C), device.I64(g.K), device.P(x), device.P(dy), device.P(out))
 		return
 	}
-	work := w.take(s, name, PersampleBytes(g))
+	if onGPU(s) {
+		launchPersampleGPU(s, name, persampleSquare, g, x, dy, 0, out, 0, w)
+		return
+	}
+	work := w.take(s, name, PersampleBytes(s, g))
 	if work == 0 {
 		return
 	}
@@ -117,7 +126,11 @@ func PersampleGrad(s *device.Stream, g Conv, x, dy, out device.Ptr, stride int, 
 		fail(s, name, "stride %d, want at least %d", stride, g.Weights())
 		return
 	}
-	if work := w.take(s, name, PersampleBytes(g)); work != 0 {
+	if onGPU(s) {
+		launchPersampleGPU(s, name, persampleStore, g, x, dy, 0, out, stride, w)
+		return
+	}
+	if work := w.take(s, name, PersampleBytes(s, g)); work != 0 {
 		s.Launch("persample_store", g.grid(), threads, append(g.args(), device.P(x), device.P(dy),
 			device.P(out), device.I64(stride), device.P(work), device.I64(g.directFloats()))...)
 	}
@@ -130,7 +143,11 @@ func PersampleInner(s *device.Stream, g Conv, x, dy, v, out device.Ptr, w *Works
 	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"v", v}, pointer{"out", out}) {
 		return
 	}
-	if work := w.take(s, name, PersampleBytes(g)); work != 0 {
+	if onGPU(s) {
+		launchPersampleGPU(s, name, persampleInner, g, x, dy, v, out, 0, w)
+		return
+	}
+	if work := w.take(s, name, PersampleBytes(s, g)); work != 0 {
 		s.Launch("persample_inner", g.grid(), threads, append(g.args(), device.P(x), device.P(dy),
 			device.P(v), device.P(out), device.P(work), device.I64(g.directFloats()))...)
 	}

@@ -24,7 +24,7 @@ func NewPersample(n *Net) *Persample {
 	bytes, channels := 0, 0
 	for _, l := range n.layers {
 		g, a := l.at(n.batch)
-		bytes, channels = max(bytes, kernel.PersampleBytes(g)), max(channels, a.C)
+		bytes, channels = max(bytes, kernel.PersampleBytes(n.s, g)), max(channels, a.C)
 	}
 	p.work = kernel.NewWorkspace(n.s, bytes)
 	p.scale, p.shift = n.s.Alloc(4*n.batch*channels), n.s.Alloc(4*n.batch*channels)

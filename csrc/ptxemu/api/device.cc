@@ -115,9 +115,27 @@ void FaultIfAsked(const LaunchConfig& launch) {
   throw EmuError(kIllegalAddress, "ptxemu: the fault that PTXEMU_FAULT asks for in kernel " + name);
 }
 
+// Appends a line to the file that PTXEMU_COUNTS names: kernel, blocks, warp instructions, bytes
+// read, bytes written, bytes of distinct sectors read and written.
+void AppendCounts(const char* file, const LaunchConfig& launch, const LaunchStats& stats,
+                  const LaunchTraffic& traffic) {
+  FILE* out = fopen(file, "a");
+  if (!out) throw EmuError(kFileNotFound, std::string("ptxemu: PTXEMU_COUNTS=") + file);
+  auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
+  fprintf(out, "%s %llu %llu %llu %llu %llu %llu\n", launch.function->name.c_str(),
+          number(launch.Blocks()), number(stats.warp_instructions), number(traffic.read.bytes()),
+          number(traffic.written.bytes()), number(traffic.read.sectors() * Traffic::kSector),
+          number(traffic.written.sectors() * Traffic::kSector));
+  fclose(out);
+}
+
 Result RunPrepared(LaunchConfig& launch, bool cooperative) {
   if (StickyError()) return StickyError();
   FaultIfAsked(launch);
+  const char* counts = getenv("PTXEMU_COUNTS");
+  if (counts && !*counts) counts = nullptr;
+  LaunchTraffic traffic;
+  launch.traffic = counts ? &traffic : nullptr;
   Counters& counters = TheCounters();
   const double begin = NowMilliseconds();
   LaunchStats stats = RunLaunch(launch, cooperative);
@@ -128,6 +146,7 @@ Result RunPrepared(LaunchConfig& launch, bool cooperative) {
   std::pair<u64, u64>& ran = TheState().ran[launch.function->name];
   ran.first++;
   ran.second += stats.warp_instructions;
+  if (counts) AppendCounts(counts, launch, stats, traffic);
   if (EnvInt("PTXEMU_TRACE", 0))
     fprintf(stderr, "ptxemu: %s grid (%u,%u,%u) block (%u,%u,%u) %.3g warp-instr %.3f s\n",
             launch.function->name.c_str(), launch.grid[0], launch.grid[1], launch.grid[2],

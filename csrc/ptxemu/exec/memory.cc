@@ -34,8 +34,10 @@ u8* ResolveShared(Warp& warp, const Instruction& in, int lane, u64 address, u32 
   return memory;
 }
 
-u8* ResolveGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 bytes,
-                  Access access) {
+}  // namespace
+
+u8* CheckGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 bytes,
+                Access access) {
   AddressRange& known = warp.block->known[in.line % kKnownRanges];
   if (!known.Holds(address, bytes)) {
     u64 begin, end;
@@ -49,8 +51,6 @@ u8* ResolveGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 
   }
   return reinterpret_cast<u8*>(address);
 }
-
-}  // namespace
 
 void DeviceMemory::Register(const void* base, size_t bytes) {
   Registry& registry = TheRegistry();
@@ -102,7 +102,8 @@ u8* ResolveAddress(Warp& warp, const Instruction& in, int lane, u64 address, u32
       Fault(warp, in, lane, kIllegalAddress, "local access out of bounds");
     return warp.LocalOf(lane) + offset;
   }
-  return ResolveGlobal(warp, in, lane, address, bytes, access);
+  CountGlobal(warp, address, bytes, access);
+  return CheckGlobal(warp, in, lane, address, bytes, access);
 }
 
 u8* ResolveOperand(Warp& warp, const Instruction& in, const Operand& address, int lane, u32 bytes,

@@ -31,6 +31,16 @@ u8* ResolveAddress(Warp& warp, const Instruction& in, int lane, u64 address, u32
                    StateSpace space, Access access, bool detect_races = true,
                    const u8* stored = nullptr);
 
+// The same for global memory, without counting it as traffic.
+u8* CheckGlobal(Warp& warp, const Instruction& in, int lane, u64 address, u32 bytes, Access access);
+
+// Counts an access to global memory, if the launch is counted.
+inline void CountGlobal(Warp& warp, u64 address, u32 bytes, Access access) {
+  LaunchTraffic* traffic = warp.block->launch->traffic;
+  if (!traffic || !bytes) return;
+  (access == Access::kWrite ? traffic->written : traffic->read).Add(address, bytes);
+}
+
 // base register + displacement; 32-bit bases (shared addresses) wrap at 32 bits.
 inline u64 EffectiveAddress(Warp& warp, const Operand& address, int lane) {
   if (address.parts.empty()) return address.imm;
@@ -49,8 +59,10 @@ inline u8* ResolveUsual(Warp& warp, const Instruction& in, const Operand& addres
     const u64 at = EffectiveAddress(warp, address, lane);
     Block& block = *warp.block;
     if (in.space == StateSpace::kGlobal && !(at & (bytes - 1)) &&
-        block.known[in.line % kKnownRanges].Holds(at, bytes))
+        block.known[in.line % kKnownRanges].Holds(at, bytes)) {
+      CountGlobal(warp, at, bytes, access);
       return reinterpret_cast<u8*>(at);
+    }
     if (in.space == StateSpace::kShared && !(at & (bytes - 1)) &&
         at + bytes <= block.shared_bytes) {
       u8* memory = block.shared.data() + at;

@@ -7,6 +7,7 @@
 #include "core/ir.h"
 #include "exec/barrier.h"
 #include "exec/race_detector.h"
+#include "exec/traffic.h"
 
 namespace ptxemu {
 
@@ -17,6 +18,7 @@ struct LaunchConfig {
   u32 dynamic_shared = 0;
   std::vector<u8> params;
   bool detect_races = true;
+  LaunchTraffic* traffic = nullptr;  // absent: not counted
 
   u64 Blocks() const { return u64(grid[0]) * grid[1] * grid[2]; }
   u32 ThreadsPerBlock() const { return block[0] * block[1] * block[2]; }

@@ -12,11 +12,8 @@
 namespace ptxemu {
 namespace {
 
-// Both ends of the source must be readable.
 const u8* CheckedSource(Warp& warp, const Instruction& in, int lane, const PendingCopy& copy) {
-  const u64 last = copy.source + copy.source_size - 1;
-  ResolveAddress(warp, in, lane, last, 1, StateSpace::kGlobal, Access::kRead);
-  return ResolveAddress(warp, in, lane, copy.source, 1, StateSpace::kGlobal, Access::kRead);
+  return CheckGlobal(warp, in, lane, copy.source, copy.source_size, Access::kRead);
 }
 
 // The oldest `count` copies of a lane.
@@ -50,6 +47,7 @@ void RunCopy(Warp& warp, const Instruction& in, u32 mask) {
     if (copy.source & (size - 1))
       Fault(warp, in, lane, kMisalignedAddress, "misaligned cp.async source");
     if (copy.source_size) CheckedSource(warp, in, lane, copy);
+    CountGlobal(warp, copy.source, copy.source_size, Access::kRead);
     memset(&warp.block->shared[copy.destination], 0xFF, size);
     warp.copies[lane].copies.push_back(copy);
   });

@@ -18,7 +18,7 @@ type Row struct {
 	Shape     string        `json:"shape"`
 	Backend   string        `json:"backend"`
 	ISA       string        `json:"isa"`
-	Precision string        `json:"precision"` // f32 or bf16; dual f32 and so on in dual numbers
+	Precision string        `json:"precision"` // f32, bf16 or tf32; dual f32 and so on in dual numbers
 	Threads   int           `json:"threads"`
 	Runs      int           `json:"runs"`
 	Median    time.Duration `json:"median_ns"`
@@ -113,7 +113,8 @@ func BenchOn(ctx context.Context, d *device.Device, width int, c Case, sh Shape)
 		}
 		if m.dual {
 			row.Precision = "dual " + row.Precision
-			row.Bytes, row.FLOPs = 2*p.Bytes, 3*p.FLOPs
+			cost := Cost{p.Bytes, p.FLOPs}.dual()
+			row.Bytes, row.FLOPs = cost.Bytes, cost.FLOPs
 		}
 		err := d.Do(ctx, width, func(s *device.Stream) error {
 			row.Threads = s.Width()

@@ -55,7 +55,7 @@ func convolutions() []Case {
 						return kernel.ConvBytes(s, one, true)
 					}
 					p.Bytes = 4 * float64(g.In()+g.Weights()+g.Out())
-					p.FLOPs = float64(g.FLOPs())
+					p.FLOPs = float64(g.LeastFLOPs())
 					return p
 				},
 			})

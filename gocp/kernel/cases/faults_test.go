@@ -172,14 +172,24 @@ var faults = []fault{
 		breaks: "draws are not those that a seed promises", cases: []string{"UniformNoise", "GaussianNoise"},
 	},
 	{
-		name: "missing barrier after packing", file: "persample.cu",
-		from: "static_cast<int>(p) * kPanel, t0, len, panel);\n        block::sync();", to: "static_cast<int>(p) * kPanel, t0, len, panel);",
-		breaks: "products are made of patches that are not packed", cases: []string{"PersampleGrad"},
+		name: "missing barrier between the two products of a norm", file: "conv_persample.cuh", unit: persampleUnits,
+		from: "g.k, shared, outputs);\n    block::sync();", to: "g.k, shared, outputs);",
+		breaks: "copies of the second product land in a stage that other warps still read", cases: []string{"PersampleSqNorm/tf32"},
 	},
 	{
-		name: "overlapping scratch", file: "persample.cu",
-		from: "float* image = panel + kChunk * kPanel + static_cast<int64_t>(tiles) * kA * kPanel;", to: "float* image = panel + kChunk * kPanel;",
-		breaks: "unfinished tiles overwrite the image where there is more than one chunk", cases: []string{"PersampleGrad", "PersampleInner"},
+		name: "half of a symmetric product left out", file: "conv_persample.cuh", unit: persampleUnits,
+		from: "left == 0 ? part : 2 * part", to: "part",
+		breaks: "tiles above the diagonal count once", cases: []string{"PersampleSqNorm/tf32"},
+	},
+	{
+		name: "overlapping numbers of samples", file: "conv_persample.cuh", unit: persampleUnits,
+		from: "out[static_cast<int64_t>(sample) * tiles + tile]", to: "out[static_cast<int64_t>(sample) + tile]",
+		breaks: "a sample's tiles are written over its neighbour's", cases: []string{"PersampleSqNorm/tf32", "PersampleInner/tf32"},
+	},
+	{
+		name: "first image for every sample", file: "conv_persample.cuh", unit: persampleUnits,
+		from: "xi = x + static_cast<int64_t>(sample) * g.h * g.w * g.c;", to: "xi = x;",
+		breaks: "gradients are of another sample's input", cases: []string{"PersampleGrad/tf32"},
 	},
 	{
 		name: "missing cp.async wait", file: "conv.cuh", unit: convUnit,
@@ -228,6 +238,9 @@ var faults = []fault{
 		breaks: "channels that are not there enter the sums", cases: []string{"ConvForward/tf32"},
 	},
 }
+
+// persampleUnits are what the per-sample cases of one precision launch.
+const persampleUnits = "persample.cu conv_persample_tf32.cu conv_persample_sum.cu"
 
 // The order of blocks and warps, as in scripts/test-ptx.sh: a fault is caught if one shows it.
 var orders = []string{"0", "1", "5"}

@@ -17,6 +17,8 @@ var persampleTests = []Shape{
 	Dims(0, 5, 5, 2, 3, 3, 1, 1), Dims(1, 1, 1, 1, 1, 1, 1, 0), Dims(5, 9, 7, 3, 10, 3, 1, 1), Dims(3, 6, 6, 24, 40, 3, 1, 1),
 	Dims(18, 4, 5, 33, 9, 5, 1, 2), Dims(2, 12, 11, 3, 16, 5, 2, 2), Dims(33, 1, 1, 70, 11, 1, 1, 0), Dims(2, 5, 6, 40, 8, 3, 1, 0),
 	Dims(2, 7, 5, 17, 31, 1, 1, 0), Dims(1, 20, 19, 1, 9, 3, 1, 1), Dims(2, 8, 8, 4, 4, 3, 2, 1),
+	Dims(1, 1, 1, 17, 17, 3, 1, 1), Dims(2, 4, 4, 128, 128, 1, 1, 0), Dims(2, 3, 3, 57, 190, 3, 1, 1),
+	Dims(1, 9, 9, 64, 260, 3, 2, 1), Dims(1, 9, 9, 60, 580, 3, 1, 1), Dims(130, 2, 1, 3, 5, 2, 1, 1),
 }
 
 var persampleBenches = []Shape{
@@ -50,23 +52,67 @@ func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
 }
 
 func (p *Problem) persample(g kernel.Conv, r *Rand) (x, dy *Buffer) {
-	p.Workspace = kernel.PersampleBytes(g)
+	p.WorkspaceOn = func(s *device.Stream) int { return kernel.PersampleBytes(s, g) }
 	p.Bytes = 4 * float64(g.In()+g.Out())
-	p.FLOPs = float64(g.FLOPs())
+	p.FLOPs = float64(g.LeastFLOPs())
 	return Const(p, "x", r.Values(g.In())), Const(p, "dy", r.Values(g.Out()))
 }
 
-// persamples are those of kernels/persample.cu.
+// persamples are those of kernels/persample.cu and, on a GPU, of kernels/conv_persample.cuh.
 func persamples() []Case {
+	var all []Case
+	for _, precision := range []kernel.Precision{kernel.F32, kernel.TF32, kernel.BF16} {
+		all = append(all, persampleProducts(precision)...)
+	}
+	return append(all, persampleMaps()...)
+}
+
+// persampleTolerance is tol in float32, else that of rounded factors: errors of single terms average
+// out in norms and inner products, not in an element of a gradient.
+func persampleTolerance(g kernel.Conv, tol Tol) Tol {
+	size := math.Sqrt(float64(g.OutH() * g.OutW()))
+	switch g.Precision {
+	case kernel.TF32:
+		return Tol{Rel: 1e-3, Abs: 1e-3*size + 1e3*tol.Abs, Norm: 1e-3, Why: "factors rounded to 11 bits: 0.7·2⁻¹⁰ each"}
+	case kernel.BF16:
+		return Tol{Rel: 1e-2, Abs: 1e-2*size + 1e4*tol.Abs, Norm: 1e-2, Why: "factors rounded to 8 bits: 2⁻⁹ each"}
+	}
+	tol.Norm = 1e-5
+	return tol
+}
+
+// persampleProducts are the cases whose products have a precision. Shapes of whole wide tiles are
+// divided otherwise where addresses are not aligned, so the bits of sums over tiles differ there.
+func persampleProducts(precision kernel.Precision) []Case {
 	terms := func(g kernel.Conv) float64 { return math.Sqrt(float64(g.OutH() * g.OutW())) }
+	geometry := func(sh Shape) kernel.Conv {
+		g := persampleConv(sh.Dims)
+		g.Precision = precision
+		return g
+	}
+	bits := func(g kernel.Conv) Bits {
+		if g.K >= 128 {
+			return OnThreads
+		}
+		return OnNothing
+	}
 	return []Case{
 		{
-			Name: "PersampleSqNorm", Kernels: []string{"persample_square", "persample_ghost", "persample_linear"},
-			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches,
+			Name: "PersampleSqNorm", Precision: precision.String(),
+			Kernels: []string{"persample_square", "persample_ghost", "persample_linear", "persample_sum"},
+			Axes:    persampleAxes, Tests: persampleTests, Benches: persampleBenches,
 			New: func(sh Shape, r *Rand) *Problem {
-				p, g := &Problem{}, persampleConv(sh.Dims)
+				g := geometry(sh)
+				p := &Problem{Bits: bits(g)}
 				x, dy := p.persample(g, r)
-				out := InOut(p, "out", Tol{Rel: 5e-6, Why: "float sums of products of float sums; the ghost form cancels where patches point apart"}, r.Uniform(g.N, 0, 1))
+				t := float64(g.OutH() * g.OutW()) // or half of the products of positions, in both operands
+				p.FLOPs = min(p.FLOPs, float64(g.N)*t*(t+1)*float64(g.C+g.K))
+				tol := Tol{Rel: 5e-6, Why: "float sums of products of float sums; the ghost form cancels where patches point apart"}
+				if precision != kernel.F32 {
+					tol = persampleTolerance(g, Tol{})
+					tol.Rel, tol.Abs = 3*tol.Rel, 0 // a square, of the one element there is in the smallest shape
+				}
+				out := InOut(p, "out", tol, r.Uniform(g.N, 0, 1))
 				p.Run = func(s *device.Stream, d *Bound) {
 					kernel.PersampleSqNorm(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), d.Workspace())
 				}
@@ -81,14 +127,16 @@ func persamples() []Case {
 			},
 		},
 		{
-			Name: "PersampleGrad", Kernels: []string{"persample_store"},
+			Name: "PersampleGrad", Precision: precision.String(), Kernels: []string{"persample_store"},
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
-				p, g := &Problem{}, persampleConv(sh.Dims)
+				g := geometry(sh)
+				p := &Problem{Bits: bits(g)}
 				x, dy := p.persample(g, r)
 				p.Bytes += 4 * float64(g.N*g.Weights())
 				stride := g.Weights() + 3 // rows of a longer vector of parameters
-				out := InOut(p, "out", Tol{Rel: 1e-6, Abs: 1e-6 * terms(g), Why: "float sums over positions"}, r.Normal(g.N*stride))
+				tol := persampleTolerance(g, Tol{Rel: 1e-6, Abs: 1e-6 * terms(g), Why: "float sums over positions; 2⁻¹⁹ a product of three TF32"})
+				out := InOut(p, "out", tol, r.Normal(g.N*stride))
 				p.Run = func(s *device.Stream, d *Bound) {
 					kernel.PersampleGrad(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), stride, d.Workspace())
 				}
@@ -103,13 +151,18 @@ func persamples() []Case {
 			},
 		},
 		{
-			Name: "PersampleInner", Kernels: []string{"persample_inner"},
+			Name: "PersampleInner", Precision: precision.String(), Kernels: []string{"persample_inner", "persample_sum"},
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
-				p, g := &Problem{}, persampleConv(sh.Dims)
+				g := geometry(sh)
+				p := &Problem{Bits: bits(g)}
 				x, dy := p.persample(g, r)
 				direction := Const(p, "v", r.Normal(g.Weights()))
 				tol := Tol{Rel: 2e-6, Abs: 5e-7 * terms(g) * math.Sqrt(float64(g.Weights())), Why: "float sums over positions, then weights"}
+				if precision != kernel.F32 { // the sum cancels: its terms bound the error, not it
+					tol = persampleTolerance(g, tol)
+					tol.Norm = 0
+				}
 				out := InOut(p, "out", tol, r.Normal(g.N))
 				p.Run = func(s *device.Stream, d *Bound) {
 					kernel.PersampleInner(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(direction), d.Ptr(out), d.Workspace())
@@ -124,6 +177,12 @@ func persamples() []Case {
 				return p
 			},
 		},
+	}
+}
+
+// persampleMaps are the cases of what is around the products.
+func persampleMaps() []Case {
+	return []Case{
 		{
 			Name: "PersampleAffine", Kernels: []string{"persample_affine"}, Axes: []string{"n", "h", "w", "c", "pool", "relu", "scale"},
 			Tests: []Shape{

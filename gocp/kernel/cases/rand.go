@@ -8,7 +8,7 @@ import (
 
 // Rand makes the inputs of a problem, the same on every run.
 type Rand struct {
-	src  *rng.Source
+	src  *rng.Source // absent: zeros, where only sizes matter
 	fill Fill
 }
 
@@ -20,6 +20,9 @@ func newRand(c Case, sh Shape) *Rand {
 // Normal gives n standard normal numbers, whatever the fill.
 func (r *Rand) Normal(n int) []float32 {
 	v := make([]float32, n)
+	if r.src == nil {
+		return v
+	}
 	for i := range v {
 		v[i] = float32(r.src.Normal())
 	}
@@ -49,6 +52,9 @@ func (r *Rand) Values(n int) []float32 {
 // Uniform gives n numbers in [lo, hi).
 func (r *Rand) Uniform(n int, lo, hi float64) []float32 {
 	v := make([]float32, n)
+	if r.src == nil {
+		return v
+	}
 	for i := range v {
 		v[i] = float32(lo + (hi-lo)*float64(r.src.Float32()))
 	}
@@ -56,7 +62,12 @@ func (r *Rand) Uniform(n int, lo, hi float64) []float32 {
 }
 
 // Int gives a number in 0 … n-1.
-func (r *Rand) Int(n int) int { return int(uint64(r.src.Uint32()) * uint64(n) >> 32) }
+func (r *Rand) Int(n int) int {
+	if r.src == nil {
+		return 0
+	}
+	return int(uint64(r.src.Uint32()) * uint64(n) >> 32)
+}
 
 // Ints gives n integers in lo … hi-1.
 func (r *Rand) Ints(n, lo, hi int) []int32 {
