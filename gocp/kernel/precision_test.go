@@ -19,7 +19,7 @@ func bound(p kernel.Precision, k int) float64 {
 	sums := 9 * math.Ceil(float64(k)/8) * 0x1p-23
 	switch p {
 	case kernel.BF16:
-		return 0x1p-8 + 0x1p-16 + sums
+		return 0x1p-7 + 0x1p-16 + sums
 	case kernel.TF32:
 		return 1.4*0x1p-10 + 0x1p-19 + sums
 	}
