@@ -125,7 +125,7 @@ struct Tile {
 using Small = Tile<32, 32, 3, true>;
 using Any = Tile<32, 32, 3, false>;
 template <Precision P>
-using Wide = Tile<64, P == mma::kF32 ? 32 : 64, 3, true>;
+using Wide = Tile<64, P == mma::kTF32 ? 64 : 32, 3, true>;
 
 // What a thread copies of kRows rows of an operand.
 template <class Side, bool kVector, int kRows>
@@ -139,16 +139,21 @@ struct Gather {
   static constexpr int kDepthStep = kInnermost ? 32 : kDown;
   static constexpr int kDepthCount = mma::kDepth / kDepthStep;
 
-  Place places[kRowCount];
+  // Places of many rows would not fit the registers: they are worked out each time.
+  static constexpr bool kKept = kRowCount <= 8;
+  int first;
+  Place places[kKept ? kRowCount : 1];
 
   FN static int across() { return block::rank() % kAcross * kWidth; }
   FN static int down() { return block::rank() / kAcross; }
   FN static int row(int i) { return (kInnermost ? down() : across()) + i * kRowStep; }
   FN static int depth(int j) { return (kInnermost ? across() : down()) + j * kDepthStep; }
 
-  FN Gather(const Geometry& g, int row0) {
+  FN Gather(const Geometry& g, int row0) : first(row0) {
+    if constexpr (kKept) {
 #pragma unroll
-    for (int i = 0; i < kRowCount; i++) places[i] = Side::row(g, row0 + row(i));
+      for (int i = 0; i < kRowCount; i++) places[i] = Side::row(g, row0 + row(i));
+    }
   }
 
   // Starts the copies of the tile at k0.
@@ -156,11 +161,16 @@ struct Gather {
 #pragma unroll
     for (int j = 0; j < kDepthCount; j++) {
       Place k = Side::k(g, k0 + depth(j));
-#pragma unroll
+#pragma unroll(kKept ? kRowCount : 2)
       for (int i = 0; i < kRowCount; i++) {
-        int64_t offset = places[i].offset + k.offset;
+        Place p;
+        if constexpr (kKept)
+          p = places[i];
+        else
+          p = Side::row(g, first + row(i));
+        int64_t offset = p.offset + k.offset;
         mma::copy<4 * kWidth>(tile + mma::place<kInnermost>(row(i), depth(j), kRows), from + offset,
-                              (places[i].flags & k.flags) == 0);
+                              (p.flags & k.flags) == 0);
       }
     }
   }
@@ -362,7 +372,7 @@ FN void launch(Arguments v, const Shape& g) {
 
 // The kernels of one precision, persample_<what>_<precision>_<tile>; a block's tile is
 //
-//   wide   128 x 128, or 128 x 64 in f32; the ghost form, which keeps two, has none
+//   wide   128 x 128 in tf32, else 128 x 64; the ghost form, which keeps two, has none
 //   small  64 x 64
 //   any    64 x 64, channels and addresses that are no multiples of 16 bytes
 //

@@ -125,6 +125,9 @@ if [ -n "$emulator" ]; then
 	fi
 	echo "$(wc -l <"$out/ran") of the image's $(grep -ac '^kernel ' "$image") kernels ran"
 
+	step 'what the emulator counts for gocp bench roofline'
+	go test -count=1 -run 'TestEmulated' ./gocp/bench
+
 	step 'seeded faults: deliberate mistakes in the kernels, and what the cases say to them'
 	GOCP_FAULTS=1 go test -count=1 -v -timeout 10m -run 'TestSeededFaults' ./gocp/kernel/cases >"$out/faults.log" 2>&1 || {
 		grep -vE '^ *(=== |--- PASS)' "$out/faults.log" >&2

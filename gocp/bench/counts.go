@@ -2,12 +2,14 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/csv"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,21 +105,24 @@ func CountTable(w io.Writer, counts []Count) error {
 	return out.err
 }
 
-// What is counted: ResNet-18's convolutions and their per-sample norms with one image, in TF32
-// (bytes are the same in all precisions), the other kernels at their first bench shape.
-const countBatch = 1
+// What is counted: convolutions of ResNet-18 and their per-sample gradients with one image, in TF32
+// (bytes are much the same in all precisions), the other kernels at their smallest bench shape.
+var countLayers = []string{"conv1", "layer1", "layer2.0.down", "layer3", "layer4"}
 
 func countedShapes(c cases.Case) []cases.Shape {
 	switch {
 	case c.Precision == "":
-		return c.Benches[:1]
+		return []cases.Shape{slices.MinFunc(c.Benches, func(a, b cases.Shape) int {
+			return cmp.Compare(cases.Costs(c, a)[0].Bytes, cases.Costs(c, b)[0].Bytes)
+		})}
 	case c.Precision != kernel.TF32.String():
 		return nil
 	}
 	var shapes []cases.Shape
-	for _, l := range ResNet18(countBatch, kernel.TF32) {
-		g := l.Conv
-		shapes = append(shapes, cases.Dims(g.N, g.H, g.W, g.C, g.K, g.R, g.Stride, g.Pad))
+	for _, l := range ResNet18(1, kernel.TF32) {
+		if g := l.Conv; slices.Contains(countLayers, l.Name) {
+			shapes = append(shapes, cases.Dims(g.N, g.H, g.W, g.C, g.K, g.R, g.Stride, g.Pad))
+		}
 	}
 	return shapes
 }

@@ -42,9 +42,9 @@ func (g Conv) directTile(aligned bool) persampleTile {
 	if !aligned {
 		return narrow(false)
 	}
-	small, wide := narrow(true), persampleTile{"wide", 128, 128}
-	if g.Precision == F32 {
-		wide.n = 64
+	small, wide := narrow(true), persampleTile{"wide", 128, 64}
+	if g.Precision == TF32 {
+		wide.n = 128
 	}
 	covered := func(t persampleTile) int { return t.blocks(g.K, g.R*g.S*g.C) * t.m * t.n }
 	if 8*covered(wide) > 9*covered(small) {
