@@ -120,9 +120,20 @@ func countedShapes(c cases.Case) []cases.Shape {
 	}
 	var shapes []cases.Shape
 	for _, l := range ResNet18(1, kernel.TF32) {
-		if g := l.Conv; slices.Contains(countLayers, l.Name) {
-			shapes = append(shapes, cases.Dims(g.N, g.H, g.W, g.C, g.K, g.R, g.Stride, g.Pad))
+		if !slices.Contains(countLayers, l.Name) {
+			continue
 		}
+		g := l.Conv
+		numbers := map[string]int{"n": g.N, "h": g.H, "w": g.W, "c": g.C, "k": g.K, "r": g.R, "stride": g.Stride, "pad": g.Pad}
+		sh := cases.Shape{}
+		for _, axis := range c.Axes {
+			n, ok := numbers[axis]
+			if !ok {
+				n = 1 // of groups
+			}
+			sh.Dims = append(sh.Dims, n)
+		}
+		shapes = append(shapes, sh)
 	}
 	return shapes
 }

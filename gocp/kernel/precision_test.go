@@ -23,7 +23,7 @@ func bound(p kernel.Precision, k int) float64 {
 	case kernel.TF32:
 		return 1.4*0x1p-10 + 0x1p-19 + sums
 	}
-	return 0x1p-19 + 3*sums
+	return 3*0x1p-20 + 3*sums
 }
 
 // wide draws numbers whose magnitudes span a factor of 2⁶⁰.
