@@ -129,12 +129,12 @@ func row(group, name, shape, precision string, gpus []GPU, launches []work, conv
 
 // work of a convolution product: every plane that it needs is read once, every result written once.
 func (p product) work() work {
-	a, b, out := p.g.In(), p.g.Weights(), p.g.Out()
+	a, b, out := p.g.LeastIn(), p.g.Weights(), p.g.Out()
 	switch p.op {
 	case backwardData:
 		a, b, out = p.g.Out(), p.g.Weights(), p.g.In()
 	case backwardWeight:
-		a, b, out = p.g.In(), p.g.Out(), p.g.Weights()
+		a, b, out = p.g.LeastIn(), p.g.Out(), p.g.Weights()
 	}
 	n := 0
 	for _, plane := range []struct {

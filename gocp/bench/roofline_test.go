@@ -75,7 +75,7 @@ func TestRooflineOfALayer(t *testing.T) {
 	t.Error("no row of layer1 forward in tf32")
 }
 
-// Operations without the padding are those that a loop over the output meets.
+// Operations without the padding are those that a loop over the output meets, and so are the pixels.
 func TestLeastFLOPs(t *testing.T) {
 	for _, g := range []kernel.Conv{
 		{N: 2, H: 5, W: 7, C: 3, K: 4, R: 3, S: 3, Stride: 1, Pad: 1}, {N: 1, H: 9, W: 8, C: 1, K: 2, R: 5, S: 4, Stride: 2, Pad: 2},
@@ -92,6 +92,17 @@ func TestLeastFLOPs(t *testing.T) {
 					}
 				}
 			}
+		}
+		seen := map[int]bool{}
+		for o := range g.OutH() * g.OutW() {
+			for tap := range g.R * g.S {
+				if y, x := o/g.OutW()*g.Stride+tap/g.S-g.Pad, o%g.OutW()*g.Stride+tap%g.S-g.Pad; y >= 0 && y < g.H && x >= 0 && x < g.W {
+					seen[y*g.W+x] = true
+				}
+			}
+		}
+		if want := g.N * g.C * len(seen); g.LeastIn() != want {
+			t.Errorf("%+v: %d elements of the input are read, want %d", g, g.LeastIn(), want)
 		}
 		if g.LeastFLOPs() != n || g.FLOPs() < n {
 			t.Errorf("%+v: %d operations, %d with the padding; want %d", g, g.LeastFLOPs(), g.FLOPs(), n)

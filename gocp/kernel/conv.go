@@ -95,6 +95,22 @@ func (g Conv) LeastFLOPs() int {
 	return 2 * g.N * g.K * g.C / g.groups() * taps(g.OutH(), g.H, g.R) * taps(g.OutW(), g.W, g.S)
 }
 
+// LeastIn is In without the pixels that a stride passes over.
+func (g Conv) LeastIn() int {
+	lines := func(out, in, filter int) (n int) {
+		for i := range in {
+			for o := max(0, (i+g.Pad-filter)/g.Stride); o < out && o*g.Stride-g.Pad <= i; o++ {
+				if i < o*g.Stride-g.Pad+filter {
+					n++
+					break
+				}
+			}
+		}
+		return n
+	}
+	return g.N * g.C * lines(g.OutH(), g.H, g.R) * lines(g.OutW(), g.W, g.S)
+}
+
 // ConvForward computes y = x ∗ w and, in dual numbers, ẏ = ẋ ∗ w + x ∗ ẇ. Absent tangents
 // cost nothing; with y.P absent only ẏ is computed. Like the other two passes it wants ConvBytes of
 // workspace.

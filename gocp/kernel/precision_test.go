@@ -63,12 +63,12 @@ func precisionBounds(t *testing.T, g kernel.Conv) {
 		run   func(s *device.Stream, a, b, out tensor.Tensor)
 	}
 	onDevice(t, func(s *device.Stream) {
-		work := kernel.NewWorkspace(s, kernel.ConvBackwardWeightBytes(s, g, false))
+		work := kernel.NewWorkspace(s, kernel.ConvBytes(s, g, false))
 		for _, p := range []product{
 			{"forward", x, w, g.R * g.S * g.C, func(x, w, y int) (int, int, int) { return x, w, y }, g.Out(),
-				func(s *device.Stream, a, b, out tensor.Tensor) { kernel.ConvForward(s, g, a, b, out) }},
+				func(s *device.Stream, a, b, out tensor.Tensor) { kernel.ConvForward(s, work, g, a, b, out) }},
 			{"backward data", dy, w, g.R * g.S * g.K, func(x, w, y int) (int, int, int) { return y, w, x }, g.In(),
-				func(s *device.Stream, a, b, out tensor.Tensor) { kernel.ConvBackwardData(s, g, a, b, out) }},
+				func(s *device.Stream, a, b, out tensor.Tensor) { kernel.ConvBackwardData(s, work, g, a, b, out) }},
 			{"backward weight", x, dy, g.N * g.OutH() * g.OutW(), func(x, w, y int) (int, int, int) { return x, y, w }, g.Weights(),
 				func(s *device.Stream, a, b, out tensor.Tensor) { kernel.ConvBackwardWeight(s, work, g, a, b, out) }},
 		} {

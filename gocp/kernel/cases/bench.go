@@ -113,7 +113,7 @@ func BenchOn(ctx context.Context, d *device.Device, width int, c Case, sh Shape)
 		}
 		if m.dual {
 			row.Precision = "dual " + row.Precision
-			cost := Cost{p.Bytes, p.FLOPs}.dual()
+			cost := p.dual()
 			row.Bytes, row.FLOPs = cost.Bytes, cost.FLOPs
 		}
 		err := d.Do(ctx, width, func(s *device.Stream) error {

@@ -54,7 +54,10 @@ func convolutions() []Case {
 						one.N = (g.N + 2) / 3
 						return kernel.ConvBytes(s, one, true)
 					}
-					p.Bytes = 4 * float64(g.In()+g.Weights()+g.Out())
+					p.Bytes = 4 * float64(g.LeastIn()+g.Weights()+g.Out())
+					if part.name == "ConvBackwardData" { // zeros where the stride passes over
+						p.Bytes = 4 * float64(g.In()+g.Weights()+g.Out())
+					}
 					p.FLOPs = float64(g.LeastFLOPs())
 					return p
 				},

@@ -14,17 +14,27 @@ type Cost struct {
 }
 
 // Costs returns a case's cost on a shape in floats and, if it has them, in dual numbers with every
-// tangent present: twice the bytes, and a product's derivative is two products.
+// tangent present.
 func Costs(c Case, sh Shape) []Cost {
 	p := c.New(sh, &Rand{fill: sh.Fill})
 	one := Cost{p.Bytes, p.FLOPs}
 	if !p.differentiable() {
 		return []Cost{one}
 	}
-	return []Cost{one, one.dual()}
+	return []Cost{one, p.dual()}
 }
 
-func (c Cost) dual() Cost { return Cost{2 * c.Bytes, 3 * c.FLOPs} }
+// dual is the cost in dual numbers: a second plane of what has a tangent, and two products for the
+// derivative of one.
+func (p *Problem) dual() Cost {
+	tangents := 0
+	for _, b := range p.buffers {
+		if b.diff {
+			tangents += 4 * b.len()
+		}
+	}
+	return Cost{min(2*p.Bytes, p.Bytes+float64(tangents)), 3 * p.FLOPs}
+}
 
 // Once runs a case on a shape once, in dual numbers if asked.
 func Once(ctx context.Context, d *device.Device, c Case, sh Shape, dual bool) error {

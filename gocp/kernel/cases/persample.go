@@ -53,7 +53,7 @@ func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
 
 func (p *Problem) persample(g kernel.Conv, r *Rand) (*Buffer, *Buffer) {
 	p.WorkspaceOn = func(s *device.Stream) int { return kernel.PersampleBytes(s, g) }
-	p.Bytes = 4 * float64(g.In()+g.Out())
+	p.Bytes = 4 * float64(g.LeastIn()+g.Out())
 	p.FLOPs = float64(g.LeastFLOPs())
 	x, dy := r.Values(g.In()), r.Values(g.Out())
 	for i := range x {
@@ -165,6 +165,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 				p := &Problem{Bits: bits(g)}
 				x, dy := p.persample(g, r)
 				direction := Const(p, "v", r.Normal(g.Weights()))
+				p.Bytes += 4 * float64(g.Weights())
 				tol := Tol{Rel: 2e-6, Abs: 5e-7 * terms(g) * math.Sqrt(float64(g.Weights())), Why: "float sums over positions, then weights"}
 				if precision != kernel.F32 { // the sum cancels: its terms bound the error, not it
 					tol = persampleTolerance(g, tol)
