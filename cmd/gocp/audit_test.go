@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/result"
 )
 
@@ -68,6 +69,14 @@ func TestAudit(t *testing.T) {
 		succeeds(t, dir, "report", "run", "--json")
 		if !bytes.Equal(read(t, dir, "run", reportFile), page) {
 			t.Error("the report differs from the one that the audit wrote")
+		}
+		refuses(t, dir, `"gif" is no format of figures; the known ones are pdf, png, svg`, "report", "run", "--figures", "figures", "--format", "gif")
+		refuses(t, dir, `run/report.html is no folder`, "report", "run", "--figures", "run/report.html")
+		for _, format := range report.Formats() {
+			succeeds(t, dir, "report", "run", "--figures", "figures/"+format, "--format", format, "--json")
+			if len(read(t, dir, "figures", format, "set-sizes."+format)) == 0 {
+				t.Errorf("an empty figure as %s", format)
+			}
 		}
 	})
 	t.Run("configuration from the run", func(t *testing.T) {

@@ -122,6 +122,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"configuration that is not there", []string{"audit", "--out", "x", "--config", "none.json"}, `none.json`},
 		{"report of nothing", []string{"report", "x"}, `x holds no finished run`},
 		{"report of two", []string{"report", "x", "y"}, `takes one argument, but got "y" too`},
+		{"format of no figures", []string{"report", "x", "--format", "pdf"}, `there is no --figures`},
 		{"report without a folder", []string{"report"}, `gocp report needs the folder of a finished run`},
 		{"range that is none", []string{"train", "--out", "x", "--take", "9:3"}, `--take: "9:3" is no range`},
 		{"range past the end", []string{"train", "--out", "x", "--take", "0:99999"}, `it has 12000`},

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -96,8 +97,9 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 		{Value: share(e.Singleton), Name: "sets with one label", Note: plural(e.Singleton, "set")},
 		{Value: share(e.Empty), Name: "empty sets", Note: fmt.Sprintf("%s filled with the top label", plural(e.Filled, "set"))},
 	}
-	v.Figures = append(v.Figures, figure{"Set sizes", "Share of samples by the number of labels in their set. The tick below the axis is the mean.", sizeBars(e.Sizes, e.MeanSize)})
-	var drawn []interval
+	v.Figures = append(v.Figures, figure{"Set sizes", "Share of samples by the number of labels in their set. The tick below the axis is the mean.",
+		histograms(drawing{label: "Histogram of set sizes", w: full, h: 220}, 40, panel{cond: result.RandUn, sizes: e.Sizes, mean: result.Number(e.MeanSize)}).html()})
+	var drawn []stratum
 	group := func(name string, list []conformal.Stratum) {
 		g := tableGroup{Name: name}
 		for _, s := range list {
@@ -110,7 +112,7 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 			}
 			p := s.Coverage
 			g.Rows = append(g.Rows, []string{label, thousands(p.N), n(p.Rate, 4), n(p.Low, 4) + " – " + n(p.High, 4), n(s.MeanSize, 3)})
-			drawn = append(drawn, interval{name + " " + label, p})
+			drawn = append(drawn, stratum{name + " " + label, p})
 		}
 		if len(g.Rows) > 0 {
 			v.Groups = append(v.Groups, g)
@@ -132,7 +134,7 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 	g := tableGroup{Name: "True label"}
 	for y, p := range e.Classes {
 		if p.N > 0 {
-			drawn = append(drawn, interval{fmt.Sprintf("label %d", y), p})
+			drawn = append(drawn, stratum{fmt.Sprintf("label %d", y), p})
 		}
 	}
 	title := "Coverage by true label"
@@ -151,13 +153,13 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 	return v.write(w)
 }
 
-type interval struct {
+type stratum struct {
 	name string
 	p    conformal.Proportion
 }
 
 // farthest keeps the lowest, in their order.
-func farthest(list []interval) []interval {
+func farthest(list []stratum) []stratum {
 	if len(list) <= mostStrata {
 		return list
 	}
@@ -165,90 +167,23 @@ func farthest(list []interval) []interval {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case list[a].p.Rate < list[b].p.Rate:
-			return -1
-		case list[a].p.Rate > list[b].p.Rate:
-			return 1
-		}
-		return 0
-	})
-	order = order[:mostStrata]
-	slices.Sort(order)
-	out := make([]interval, len(order))
-	for i, at := range order {
-		out[i] = list[at]
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(list[a].p.Rate, list[b].p.Rate) })
+	out := make([]stratum, mostStrata)
+	slices.Sort(order[:mostStrata])
+	for i := range out {
+		out[i] = list[order[i]]
 	}
 	return out
 }
 
 // intervals draws proportions with their intervals, one below the other.
-func intervals(list []interval, promised float64) template.HTML {
-	const left, right, top, rowH = 190.0, 150.0, 26.0, 24.0
-	bottom := top + rowH*float64(len(list))
-	s := newSVG(full, bottom+42, "Coverage with 95 % intervals")
-	var e extent
-	e.add(promised, 1)
-	for _, i := range list {
-		e.add(i.p.Low, i.p.High)
+func intervals(list []stratum, promised float64) template.HTML {
+	p := rows{label: "Coverage with 95 % intervals", axis: "coverage", w: full, h: 24, radius: 4.4, to1: true, at: &promised, atText: "promised"}
+	for _, s := range list {
+		p.rows = append(p.rows, row{name: clip(s.name, 26), marks: []interval{{result.RandUn, s.p.Rate, s.p.Low, s.p.High}},
+			small: fmt.Sprintf("%s of %s", num(result.Number(s.p.Rate), 3), thousands(s.p.N))})
 	}
-	lo, _ := e.padded(0.03)
-	x := scale{math.Max(0, lo), 1, left, full - right}
-	s.axisX(x, top-6, bottom, 8, "coverage")
-	ref := x.at(promised)
-	s.line("ref", ref, top-6, ref, bottom)
-	s.text("reft", "middle", ref, top-12, "promised")
-	for i, v := range list {
-		y := top + rowH*(float64(i)+0.5)
-		s.text("tick", "end", left-14, y+4, clip(v.name, 26))
-		s.line("whisk thin randun", x.at(v.p.Low), y, x.at(v.p.High), y)
-		s.mark(result.RandUn, "", x.at(v.p.Rate), y, 4.4, fmt.Sprintf("%d of %d", v.p.K, v.p.N))
-		s.text("tick", "end", full, y+4, fmt.Sprintf("%s of %s", num(result.Number(v.p.Rate), 3), thousands(v.p.N)))
-	}
-	return s.html()
-}
-
-// sizeBars draws a histogram of set sizes.
-func sizeBars(sizes []int, mean float64) template.HTML {
-	last, total := 1, 0
-	for k, n := range sizes {
-		total += n
-		if n > 0 {
-			last = max(last, k)
-		}
-	}
-	width := last/40 + 1
-	shares := make([]float64, last/width+1)
-	for k, n := range sizes[:last+1] {
-		shares[k/width] += float64(n) / math.Max(1, float64(total))
-	}
-	const left, top, height, right = 20.0, 24.0, 150.0, 20.0
-	base := top + height
-	s := newSVG(full, base+46, "Histogram of set sizes")
-	step := (full - left - right) / float64(len(shares))
-	peak := math.Max(slices.Max(shares), 1e-9)
-	for k, share := range shares {
-		x := left + step*float64(k)
-		if h := height * share / peak; share > 0 {
-			s.rect("bar randun", x+step*0.12, base-h, step*0.76, h, 2)
-			if step >= 34 {
-				s.text("tick", "middle", x+step/2, base-h-5, percent(result.Number(share)))
-			}
-		}
-		if every := (len(shares) + 19) / 20; k%every == 0 {
-			t := fmt.Sprint(k * width)
-			if width > 1 {
-				t = fmt.Sprintf("%d–%d", k*width, k*width+width-1)
-			}
-			s.text("tick", "middle", x+step/2, base+20, t)
-		}
-	}
-	s.line("axis", left, base, full-right, base)
-	at := left + step*(mean/float64(width)+0.5/float64(width))
-	s.line("meanline randun", at, base+1, at, base+7)
-	s.text("axt", "middle", full/2, base+40, "labels in the set (0 = empty)")
-	return s.html()
+	return p.drawing().html()
 }
 
 // WriteComparison writes a page on one or more scores over many splits of the same samples.
@@ -286,54 +221,30 @@ func WriteComparison(w io.Writer, list []conformalio.SplitsResult, about About) 
 	}
 	v.Points = []point{{"Small is not all", "The score with the smallest sets often covers hard samples least: compare the gap by size."},
 		{"Splits overlap", "They share their samples, so their spread is not that of new data."}}
-	var coverage, size []spreadRow
 	g := tableGroup{}
 	for _, s := range list {
 		name := s.Score.String()
-		coverage = append(coverage, spreadRow{name, s.Coverage, 4})
-		size = append(size, spreadRow{name, s.MeanSize, 3})
 		pm := func(x conformalio.Spread, d int) string { return n(x.Mean, d) + "\u00a0±\u00a0" + n(x.SD, d) }
 		g.Rows = append(g.Rows, []string{name, pm(s.Coverage, 4), percent(result.Number(s.Outside)), pm(s.MeanSize, 3),
 			percent(result.Number(s.Empty.Mean)), percent(result.Number(s.Singleton.Mean)), n(s.Violation.Mean, 3), pm(s.Tau, 5)})
 	}
 	v.Groups = []tableGroup{g}
 	v.Figures = []figure{
-		{"Coverage", "Mean and standard deviation over splits; the band is the law’s mean and standard deviation.", spreads(coverage, "coverage", &[2]float64{r.Expected - r.ExpectedSD, r.Expected + r.ExpectedSD})},
-		{"Mean set size", "Mean and standard deviation over splits.", spreads(size, "labels in a set, mean", nil)},
+		{"Coverage", "Mean and standard deviation over splits; the band is the law’s mean and standard deviation.",
+			spreads(list, "coverage", func(s conformalio.SplitsResult) conformalio.Spread { return s.Coverage }, 4, &[2]float64{r.Expected - r.ExpectedSD, r.Expected + r.ExpectedSD})},
+		{"Mean set size", "Mean and standard deviation over splits.",
+			spreads(list, "labels in a set, mean", func(s conformalio.SplitsResult) conformalio.Spread { return s.MeanSize }, 3, nil)},
 	}
 	return v.write(w)
 }
 
-type spreadRow struct {
-	name     string
-	value    conformalio.Spread
-	decimals int
-}
-
 // spreads draws means and standard deviations, one below the other.
-func spreads(list []spreadRow, axis string, band *[2]float64) template.HTML {
-	const left, right, top, rowH = 270.0, 150.0, 12.0, 30.0
-	bottom := top + rowH*float64(len(list))
-	s := newSVG(full, bottom+42, axis)
-	var e extent
-	for _, r := range list {
-		e.add(r.value.Mean-r.value.SD, r.value.Mean+r.value.SD)
+func spreads(list []conformalio.SplitsResult, axis string, of func(conformalio.SplitsResult) conformalio.Spread, decimals int, band *[2]float64) template.HTML {
+	p := rows{label: axis, axis: axis, w: full, h: 30, radius: 5, band: band}
+	for _, s := range list {
+		x := of(s)
+		p.rows = append(p.rows, row{name: clip(s.Score.String(), 40), ink: "randun", marks: []interval{{result.RandUn, x.Mean, x.Mean - x.SD, x.Mean + x.SD}},
+			text: num(result.Number(x.Mean), decimals), small: "± " + num(result.Number(x.SD), decimals)})
 	}
-	if band != nil {
-		e.add(band[0], band[1])
-	}
-	lo, hi := e.padded(0.05)
-	x := scale{lo, hi, left, full - right}
-	if band != nil {
-		s.rect("band", x.at(band[0]), top-6, x.at(band[1])-x.at(band[0]), bottom-top+6, 2)
-	}
-	s.axisX(x, top-6, bottom, 8, axis)
-	for i, r := range list {
-		y := top + rowH*(float64(i)+0.5)
-		s.text("rowl randun", "end", left-14, y+4, clip(r.name, 40))
-		s.line("whisk randun", x.at(r.value.Mean-r.value.SD), y, x.at(r.value.Mean+r.value.SD), y)
-		s.mark(result.RandUn, "", x.at(r.value.Mean), y, 5, "")
-		s.text("tick", "end", full, y+4, num(result.Number(r.value.Mean), r.decimals)+" ± "+num(result.Number(r.value.SD), r.decimals))
-	}
-	return s.html()
+	return p.drawing().html()
 }

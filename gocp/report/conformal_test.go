@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -45,6 +46,7 @@ func TestConformalPages(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		wellFormed(t, name, b.String())
+		keep(t, "evaluation-"+name, b.Bytes())
 		for _, want := range c.want {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("%s: no %q", name, want)
@@ -73,6 +75,7 @@ func TestConformalPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		wellFormed(t, want, b.String())
+		keep(t, fmt.Sprintf("comparison-%d", i), b.Bytes())
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q", want)
 		}

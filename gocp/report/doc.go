@@ -1,5 +1,9 @@
 // Package report shows a Result: as report.html, one file that needs no network and no script
-// (inline SVG and CSS, pictures as data URIs), and as the compact table that a terminal gets.
+// (inline SVG and CSS, pictures as data URIs), as figures in files for a paper, and as the compact
+// table that a terminal gets.
+//
+// Figures are gonum/plot's: plots.go says what they show, chart.go how they look, drawing.go turns
+// one drawing into a part of a page, whose theme colours it, or into SVG, PDF or PNG.
 //
 // Write and Text are functions of the Result and the pictures alone: the same Result gives the
 // same bytes, clock times apart. Every figure in words is computed from the repeats, and the

@@ -3,143 +3,196 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"html/template"
 	"math"
 	"slices"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/gocp/gocp/gocp/result"
 )
 
-// Width of a drawing in its own units: half a page and a whole page.
-const (
-	half = 520.0
-	full = 1064.0
-)
-
-// strip is one line of a strips drawing: the repeats as faint marks, mean and standard error.
-type strip struct {
-	cond   result.Condition
-	name   string
-	values []float64
-	titles []string
-	est    result.Estimate
+// interval is an estimate under a condition; ends that are not finite are not drawn.
+type interval struct {
+	cond          result.Condition
+	at, low, high float64
 }
 
-// strips draws conditions one below the other over a common axis: every repeat as a faint mark,
-// the mean as a strong one with its standard error, and the numbers at the right.
-type strips struct {
-	label    string // for those who cannot see it
-	axis     string
-	decimals int
-	rows     []strip
-	zero     bool     // the axis starts at 0
-	marks    []rule   // vertical reference lines
-	band     *[2]rule // a shaded interval
-	lo, hi   *float64 // forced ends
+func intervalOf(c result.Condition, e result.Estimate) interval {
+	return interval{c, e.Mean.Float(), (e.Mean - e.SE).Float(), (e.Mean + e.SE).Float()}
 }
 
-type rule struct {
-	at   float64
-	text string
+// row is one line of a drawing of rows.
+type row struct {
+	name, ink   string // ink is its colour in the theme, mute if empty
+	faint       []float64
+	marks       []interval
+	join        string // colour of a line from the first mark to the second
+	text, small string // at the right
 }
 
-func (p strips) draw(width float64) template.HTML {
-	const left, top = 128.0, 26.0
-	rowH := 46.0
-	if len(p.rows) <= 2 {
-		rowH = 92
+// rows draws estimates one below the other over a common axis: single values as faint marks, the
+// estimates as strong ones with their intervals, and numbers at the right.
+type rows struct {
+	name, label, axis string
+	rows              []row
+	w, h, radius      vg.Length // width of the drawing; height and size of marks of a row
+	from0, to1        bool      // ends of the axis
+	at                *float64  // reference line
+	atText            string
+	band              *[2]float64
+}
+
+func (p rows) drawing() drawing {
+	if len(p.rows) == 0 {
+		return drawing{}
 	}
-	wide := width > half // room for mean and standard error on one line
-	right := 70.0
-	if wide {
-		right = 112
-	}
-	bottom := top + rowH*float64(len(p.rows))
-	s := newSVG(width, bottom+42, p.label)
-	var e extent
-	for _, r := range p.rows {
-		e.add(r.values...)
-		e.estimate(r.est)
-	}
-	for _, m := range p.marks {
-		e.add(m.at)
-	}
+	c := newRows(len(p.rows), p.axis)
 	if p.band != nil {
-		e.add(p.band[0].at, p.band[1].at)
+		c.band(p.band[0], p.band[1])
 	}
-	lo, hi := e.padded(0.05)
-	if p.zero {
-		lo = 0
+	if p.at != nil {
+		c.reference(*p.at, p.atText)
 	}
-	if p.lo != nil {
-		lo = *p.lo
-	}
-	if p.hi != nil {
-		hi = *p.hi
-	}
-	x := scale{lo, hi, left, width - right}
-	if p.band != nil {
-		a, b := x.at(p.band[0].at), x.at(p.band[1].at)
-		s.rect("band", a, top-6, b-a, bottom-top+6, 2)
-	}
-	s.axisX(x, top-6, bottom, 6, p.axis)
-	for _, m := range p.marks {
-		at := x.at(m.at)
-		s.line("ref", at, top-6, at, bottom)
-		if m.text != "" {
-			s.text("reft", "middle", at, top-12, m.text)
+	value, small, second := bold(lettering("ink", 13, draw.XLeft)), lettering("mute", 12, draw.XLeft), vg.Length(14)
+	for i, r := range p.rows {
+		y := float64(-i)
+		for j, x := range r.faint { // a fixed small stagger keeps equal values apart
+			g := mark(r.marks[0].cond, 3.2)
+			g.Color = faded(string(r.marks[0].cond), 0.3)
+			c.marks(g, plotter.XY{X: x, Y: y + float64(j%5-2)*3.4/float64(p.h)})
 		}
+		if r.join != "" {
+			c.line(stroke(faded(r.join, 0.45), 2), plotter.XY{X: r.marks[0].at, Y: y}, plotter.XY{X: r.marks[1].at, Y: y})
+		}
+		for j, m := range r.marks {
+			if dy := float64(len(r.marks)-1)/2 - float64(j); r.join == "" {
+				c.interval(m, p.radius, y+dy*6/float64(p.h))
+			} else {
+				c.interval(m, p.radius, y)
+			}
+		}
+		second = max(second, 27+value.Width(r.text))
+	}
+	fit(&c.X)
+	if p.from0 {
+		c.X.Min = 0
+	}
+	if p.to1 {
+		c.X.Min, c.X.Max = max(c.X.Min, 0), 1
 	}
 	for i, r := range p.rows {
-		y := top + rowH*(float64(i)+0.5)
-		s.text("rowl "+string(r.cond), "end", left-14, y+4, r.name)
-		for j, v := range r.values {
-			if math.IsNaN(v) || math.IsInf(v, 0) {
-				continue
-			}
-			title := ""
-			if j < len(r.titles) {
-				title = r.titles[j]
-			}
-			// A fixed small stagger keeps equal values apart.
-			s.mark(r.cond, "faint", x.at(v), y+float64(j%5-2)*3.4, 3.2, title)
-		}
-		m, se := r.est.Mean.Float(), r.est.SE.Float()
-		if !r.est.Mean.Finite() {
-			s.text("val", "start", width-right+14, y+4, num(r.est.Mean, 2))
-			continue
-		}
-		if r.est.SE.Finite() {
-			a, b := x.at(math.Max(lo, m-se)), x.at(math.Min(hi, m+se))
-			s.line("whisk "+string(r.cond), a, y, b, y)
-		}
-		s.mark(r.cond, "", x.at(m), y, 6, "")
-		switch at := width - right + 14; {
-		case !r.est.SE.Finite():
-			s.text("val", "start", at, y+4, num(r.est.Mean, p.decimals))
-		case wide:
-			s.text("val", "start", at, y+4, num(r.est.Mean, p.decimals))
-			s.text("se", "end", width, y+4, "± "+num(r.est.SE, p.decimals))
+		y := float64(-i)
+		c.write(c.X.Min, y, r.name, lettering(cmp.Or(r.ink, "mute"), 12.5, draw.XRight), -14, 0)
+		switch {
+		case r.text == "":
+			c.write(c.X.Max, y, r.small, small, 14, 0)
+		case p.w == full || r.small == "": // room for both on one line
+			c.write(c.X.Max, y, r.text, value, 14, 0)
+			c.write(c.X.Max, y, r.small, small, second, 0)
 		default:
-			s.text("val", "start", at, y-2, num(r.est.Mean, p.decimals))
-			s.text("se", "start", at, y+12, "± "+num(r.est.SE, p.decimals))
+			c.write(c.X.Max, y, r.text, value, 14, 7)
+			c.write(c.X.Max, y, r.small, small, 14, -8)
 		}
 	}
-	return s.html()
+	d := drawing{p.name, p.label, p.w, p.h*vg.Length(len(p.rows)) + 52, c.Draw}
+	if p.atText != "" {
+		d.h += 14
+	}
+	if marks := p.rows[0].marks; len(marks) > 1 {
+		d.h += 22
+		d.paint = func(to draw.Canvas) { c.drawBelow(marks, to) }
+	}
+	return d
 }
 
-// repeatMean averages f over the outcomes of one repeat under one condition; NaN over nothing.
-func repeatMean(r *result.Repeat, c result.Condition, f func(t *result.Target, o *result.Outcome) float64) float64 {
-	sum, n := 0.0, 0
-	for v := range r.Victims {
-		if r.Victims[v].Condition != c {
-			continue
+// shown is the order of conditions in figures: from nothing done to the attack.
+var shown = [...]result.Condition{result.Clean, result.RandGa, result.RandUn, result.Attack}
+
+// strip is a row of an estimate and the repeats it was made from.
+func (v *view) strip(c result.Condition, name string, e result.Estimate, decimals int, of func(*result.Repeat) float64) row {
+	r := row{name: name, ink: string(c), marks: []interval{intervalOf(c, e)}, text: num(e.Mean, decimals)}
+	if e.SE.Finite() {
+		r.small = "± " + num(e.SE, decimals)
+	}
+	for i := range v.R.Repeats {
+		r.faint = append(r.faint, of(&v.R.Repeats[i]))
+	}
+	return r
+}
+
+// strips has a strip for each condition that was run.
+func (v *view) strips(name, label, axis string, decimals int, of func(*result.Victim) float64, est func(*result.Row) result.Estimate) rows {
+	p := rows{name: name, label: label + " by condition", axis: axis, w: half, h: 46, radius: 6}
+	for _, c := range shown {
+		if s := v.Sum.Row(c); s != nil {
+			p.rows = append(p.rows, v.strip(c, conditionName(c), est(s), decimals, func(r *result.Repeat) float64 { return victimMean(r, c, of) }))
 		}
-		for t := range r.Victims[v].Outcomes {
-			if x := f(&r.Targets[t], &r.Victims[v].Outcomes[t]); !math.IsNaN(x) {
-				sum += x
-				n++
-			}
+	}
+	return p
+}
+
+// drawings are the figures of the report, in its order.
+func (v *view) drawings() []drawing {
+	if len(v.Sum.Rows) == 0 {
+		return nil
+	}
+	sizes := v.strips("set-sizes", "Set size of the targets", "labels in the target’s prediction set", 2,
+		outcomes(func(o *result.Outcome) float64 { return float64(len(o.Set)) }), func(r *result.Row) result.Estimate { return r.SetSize })
+	sizes.rows = slices.Insert(sizes.rows, 0, v.strip(benign, "Benign models", v.Sum.Benign.SetSize, 2, func(r *result.Repeat) float64 { return mean(r.Targets, benignSize) }))
+	sizes.w, sizes.from0 = full, true
+
+	confidence := v.strips("confidence", "Probability of the benign predicted label", "probability of the benign predicted label", 2,
+		outcomes(func(o *result.Outcome) float64 { return o.Prob.Float() }), func(r *result.Row) result.Estimate { return r.Prob })
+	confidence.from0, confidence.to1 = true, true
+
+	margins := v.strips("margins", "Score minus threshold of the attacked labels", "← inside\u00a0\u00a0\u00a0 S − τ\u00a0\u00a0\u00a0 outside →", 2,
+		outcomes(func(o *result.Outcome) float64 { return mean(o.Margins, result.Number.Float) }), func(r *result.Row) result.Estimate { return r.Margin })
+	margins.at, margins.atText = new(float64), "τ"
+
+	coverage := v.strips("coverage", "Test coverage", "test coverage", 3,
+		func(x *result.Victim) float64 { return x.Test.Coverage.Float() }, func(r *result.Row) result.Estimate { return r.Coverage })
+	coverage.at, coverage.atText = v.promised()
+	if b := v.Band; b != nil {
+		coverage.band = &[2]float64{b.Low, b.High}
+	}
+
+	accuracy := v.strips("accuracy", "Test accuracy", "test accuracy", 3,
+		func(x *result.Victim) float64 { return x.Test.Accuracy.Float() }, func(r *result.Row) result.Estimate { return r.Accuracy })
+
+	list := []drawing{sizes.drawing(), v.histograms(), v.dumbbell().drawing(), confidence.drawing(), margins.drawing(),
+		coverage.drawing(), accuracy.drawing(), v.classPlot().drawing(), v.alignmentPlot(), v.stepPlot().drawing()}
+	return slices.DeleteFunc(list, func(d drawing) bool { return d.paint == nil })
+}
+
+// promised is the reference line of coverage.
+func (v *view) promised() (*float64, string) {
+	at := 1 - v.Level.Float()
+	return &at, "promised " + v.R.Config.Coverage
+}
+
+func (v *view) stepPlot() rows {
+	attack := func(r *result.Repeat) float64 { return r.Poisons.StepAttack.Float() }
+	noise := func(r *result.Repeat) float64 { return r.Poisons.StepRandUn.Float() }
+	var all []float64
+	for i := range v.R.Repeats {
+		all = append(all, attack(&v.R.Repeats[i]), noise(&v.R.Repeats[i]))
+	}
+	d := places(all...)
+	return rows{name: "sgd-step", label: "Change of the adversary's loss after one SGD step", axis: "← helps the adversary\u00a0\u00a0\u00a0 Δℓ₃\u00a0\u00a0\u00a0 hinders →",
+		w: half, h: 92, radius: 6, at: new(float64), rows: []row{v.strip(result.RandUn, "Uniform noise", v.Sum.Crafting.StepRandUn, d, noise),
+			v.strip(result.Attack, "Crafted poisons", v.Sum.Crafting.StepAttack, d, attack)}}
+}
+
+// mean averages f over a list, without those that are not a number; NaN over nothing.
+func mean[T any](list []T, f func(T) float64) float64 {
+	sum, n := 0.0, 0
+	for _, e := range list {
+		if x := f(e); !math.IsNaN(x) {
+			sum += x
+			n++
 		}
 	}
 	return sum / float64(n)
@@ -147,373 +200,221 @@ func repeatMean(r *result.Repeat, c result.Condition, f func(t *result.Target, o
 
 // victimMean averages f over the victims of one repeat under one condition.
 func victimMean(r *result.Repeat, c result.Condition, f func(v *result.Victim) float64) float64 {
-	sum, n := 0.0, 0
-	for v := range r.Victims {
-		if r.Victims[v].Condition == c {
-			sum += f(&r.Victims[v])
-			n++
+	return mean(r.Victims, func(v result.Victim) float64 {
+		if v.Condition != c {
+			return math.NaN()
 		}
-	}
-	return sum / float64(n)
+		return f(&v)
+	})
 }
 
-// benignMean is the mean set size of a repeat's targets under the reference models.
-func benignMean(r *result.Repeat) float64 {
-	sum, n := 0.0, 0
-	for t := range r.Targets {
-		for _, k := range r.Targets[t].Benign {
-			sum += float64(k)
-			n++
-		}
+// outcomes averages f over the targets of a victim.
+func outcomes(f func(o *result.Outcome) float64) func(*result.Victim) float64 {
+	return func(v *result.Victim) float64 {
+		return mean(v.Outcomes, func(o result.Outcome) float64 { return f(&o) })
 	}
-	return sum / float64(n)
 }
 
-// shown is the order of conditions in figures: from nothing done to the attack.
-var shown = [...]result.Condition{result.Clean, result.RandGa, result.RandUn, result.Attack}
-
-// stripRows makes a strip per condition that was run.
-func (v *view) stripRows(f func(*result.Repeat, result.Condition) float64, est func(*result.Row) result.Estimate, d int) []strip {
-	var rows []strip
-	for _, c := range shown {
-		row := v.Sum.Row(c)
-		if row == nil {
-			continue
-		}
-		st := strip{cond: c, name: conditionName(c), est: est(row)}
-		for i := range v.R.Repeats {
-			r := &v.R.Repeats[i]
-			x := f(r, c)
-			st.values = append(st.values, x)
-			st.titles = append(st.titles, fmt.Sprintf("repeat %d: %s", r.ID, num(result.Number(x), d)))
-		}
-		rows = append(rows, st)
-	}
-	return rows
-}
-
-func (v *view) sizePlot() template.HTML {
-	ref := strip{cond: benign, name: "Benign models", est: v.Sum.Benign.SetSize}
-	for i := range v.R.Repeats {
-		ref.values = append(ref.values, benignMean(&v.R.Repeats[i]))
-	}
-	rows := v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
-		return repeatMean(r, c, func(_ *result.Target, o *result.Outcome) float64 { return float64(len(o.Set)) })
-	}, func(r *result.Row) result.Estimate { return r.SetSize }, 2)
-	return strips{
-		label: "Set size of the targets by condition", axis: "labels in the target’s prediction set", decimals: 2,
-		rows: append([]strip{ref}, rows...), zero: true,
-	}.draw(full)
-}
-
-func (v *view) probPlot() template.HTML {
-	lo, hi := 0.0, 1.0
-	return strips{
-		label: "Probability of the benign predicted label by condition", axis: "probability of the benign predicted label", decimals: 2, lo: &lo, hi: &hi,
-		rows: v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
-			return repeatMean(r, c, func(_ *result.Target, o *result.Outcome) float64 { return o.Prob.Float() })
-		}, func(r *result.Row) result.Estimate { return r.Prob }, 2),
-	}.draw(half)
-}
-
-func (v *view) marginPlot() template.HTML {
-	return strips{
-		label: "Score minus threshold of the attacked labels by condition", axis: "← inside\u2003\u2003S − τ\u2003\u2003outside →", decimals: 2,
-		marks: []rule{{0, "τ"}},
-		rows: v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
-			return repeatMean(r, c, func(_ *result.Target, o *result.Outcome) float64 {
-				sum := 0.0
-				for _, m := range o.Margins {
-					sum += m.Float()
-				}
-				return sum / float64(len(o.Margins))
-			})
-		}, func(r *result.Row) result.Estimate { return r.Margin }, 2),
-	}.draw(half)
-}
-
-func (v *view) coveragePlot() template.HTML {
-	p := strips{
-		label: "Test coverage by condition", axis: "test coverage", decimals: 3,
-		rows: v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
-			return victimMean(r, c, func(x *result.Victim) float64 { return x.Test.Coverage.Float() })
-		}, func(r *result.Row) result.Estimate { return r.Coverage }, 3),
-		marks: []rule{{1 - v.Level.Float(), "promised " + v.R.Config.Coverage}},
-	}
-	if b := v.Band; b != nil {
-		p.band = &[2]rule{{at: b.Low}, {at: b.High}}
-	}
-	return p.draw(half)
-}
-
-func (v *view) accuracyPlot() template.HTML {
-	return strips{
-		label: "Test accuracy by condition", axis: "test accuracy", decimals: 3,
-		rows: v.stripRows(func(r *result.Repeat, c result.Condition) float64 {
-			return victimMean(r, c, func(x *result.Victim) float64 { return x.Test.Accuracy.Float() })
-		}, func(r *result.Row) result.Estimate { return r.Accuracy }, 3),
-	}.draw(half)
-}
-
-func (v *view) stepPlot() template.HTML {
-	att := strip{cond: result.Attack, name: "Crafted poisons", est: v.Sum.Crafting.StepAttack}
-	run := strip{cond: result.RandUn, name: "Uniform noise", est: v.Sum.Crafting.StepRandUn}
-	for i := range v.R.Repeats {
-		p := &v.R.Repeats[i].Poisons
-		att.values = append(att.values, p.StepAttack.Float())
-		run.values = append(run.values, p.StepRandUn.Float())
-	}
-	d := places(append(slices.Clone(att.values), run.values...)...)
-	return strips{
-		label: "Change of the adversary's loss after one SGD step", axis: "← helps the adversary\u2003\u2003Δℓ₃\u2003\u2003hinders →", decimals: d,
-		rows: []strip{run, att}, marks: []rule{{0, ""}},
-	}.draw(half)
-}
-
-// histogramPlot draws the set sizes of the targets, benign first, one panel for each condition.
-func (v *view) histogramPlot() template.HTML {
-	type panel struct {
-		cond result.Condition
-		name string
-		hist []int
-		mean result.Number
-	}
-	panels := []panel{{benign, "Benign models", v.Sum.Benign.Histogram, v.Sum.Benign.SetSize.Mean}}
-	for _, c := range shown {
-		if row := v.Sum.Row(c); row != nil {
-			panels = append(panels, panel{c, conditionName(c), row.Histogram, row.SetSize.Mean})
-		}
-	}
-	last := 1
-	for _, p := range panels {
-		for k, n := range p.hist {
-			if n > 0 {
-				last = max(last, k)
-			}
-		}
-	}
-	width := last/25 + 1 // sizes per bar: at most 25 bars
-	bars := last/width + 1
-	peak := 0.0
-	shares := make([][]float64, len(panels))
-	for i, p := range panels {
-		shares[i] = make([]float64, bars)
-		total := 0
-		for _, n := range p.hist {
-			total += n
-		}
-		for k, n := range p.hist {
-			if n > 0 {
-				shares[i][k/width] += float64(n) / float64(total)
-			}
-		}
-		peak = math.Max(peak, slices.Max(shares[i]))
-	}
-	const left, rowH, top, right = 128.0, 74.0, 8.0, 10.0
-	bottom := top + rowH*float64(len(panels))
-	s := newSVG(half, bottom+42, "Histograms of the targets' set sizes, one panel for each condition")
-	step := (half - left - right) / float64(bars)
-	for i, p := range panels {
-		base := top + rowH*float64(i+1) - 8
-		s.text("rowl "+string(p.cond), "end", left-14, base-22, p.name)
-		s.text("tick", "end", left-14, base-6, "mean "+num(p.mean, 2))
-		for k, share := range shares[i] {
-			x := left + step*float64(k)
-			if share > 0 {
-				h := (rowH - 26) * share / math.Max(peak, 1e-9)
-				s.rect("bar "+string(p.cond), x+step*0.12, base-h, step*0.76, h, 2)
-				if step >= 30 {
-					s.text("tick", "middle", x+step/2, base-h-4, percent(result.Number(share)))
-				}
-			}
-		}
-		s.line("axis", left, base, half-right, base)
-		if at := p.mean.Float(); p.mean.Finite() {
-			x := left + step*(at/float64(width)+0.5/float64(width))
-			s.line("meanline "+string(p.cond), x, base+1, x, base+6)
-		}
-	}
-	every := (bars + 12) / 13
-	for k := 0; k < bars; k += every {
-		t := fmt.Sprint(k * width)
-		if width > 1 {
-			t = fmt.Sprintf("%d–%d", k*width, k*width+width-1)
-		}
-		s.text("tick", "middle", left+step*(float64(k)+0.5), bottom+10, t)
-	}
-	s.text("axt", "middle", (left+half-right)/2, bottom+32, "labels in the set (0 = empty)")
-	return s.html()
+// benignSize is the mean set size of a target under the reference models.
+func benignSize(t result.Target) float64 {
+	return mean(t.Benign, func(k int) float64 { return float64(k) })
 }
 
 // change is what decides the verdict, for one target under one condition, victims averaged: the
 // set size ratio in the goal's direction, or the share of attacked labels inside.
 func (v *view) change(r *result.Repeat, t int, c result.Condition) float64 {
-	tgt := &r.Targets[t]
-	sum, n := 0.0, 0
-	for i := range r.Victims {
-		if r.Victims[i].Condition != c {
-			continue
-		}
-		set := r.Victims[i].Outcomes[t].Set
-		if v.Aim.quantity == result.QInside {
+	if v.Aim.quantity == result.QInside {
+		return victimMean(r, c, func(x *result.Victim) float64 {
 			in := 0
-			for _, a := range tgt.Attacked {
-				if slices.Contains(set, a.Label) {
+			for _, a := range r.Targets[t].Attacked {
+				if slices.Contains(x.Outcomes[t].Set, a.Label) {
 					in++
 				}
 			}
-			sum += float64(in) / float64(len(tgt.Attacked))
-		} else {
-			sum += float64(len(set))
-		}
-		n++
+			return float64(in) / float64(len(r.Targets[t].Attacked))
+		})
 	}
-	mean := sum / float64(n)
-	if v.Aim.quantity == result.QInside {
-		return mean
-	}
-	b := 0.0
-	for _, k := range tgt.Benign {
-		b += float64(k)
-	}
-	b /= float64(len(tgt.Benign))
+	ratio := victimMean(r, c, func(x *result.Victim) float64 { return float64(len(x.Outcomes[t].Set)) }) / benignSize(r.Targets[t])
 	if v.Aim.Shrinks {
-		return 1 - mean/b
+		return 1 - ratio
 	}
-	return mean/b - 1
+	return ratio - 1
+}
+
+// panel is a histogram of set sizes.
+type panel struct {
+	cond  result.Condition
+	name  string
+	sizes []int
+	mean  result.Number
+}
+
+// histograms draws panels one below the other over a common axis of at most about most bars, the
+// means as ticks below it. Bars that are wide enough say their share.
+func histograms(d drawing, most int, panels ...panel) drawing {
+	last := 1
+	for _, p := range panels {
+		for k, n := range p.sizes {
+			if n > 0 {
+				last = max(last, k)
+			}
+		}
+	}
+	width := last/most + 1 // sizes in a bar
+	bars, peak := last/width+1, 1e-9
+	shares := make([][]float64, len(panels))
+	for i, p := range panels {
+		shares[i] = make([]float64, bars)
+		total := 0
+		for _, n := range p.sizes {
+			total += n
+		}
+		for k, n := range p.sizes {
+			if n > 0 {
+				shares[i][k/width] += float64(n) / float64(total)
+			}
+		}
+		peak = max(peak, slices.Max(shares[i]))
+	}
+	step := (d.w - 140) / vg.Length(bars)
+	grid := make([][]*plot.Plot, len(panels))
+	for i, p := range panels {
+		c := newChart("")
+		c.HideY()
+		c.X.Tick.Marker, c.X.Tick.Length = plot.ConstantTicks(nil), 7
+		if i == len(panels)-1 {
+			var names plot.ConstantTicks
+			for k := 0; k < bars; k += 1 + int(32/step) {
+				t := fmt.Sprint(k * width)
+				if width > 1 {
+					t = fmt.Sprintf("%d–%d", k*width, k*width+width-1)
+				}
+				names = append(names, plot.Tick{Value: float64(k), Label: t})
+			}
+			c.X.Tick.Marker, c.X.Label.Text = names, "labels in the set (0 = empty)"
+		}
+		h := &plotter.Histogram{FillColor: faded(string(p.cond), 0.82)}
+		for k, share := range shares[i] {
+			if share > 0 {
+				h.Bins = append(h.Bins, plotter.HistogramBin{Min: float64(k) - 0.38, Max: float64(k) + 0.38, Weight: share})
+				if step >= 30 {
+					above := lettering("mute", 12, draw.XCenter)
+					above.YAlign = draw.YBottom
+					c.write(float64(k), share, percent(result.Number(share)), above, 0, 1)
+				}
+			}
+		}
+		c.Add(h)
+		c.X.Min, c.X.Max, c.Y.Min, c.Y.Max = -0.5, float64(bars)-0.5, 0, peak
+		c.marks(draw.GlyphStyle{Color: theme[string(p.cond)], Radius: 1, Shape: meanTick}, plotter.XY{X: (p.mean.Float()+0.5)/float64(width) - 0.5})
+		if p.name != "" {
+			c.write(c.X.Min, peak*0.55, p.name, lettering(string(p.cond), 12.5, draw.XRight), -14, 0)
+			c.write(c.X.Min, peak*0.2, "mean "+num(p.mean, 2), lettering("mute", 12, draw.XRight), -14, 0)
+		}
+		grid[i] = []*plot.Plot{c.Plot}
+	}
+	d.paint = func(to draw.Canvas) {
+		for i, tile := range plot.Align(grid, draw.Tiles{Cols: 1, Rows: len(grid), PadY: 12}, to) {
+			grid[i][0].Draw(tile[0])
+		}
+	}
+	return d
+}
+
+func (v *view) histograms() drawing {
+	list := []panel{{benign, "Benign models", v.Sum.Benign.Histogram, v.Sum.Benign.SetSize.Mean}}
+	for _, c := range shown {
+		if r := v.Sum.Row(c); r != nil {
+			list = append(list, panel{c, conditionName(c), r.Histogram, r.SetSize.Mean})
+		}
+	}
+	return histograms(drawing{name: "size-histograms", label: "Histograms of the targets' set sizes, one panel for each condition", w: half, h: 78*vg.Length(len(list)) + 44}, 25, list...)
 }
 
 // dumbbell draws every target under attack and under uniform noise, joined.
-func (v *view) dumbbell() template.HTML {
-	type row struct {
-		name     string
-		att, run float64
-	}
-	var rows []row
-	var e extent
-	e.add(0)
+func (v *view) dumbbell() rows {
+	p := rows{name: "targets", label: upperFirst(v.Aim.name) + " of every target, attack and uniform noise", axis: v.Aim.name, w: half, at: new(float64)}
 	for i := range v.R.Repeats {
 		r := &v.R.Repeats[i]
 		for t := range r.Targets {
-			w := row{fmt.Sprintf("%s #%d", className(v.R, r.Targets[t].Predicted), r.Targets[t].ID),
-				v.change(r, t, result.Attack), v.change(r, t, result.RandUn)}
-			if math.IsNaN(w.att+w.run) || math.IsInf(w.att+w.run, 0) {
-				continue
+			name := fmt.Sprintf("%s #%d", className(v.R, r.Targets[t].Predicted), r.Targets[t].ID)
+			att, run := v.change(r, t, result.Attack), v.change(r, t, result.RandUn)
+			if w := (row{name: clip(name, 18), marks: []interval{{cond: result.RandUn, at: run}, {cond: result.Attack, at: att}}, join: "attack"}); finite(att, run) {
+				if v.Aim.sign*(att-run) < 0 {
+					w.join = "mute"
+				}
+				p.rows = append(p.rows, w)
 			}
-			e.add(w.att, w.run)
-			rows = append(rows, w)
 		}
 	}
-	if len(rows) == 0 {
-		return ""
+	gain := func(r row) float64 { return v.Aim.sign * (r.marks[1].at - r.marks[0].at) }
+	slices.SortStableFunc(p.rows, func(a, b row) int { return cmp.Compare(gain(b), gain(a)) })
+	if n, most := len(p.rows), 200; n > most { // the two ends tell most
+		p.rows = slices.Delete(p.rows, most/2, n-most/2)
 	}
-	gain := func(w row) float64 { return v.Aim.sign * (w.att - w.run) }
-	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(gain(b), gain(a)) })
-	const most = 200
-	if len(rows) > most { // the two ends tell most
-		rows = append(slices.Clone(rows[:most/2]), rows[len(rows)-most/2:]...)
-	}
-	const left, right, top, labelled = 128.0, 24.0, 30.0, 13.0
-	rowH := min(22, max(5, 420/float64(len(rows)))) // many targets get thin lines without names
-	radius := min(4.5, rowH*0.45)
-	bottom := top + rowH*float64(len(rows))
-	s := newSVG(half, bottom+42, upperFirst(v.Aim.name)+" of every target, attack and uniform noise")
-	lo, hi := e.padded(0.05)
-	x := scale{lo, hi, left, half - right}
-	s.mark(result.RandUn, "", left+4, 10, 5, "")
-	s.text("tick", "start", left+14, 14, "uniform noise")
-	s.mark(result.Attack, "", left+110, 10, 5, "")
-	s.text("tick", "start", left+120, 14, "attack")
-	s.axisX(x, top-6, bottom, 6, v.Aim.name)
-	s.line("ref", x.at(0), top-6, x.at(0), bottom)
-	for i, w := range rows {
-		y := top + rowH*(float64(i)+0.5)
-		if rowH >= labelled {
-			s.text("tick", "end", left-14, y+4, clip(w.name, 18))
+	n := len(p.rows)
+	p.h = min(22, max(5, 420/vg.Length(max(1, n)))) // many targets get thin lines without names
+	p.radius = min(4.5, p.h*0.45)
+	if p.h < 13 {
+		for i := range p.rows {
+			p.rows[i].name = ""
 		}
-		class := "join good"
-		if gain(w) < 0 {
-			class = "join bad"
-		}
-		s.line(class, x.at(w.run), y, x.at(w.att), y)
-		s.mark(result.RandUn, "", x.at(w.run), y, radius, fmt.Sprintf("%s: uniform noise %s", w.name, num(result.Number(w.run), 2)))
-		s.mark(result.Attack, "", x.at(w.att), y, radius, fmt.Sprintf("%s: attack %s", w.name, num(result.Number(w.att), 2)))
+		p.rows[n/2].name = plural(n, "target")
 	}
-	if rowH < labelled {
-		s.text("tick", "end", left-14, (top+bottom)/2+4, plural(len(rows), "target"))
-	}
-	return s.html()
+	return p
 }
 
 // alignmentPlot draws Φ over the crafting steps: the kept restart of every repeat, and their mean.
-func (v *view) alignmentPlot() template.HTML {
-	var curves [][]result.Number
-	longest := 0
-	var e extent
-	e.add(0)
+func (v *view) alignmentPlot() drawing {
+	c := newChart("crafting step")
+	c.Add(&plotter.Grid{Vertical: stroke(theme["grid"], 1), Horizontal: stroke(theme["grid"], 1)})
+	var curves [][]plotter.XY
+	steps := 0
 	for i := range v.R.Repeats {
 		p := &v.R.Repeats[i].Poisons
-		if len(p.Restarts) == 0 || len(p.Restarts[p.Best].Phi) == 0 {
+		if len(p.Restarts) == 0 {
 			continue
 		}
-		c := p.Restarts[p.Best].Phi
-		curves = append(curves, c)
-		longest = max(longest, len(c))
-		for _, f := range c {
-			e.add(f.Float())
+		var curve []plotter.XY
+		for k, f := range p.Restarts[p.Best].Phi {
+			curve = append(curve, plotter.XY{X: float64(k), Y: f.Float()})
 		}
+		curves, steps = append(curves, curve), max(steps, len(curve))
+		c.line(stroke(faded("attack", 0.28), 1), curve...)
 	}
-	if len(curves) == 0 {
-		return ""
+	if steps == 0 {
+		return drawing{}
 	}
-	const left, right, top, h = 52.0, 56.0, 14.0, 250.0
-	s := newSVG(half, top+h+42, "Alignment of the poisons' gradient with the adversary's, over crafting steps")
-	lo, hi := e.padded(0.05)
-	x := scale{0, math.Max(1, float64(longest-1)), left, half - right}
-	y := scale{lo, hi, top + h, top}
-	s.axisY(y, left, half-right, 5)
-	s.axisX(x, top+h, top+h, 6, "crafting step")
-	s.line("ref", left, y.at(0), half-right, y.at(0))
-	sum, n := make([]float64, longest), make([]float64, longest)
-	for _, c := range curves {
-		var px, py []float64
-		for k, f := range c {
-			if !f.Finite() {
-				continue
+	average := make([]plotter.XY, steps)
+	for k := range average {
+		average[k] = plotter.XY{X: float64(k), Y: mean(curves, func(curve []plotter.XY) float64 {
+			if k >= len(curve) || !finite(curve[k].Y) {
+				return math.NaN()
 			}
-			px, py = append(px, x.at(float64(k))), append(py, y.at(f.Float()))
-			sum[k] += f.Float()
-			n[k]++
+			return curve[k].Y
+		})}
+	}
+	c.line(stroke(theme["attack"], 2.4), average...)
+	c.X.Min, c.X.Max = 0, math.Max(1, float64(steps-1))
+	c.line(dashed(), plotter.XY{}, plotter.XY{X: c.X.Max})
+	fit(&c.Y)
+	for end := steps - 1; end >= 0; end-- {
+		if p := average[end]; finite(p.Y) {
+			c.marks(mark(result.Attack, 4.5), p)
+			c.write(p.X, p.Y, num(result.Number(p.Y), 2), bold(lettering("ink", 13, draw.XLeft)), 10, 0)
+			break
 		}
-		s.polyline("curve faint", px, py)
 	}
-	var px, py []float64
-	end := math.NaN()
-	for k := range sum {
-		if n[k] > 0 {
-			end = sum[k] / n[k]
-			px, py = append(px, x.at(float64(k))), append(py, y.at(end))
-		}
-	}
-	s.polyline("curve", px, py)
-	if len(px) > 0 {
-		s.mark(result.Attack, "", px[len(px)-1], py[len(py)-1], 4.5, "")
-		s.text("val", "start", half-right+10, py[len(py)-1]+4, num(result.Number(end), 2))
-	}
-	return s.html()
+	return drawing{"alignment", "Alignment of the poisons' gradient with the adversary's, over crafting steps", half, 306, c.Draw}
 }
 
 // classPlot draws test coverage by true class under attack, uniform noise and clean retraining.
-func (v *view) classPlot() template.HTML {
-	att := v.Sum.Row(result.Attack)
-	var rows []*result.Row
-	for _, c := range []result.Condition{result.Clean, result.RandUn, result.Attack} {
-		if r := v.Sum.Row(c); r != nil {
-			rows = append(rows, r)
-		}
-	}
-	if att == nil || len(att.Classes) == 0 {
-		return ""
+func (v *view) classPlot() rows {
+	p := rows{name: "coverage-by-class", label: "Test coverage by true class", axis: "test coverage, mean ± standard error over repeats", w: full, h: 26, radius: 3.6}
+	p.at, p.atText = v.promised()
+	att, run := v.Sum.Row(result.Attack), v.Sum.Row(result.RandUn)
+	if att == nil {
+		return p
 	}
 	var classes []int
 	for k := range att.Classes {
@@ -521,57 +422,19 @@ func (v *view) classPlot() template.HTML {
 			classes = append(classes, k)
 		}
 	}
-	const most = 20
-	if run := v.Sum.Row(result.RandUn); len(classes) > most { // keep those that moved most
-		moved := func(k int) float64 {
-			if run == nil {
-				return 0
-			}
-			return math.Abs((att.Classes[k].Mean - run.Classes[k].Mean).Float())
-		}
+	if most := 20; len(classes) > most && run != nil { // keep those that moved most
+		moved := func(k int) float64 { return math.Abs((att.Classes[k].Mean - run.Classes[k].Mean).Float()) }
 		slices.SortStableFunc(classes, func(a, b int) int { return cmp.Compare(moved(b), moved(a)) })
-		classes = classes[:most]
-		slices.Sort(classes)
+		slices.Sort(classes[:most])
 	}
-	if len(classes) == 0 {
-		return ""
-	}
-	var e extent
-	e.add(1 - v.Level.Float())
-	for _, r := range rows {
-		for _, k := range classes {
-			e.estimate(r.Classes[k])
-		}
-	}
-	const left, right, top, rowH = 128.0, 24.0, 34.0, 26.0
-	bottom := top + rowH*float64(len(classes))
-	s := newSVG(full, bottom+42, "Test coverage by true class")
-	lo, hi := e.padded(0.05)
-	x := scale{lo, math.Min(hi, 1.005), left, full - right}
-	at := left + 4
-	for _, r := range rows {
-		s.mark(r.Condition, "", at, 10, 5, "")
-		s.text("tick", "start", at+10, 14, conditionName(r.Condition))
-		at += 126
-	}
-	s.axisX(x, top-6, bottom, 10, "test coverage, mean ± standard error over repeats")
-	ref := x.at(1 - v.Level.Float())
-	s.line("ref", ref, top-6, ref, bottom)
-	s.text("reft", "middle", ref, top-12, "promised "+v.R.Config.Coverage)
-	for i, k := range classes {
-		y := top + rowH*(float64(i)+0.5)
-		s.text("tick", "end", left-14, y+4, clip(className(v.R, k), 18))
-		for j, r := range rows {
-			est := r.Classes[k]
-			if !est.Mean.Finite() {
-				continue
+	for _, k := range classes[:min(20, len(classes))] {
+		r := row{name: clip(className(v.R, k), 18)}
+		for _, c := range []result.Condition{result.Clean, result.RandUn, result.Attack} {
+			if s := v.Sum.Row(c); s != nil {
+				r.marks = append(r.marks, intervalOf(c, s.Classes[k]))
 			}
-			dy := (float64(j) - float64(len(rows)-1)/2) * 6
-			if est.SE.Finite() {
-				s.line("whisk thin "+string(r.Condition), x.at((est.Mean - est.SE).Float()), y+dy, x.at(math.Min((est.Mean+est.SE).Float(), x.hi)), y+dy)
-			}
-			s.mark(r.Condition, "", x.at(est.Mean.Float()), y+dy, 3.6, fmt.Sprintf("%s, %s: %s", className(v.R, k), conditionName(r.Condition), plusMinus(est, 3)))
 		}
+		p.rows = append(p.rows, r)
 	}
-	return s.html()
+	return p
 }

@@ -14,6 +14,8 @@ import (
 //go:embed report.html.tmpl
 var page string
 
+var reportTemplate = template.Must(template.New("report").Parse(page))
+
 //go:embed style.css
 var styleText string
 
@@ -30,16 +32,12 @@ func Write(w io.Writer, r *result.Result, fsys fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	t, err := template.New("report").Funcs(template.FuncMap{
-		"sizePlot": v.sizePlot, "histogramPlot": v.histogramPlot, "dumbbell": v.dumbbell,
-		"probPlot": v.probPlot, "marginPlot": v.marginPlot, "alignmentPlot": v.alignmentPlot, "stepPlot": v.stepPlot,
-		"coveragePlot": v.coveragePlot, "accuracyPlot": v.accuracyPlot, "classPlot": v.classPlot,
-	}).Parse(page)
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
+	v.Fig = map[string]template.HTML{}
+	for _, d := range v.drawings() {
+		v.Fig[d.name] = d.html()
 	}
 	var b bytes.Buffer // a template that fails half way must not leave half a page
-	if err := t.Execute(&b, v); err != nil {
+	if err := reportTemplate.Execute(&b, v); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	_, err = w.Write(b.Bytes())

@@ -15,14 +15,34 @@ import (
 	"testing/fstest"
 	"unicode/utf8"
 
+	"golang.org/x/image/font/sfnt"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 var render = flag.String("render", "", "folder to write the reports of made results to, to look at")
 
 // pictures are base64, in which any word may turn up.
 var pictures = regexp.MustCompile(`"data:image/png;base64,[^"]*"`)
+
+// keep writes what -render asks for.
+func keep(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if *render == "" {
+		return
+	}
+	name = strings.ReplaceAll(name, " ", "-")
+	if filepath.Ext(name) == "" {
+		name += ".html"
+	}
+	if err := os.WriteFile(filepath.Join(*render, name), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func write(t *testing.T, r *result.Result, fsys fs.FS) string {
 	t.Helper()
@@ -118,14 +138,93 @@ func TestEveryShape(t *testing.T) {
 				t.Errorf("%s: text contains %q:\n%s", name, bad, text.String())
 			}
 		}
-		if *render != "" {
-			file := filepath.Join(*render, strings.ReplaceAll(name, " ", "-"))
-			if err := os.WriteFile(file+".html", []byte(page), 0o644); err != nil {
-				t.Fatal(err)
+		keep(t, name, []byte(page))
+	}
+}
+
+// Every colour of a figure in a page is a property of the page's theme, and every figure has a name.
+func TestFiguresFollowTheTheme(t *testing.T) {
+	figure := regexp.MustCompile(`(?s)<svg viewBox.*?</svg>`)
+	for name, make := range cases() {
+		r, fsys := make()
+		for _, f := range figure.FindAllString(write(t, r, fsys), -1) {
+			if !strings.Contains(f, `role="img" aria-label="`) || regexp.MustCompile(`"[^"]*(#[0-9A-Fa-f]{6}|font-family)`).MatchString(f) {
+				t.Errorf("%s: a figure has colours or fonts of its own, or no name: %.300s", name, f)
 			}
-			if err := os.WriteFile(file+".txt", text.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
+			for _, p := range regexp.MustCompile(`var\((--\w+)\)`).FindAllStringSubmatch(f, -1) {
+				if n := strings.Count(string(style), p[1]+":"); n < 2 {
+					t.Errorf("%s: %s is in %d themes of the page's style", name, p[1], n)
+				}
 			}
+		}
+	}
+	for a, c := range theme {
+		for b, o := range theme {
+			far := max(math.Abs(float64(c.R)-float64(o.R)), math.Abs(float64(c.G)-float64(o.G)), math.Abs(float64(c.B)-float64(o.B)))
+			if a != b && far < 6 {
+				t.Errorf("%s and %s are too much alike to be told apart in a drawing", a, b)
+			}
+		}
+		for _, alpha := range []float64{0.05, 0.28, 0.3, 0.55, 1} {
+			d := drawing{w: 9, h: 9, paint: func(to draw.Canvas) { to.FillPolygon(faded(a, alpha), []vg.Point{{}, {X: 1}, {Y: 1}}) }}
+			if !strings.Contains(string(d.html()), `style="fill:var(--`+a+`)`) {
+				t.Errorf("%s at %g: %s", a, alpha, d.html())
+			}
+		}
+	}
+	d := drawing{w: 9, h: 9, label: `"<`, paint: func(c draw.Canvas) {
+		c.FillText(lettering("ink", 12, draw.XRight), vg.Point{X: 7}, `<i> style="fill:#CF2F5C" 5 < 6`)
+	}}
+	if s := string(d.html()); !strings.Contains(s, `x="7"`) || !strings.Contains(s, "text-anchor:end") || !strings.Contains(s, `fill:#CF2F5C`) || strings.Contains(s, "<i>") {
+		t.Errorf("a text is not as it should be: %s", s)
+	}
+}
+
+func TestFigureFiles(t *testing.T) {
+	r, _ := cases()["clear"]()
+	start := map[string]string{"pdf": "%PDF-", "png": "\x89PNG", "svg": "<svg xmlns="}
+	for _, format := range Formats() {
+		list, err := Figures(r, format)
+		if err != nil || len(list) != 10 {
+			t.Fatalf("%s: %d figures, %v", format, len(list), err)
+		}
+		again, err := Figures(r, format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range list {
+			if !bytes.HasPrefix(f.Content, []byte(start[format])) || filepath.Ext(f.Name) != "."+format {
+				t.Errorf("%s starts with %q", f.Name, f.Content[:9])
+			}
+			if !bytes.Equal(f.Content, again[i].Content) {
+				t.Errorf("%s: the same result gave other bytes", f.Name)
+			}
+			if format == "pdf" && bytes.Count(f.Content, []byte("(D:20000101000000")) == 0 {
+				t.Errorf("%s bears a date", f.Name)
+			}
+			keep(t, f.Name, f.Content)
+		}
+	}
+	for name, make := range cases() { // what a page survives, files do
+		r, _ := make()
+		for _, format := range []string{"pdf", "svg"} {
+			if _, err := Figures(r, format); err != nil {
+				t.Errorf("%s as %s: %v", name, format, err)
+			}
+		}
+	}
+	if _, err := Figures(r, "gif"); !usage.Is(err) || !strings.Contains(err.Error(), "pdf, png, svg") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Every letter of a figure has a shape: none is a box in a file.
+func TestLetters(t *testing.T) {
+	face := hand.Fonts.Lookup(lettering("ink", 12, 0).Font, 12)
+	for _, c := range "−–…’±×τΦΔℓ₃←→∞ϵ\u00a0 %#" {
+		var b sfnt.Buffer
+		if g, err := face.Face.GlyphIndex(&b, c); err != nil || g == 0 {
+			t.Errorf("%q has no shape: %v", c, err)
 		}
 	}
 }
@@ -241,11 +340,12 @@ func TestPlaces(t *testing.T) {
 
 func TestTicks(t *testing.T) {
 	for _, c := range [][2]float64{{0, 1}, {-0.03, 0.004}, {0.88, 0.92}, {0, 100}, {-5, 1e6}, {1e-7, 2e-7}} {
-		at, _ := ticks(c[0], c[1], 6)
-		if len(at) < 3 || len(at) > 13 {
+		at := ticker{}.Ticks(c[0], c[1])
+		if len(at) < 3 || len(at) > 7 {
 			t.Errorf("%v: ticks %v", c, at)
 		}
-		for _, v := range at {
+		for _, tick := range at {
+			v := tick.Value
 			if d := c[1] - c[0]; v < c[0]-d*1e-6 || v > c[1]+d*1e-6 {
 				t.Errorf("%v: tick %v lies outside", c, v)
 			}

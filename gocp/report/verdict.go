@@ -204,10 +204,12 @@ func step(s *result.Summary) string {
 
 // places is the number of decimals that shows the largest of xs with three significant digits.
 func places(xs ...float64) int {
-	var e extent
-	e.add(0)
-	e.add(xs...)
-	m := math.Max(-e.lo, e.hi)
+	m := 0.0
+	for _, x := range xs {
+		if finite(x) {
+			m = math.Max(m, math.Abs(x))
+		}
+	}
 	if m == 0 {
 		return 2
 	}

@@ -41,6 +41,7 @@ type view struct {
 	Watched []watchedRow
 	Energy  string // in all, and of a poison
 
+	Fig   map[string]template.HTML // figures by name
 	Style template.CSS
 }
 
