@@ -209,7 +209,7 @@ var faults = []fault{
 	},
 	{
 		name: "wrong split-K part bound", file: "conv.cuh", unit: convUnit,
-		from: "each = (all + grid.parts - 1) / grid.parts,", to: "each = all / grid.parts,",
+		from: "each = (all + grid.parts - 1) / grid.parts;", to: "each = all / grid.parts;",
 		breaks: "what is left over at the end of a sum is in no part", cases: []string{"ConvBackwardWeight/tf32"},
 	},
 	{
