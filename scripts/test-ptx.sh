@@ -14,8 +14,9 @@ rm -rf "$out"
 mkdir -p "$out"
 unset GOCP_IMAGE GOCP_CHECK GOCP_CALLS
 
-# What runs beyond the cases. The last of the packages has tests of the command line.
-networks=(./gocp/tensor ./gocp/device ./gocp/nn ./gocp/train ./gocp/attack)
+# What runs beyond the cases.
+networks=(./gocp/tensor ./gocp/device ./gocp/nn)
+steps=(./gocp/train ./gocp/attack) # whole on a GPU; on the emulator what is made for it
 audit=./gocp/experiment
 miniature='^TestMiniatureAudit$'
 
@@ -28,7 +29,7 @@ if [ -z "$library" ] && GOCP_LIBCUDA= bin/gocp doctor >"$out/doctor" 2>&1; then
 	grep -E '^(GPU code|computes on|because)' "$out/doctor"
 	export GOCP_LIBCUDA=
 	step 'on the GPU: every case; passes, training, crafting; a miniature audit'
-	go test -count=1 -p 1 -timeout 30m ./gocp/kernel/... "${networks[@]}"
+	go test -count=1 -p 1 -timeout 30m ./gocp/kernel/... "${networks[@]}" "${steps[@]}"
 	go test -count=1 -v -timeout 30m -run "$miniature" "$audit" | grep -vE '^=== '
 	if ! command -v compute-sanitizer >/dev/null; then
 		echo 'compute-sanitizer is not installed: going on without'
@@ -82,6 +83,7 @@ fi
 
 step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
 tests networks 0 'Test' "${networks[@]}"
+tests networks2 0 'TestAgainstHost|TestStepIsOneList' "${steps[@]}"
 
 step 'a miniature audit from end to end, on all devices (the emulator shows two), against the host engine'
 PTXEMU_DEVICES=2 tests audit 0 "$miniature" "$audit"
