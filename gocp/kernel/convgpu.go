@@ -376,7 +376,8 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 		h.N = min(p.images, g.N-first)
 		q := h.plan(pass, mode, p.copyA, p.copyB)
 		q.parts = min(q.parts, p.parts)
-		ra, rb, to := a, b, out
+		var ra tensor.Tensor
+		rb, to := b, out
 		switch pass {
 		case convForward:
 			ra, to = shifted(a, first*x), shifted(out, first*y)
