@@ -5,7 +5,7 @@ Each party is a process of its own with the logits in its memory. They take turn
 an order that changes; a time is calibration and prediction together, taken inside the process, per
 row. Ratios are medians over rounds of the peer's time over gocp's in the same round, with the
 smallest and the largest. TorchCP runs with each number of threads, on all its rows in one call and in
-batches, and its fastest form is kept by score . gocp sees all rows,
+batches, and its fastest form is kept for each score. gocp sees all rows,
 TorchCP and MAPIE the first --peer-rows and --mapie-rows: their times are a constant per row, and
 TorchCP's sorted scores of a million rows of 1,000 labels would take more memory than most machines
 have. --whole hps adds TorchCP in its best form, in batches, on all rows, once. Peaks of memory are the largest
