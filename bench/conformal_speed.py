@@ -5,11 +5,10 @@ Each party is a process of its own with the logits in its memory. They take turn
 an order that changes; a time is calibration and prediction together, taken inside the process, per
 row. Ratios are medians over rounds of the peer's time over gocp's in the same round, with the
 smallest and the largest. TorchCP runs with each number of threads, on all its rows in one call and in
-batches, and its fastest form is kept for each score. gocp sees all rows,
-TorchCP and MAPIE the first --peer-rows and --mapie-rows: their times are a constant per row, and
-TorchCP's sorted scores of a million rows of 1,000 labels would take more memory than most machines
-have. --whole hps adds TorchCP in its best form, in batches, on all rows, once. Peaks of memory are the largest
-resident sets (VmHWM). The streamed part runs the command on an .npy file.
+batches, and its fastest form is kept for each score. gocp sees all rows, TorchCP and MAPIE the first
+--peer-rows (--hps-rows with hps) and --mapie-rows: their times are a constant per row, and TorchCP's
+sorted scores of a million rows of 1,000 labels would take more memory than most machines have. Peaks
+of memory are the largest resident sets (VmHWM). The streamed part runs the command on an .npy file.
 
 Logits: standard normal, a Gamma(2, 1.5) and ½·ln K added to the true one. Coverage 0.9; APS and RAPS
 with u = 1, RAPS with λ = 0.01 and k_reg = 5 (MAPIE: its APS; its RAPS chooses both itself).
