@@ -25,6 +25,7 @@ var layers = [][]string{
 	{"gocp/kernel/cases"},
 	{"gocp/kernel"},
 	{"gocp/tensor"},
+	{"gocp/internal/testkit"}, // of tests alone
 	{"gocp/device"},
 	{"csrc"},
 	{"gocp/report", "gocp/telemetry"},

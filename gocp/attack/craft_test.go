@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
@@ -17,15 +18,7 @@ import (
 
 func onDevice(t *testing.T, f func(s *device.Stream) error) {
 	t.Helper()
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	if err := d.Do(context.Background(), 1, f); err != nil {
 		t.Fatal(err)
 	}

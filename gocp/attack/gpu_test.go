@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/kernel"
 )
@@ -95,22 +96,13 @@ func TestAgainstHost(t *testing.T) {
 				}
 			}
 			near("Φ", got.Phi, host.Phi)
-			grad, delta := relative(got.Grad, host.Grad), relative(got.Delta, host.Delta)
+			grad, delta := testkit.Relative(got.Grad, host.Grad), testkit.Relative(got.Delta, host.Delta)
 			t.Logf("∇ℓ3 %.2g, ∇Φ %.2g from the host engine's", grad, delta)
 			if !(grad <= c.tol) || !(delta <= c.tol) {
 				t.Errorf("∇ℓ3 is %.2g, ∇Φ %.2g from the host engine's in norm, allowed %.2g", grad, delta, c.tol)
 			}
 		})
 	}
-}
-
-func relative(a, b []float32) float64 {
-	var d, n float64
-	for i := range b {
-		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
-		n += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / n)
 }
 
 // TestStepIsOneList counts driver calls: a crafting step is recorded once; then it is one launch of that

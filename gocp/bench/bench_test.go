@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -35,20 +35,12 @@ func TestProductsOfAStep(t *testing.T) {
 
 // Every pass runs inside the library that users run, and its check finds the same number twice.
 func TestPasses(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	o := Options{Shapes: []string{"32x32x3-w16-stride"}, Precisions: []kernel.Precision{kernel.F32}, Seconds: 0.01, Beside: []int{2}}
 	var table, lines bytes.Buffer
 	asTable, asLines := Table(&table), GoFormat(&lines)
 	seen := map[string]int{}
-	err = Run(context.Background(), d, o, func(r Row) error {
+	err := Run(context.Background(), d, o, func(r Row) error {
 		seen[r.Pass]++
 		if r.Wrong != 0 || !(r.Median > 0) || !(r.P99 >= r.Median) || !(r.ConvMedian > 0) || !(r.GFLOP > 0) {
 			t.Errorf("row %+v", r)

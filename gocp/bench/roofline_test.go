@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/kernel/cases"
 	"github.com/gocp/gocp/gocp/usage"
@@ -162,15 +162,7 @@ func TestCounts(t *testing.T) {
 // On the emulator a kernel that reads its operands once and writes its result once is counted so;
 // elsewhere the refusal is one sentence.
 func TestEmulated(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	file := filepath.Join(t.TempDir(), "counts")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -184,7 +176,7 @@ func TestEmulated(t *testing.T) {
 	}
 	sgd.Benches = []cases.Shape{cases.Dims(4096, 1)}
 	var got []Count
-	err = Emulated(context.Background(), d, []cases.Case{sgd}, func(c Count) error { got = append(got, c); return nil })
+	err := Emulated(context.Background(), d, []cases.Case{sgd}, func(c Count) error { got = append(got, c); return nil })
 	if d.Info().Backend != "cuda" || os.Getenv("GOCP_LIBCUDA") == "" {
 		if !usage.Is(err) {
 			t.Errorf("no emulator: %v", err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/safetensors"
@@ -40,20 +41,6 @@ func loadCase(t *testing.T, name string) vectorCase {
 		t.Fatal(err)
 	}
 	return vectorCase{name, m, load(t, name+".in")}
-}
-
-func openDevice(t *testing.T) *device.Device {
-	t.Helper()
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
 }
 
 // gather concatenates the tensors of that name, or all whose name begins with it if it ends in
@@ -109,7 +96,7 @@ func bound(precision kernel.Precision, second bool) float64 {
 }
 
 func TestAgainstPyTorch(t *testing.T) {
-	d := openDevice(t)
+	d := testkit.Open(t)
 	for _, name := range []string{"pool", "pool-bn", "stride", "stride-bn"} {
 		c := loadCase(t, name)
 		for _, mode := range []nn.Mode{nn.Eval, nn.Train} {
@@ -203,7 +190,7 @@ func with(f *safetensors.File, t safetensors.Tensor) *safetensors.File {
 }
 
 func TestBadInput(t *testing.T) {
-	d := openDevice(t)
+	d := testkit.Open(t)
 	c, bn := loadCase(t, "pool"), loadCase(t, "pool-bn")
 	size := c.model.C * c.model.H * c.model.W
 	x := func(n int, v float32) safetensors.Tensor {
@@ -273,7 +260,7 @@ func (c vectorCase) repeated(t *testing.T, k int) *safetensors.File {
 
 // More samples than a chunk: lists repeat, sums grow.
 func TestChunks(t *testing.T) {
-	d := openDevice(t)
+	d := testkit.Open(t)
 	const k = 60 // 300 samples
 	for _, name := range []string{"stride", "pool-bn"} {
 		c := loadCase(t, name)
@@ -304,7 +291,7 @@ func TestChunks(t *testing.T) {
 
 // Without batch norm the two modes are one.
 func TestTrainingWithoutBatchNorm(t *testing.T) {
-	d := openDevice(t)
+	d := testkit.Open(t)
 	c := loadCase(t, "pool")
 	what := []string{Logits, Grad, HVP, PersampleGrad}
 	var files [2]*safetensors.File
@@ -324,7 +311,7 @@ func TestTrainingWithoutBatchNorm(t *testing.T) {
 
 // The perturbation has the norm that was asked for, and ℓ2's gradient can be its source.
 func TestSAM(t *testing.T) {
-	d := openDevice(t)
+	d := testkit.Open(t)
 	c := loadCase(t, "pool-bn")
 	for _, p := range []float64{1.5, 2, 8, math.Inf(1)} {
 		for _, of := range []string{"loss", "l2"} {

@@ -15,60 +15,15 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
-	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
-	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-func open(t *testing.T) *device.Device {
-	t.Helper()
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
-// blobs are images whose class is the quarter that is likely to be the brightest: quarters have a
-// brightness of their own at random, so that no classifier can be sure.
-func blobs(t *testing.T, name string, n int, seed uint64) *data.Dataset {
-	t.Helper()
-	const side, classes = 12, 4
-	src := rng.New(seed, 0)
-	var pixels []uint8
-	var labels []int32
-	for range n {
-		y := src.Intn(classes)
-		labels = append(labels, int32(y))
-		var level [classes]float64
-		for q := range level {
-			level[q] = 120 + 25*float64(src.Normal())
-		}
-		level[y] += 45
-		for r := range side {
-			for c := range side {
-				v := level[2*(2*r/side)+2*c/side] + 8*float64(src.Normal())
-				pixels = append(pixels, uint8(math.Max(0, math.Min(255, v))))
-			}
-		}
-	}
-	d, err := data.New(name, side, side, 1, pixels, labels, []string{"nw", "ne", "sw", "se"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
 func tinyData(t *testing.T) Data {
-	return Data{Train: blobs(t, "blobs", 500, 1), Test: blobs(t, "blobs", 160, 2), Origin: "noise"}
+	return Data{Train: testkit.Quarters(t, "blobs", 500, 1), Test: testkit.Quarters(t, "blobs", 160, 2), Origin: "noise"}
 }
 
 func tiny() Config {
@@ -119,7 +74,7 @@ func inTest(r *result.Result) int {
 }
 
 func TestAuditIsReproducible(t *testing.T) {
-	dev := open(t)
+	dev := testkit.Open(t)
 	root := t.TempDir()
 	one, two := filepath.Join(root, "one"), filepath.Join(root, "two")
 	c := tiny()
@@ -180,7 +135,7 @@ func (s *stopper) Add(n int) {
 }
 
 func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
-	dev := open(t)
+	dev := testkit.Open(t)
 	root := t.TempDir()
 	whole, parts := filepath.Join(root, "whole"), filepath.Join(root, "parts")
 	c := tiny()
@@ -214,7 +169,7 @@ func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
 }
 
 func TestFolderOfAnotherRun(t *testing.T) {
-	dev := open(t)
+	dev := testkit.Open(t)
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -248,7 +203,7 @@ func TestFolderOfAnotherRun(t *testing.T) {
 
 // Every goal, score, loss and alignment goes through.
 func TestVariants(t *testing.T) {
-	dev := open(t)
+	dev := testkit.Open(t)
 	for name, change := range map[string]func(*Config){
 		"underconfidence": func(c *Config) {
 			c.Goal, c.Score = attack.GoalConfig{Name: "underconfidence", Count: 2}, conformal.Variant{Name: "aps", U: conformal.DrawSample}

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 )
 
 // The host engine opened twice is two devices.
 func TestAuditOnSeveralDevices(t *testing.T) {
-	one, two := open(t), open(t)
+	one, two := testkit.Open(t), testkit.Open(t)
 	root := t.TempDir()
 	c := tiny()
 	c.Repeats, c.Workers = 2, 3
@@ -25,7 +26,7 @@ func TestAuditOnSeveralDevices(t *testing.T) {
 }
 
 func TestFleetSpreads(t *testing.T) {
-	devices := []*device.Device{open(t), open(t), open(t)}
+	devices := []*device.Device{testkit.Open(t), testkit.Open(t), testkit.Open(t)}
 	f, err := newFleet(devices...)
 	if err != nil {
 		t.Fatal(err)

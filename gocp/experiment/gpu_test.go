@@ -9,6 +9,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -21,7 +22,7 @@ func miniature() Config {
 }
 
 func miniatureData(t *testing.T) Data {
-	return Data{Train: blobs(t, "blobs", 260, 1), Test: blobs(t, "blobs", 60, 2), Origin: "noise"}
+	return Data{Train: testkit.Quarters(t, "blobs", 260, 1), Test: testkit.Quarters(t, "blobs", 60, 2), Origin: "noise"}
 }
 
 // audited is what an audit gave, as far as two engines are compared.
@@ -50,7 +51,7 @@ type audited struct {
 // calibration makes of given logits is exact on both.
 func TestMiniatureAudit(t *testing.T) {
 	const trained = 5e-5 // what models may differ by after training
-	dev := open(t)
+	dev := testkit.Open(t)
 	compute := func() audited { return auditMiniature(t, filepath.Join(t.TempDir(), "run")) }
 	host, onGPU := twin.OnHost(t, dev.Info().Backend == "cuda", compute)
 	if !onGPU {
@@ -73,7 +74,7 @@ func TestMiniatureAudit(t *testing.T) {
 		if !benign {
 			logits, threshold = 0.05, 0.02
 		}
-		e := relative(got.Logits[name], want)
+		e := testkit.Relative(got.Logits[name], want)
 		t.Logf("%s: logits %.2g from the host engine's", name, e)
 		if !(e <= logits) {
 			t.Errorf("%s: logits %.2g from the host engine's in norm, allowed %.2g", name, e, logits)
@@ -106,15 +107,6 @@ func TestMiniatureAudit(t *testing.T) {
 	for i := range host.Margins {
 		near("margin", got.Margins[i], host.Margins[i], 0.05)
 	}
-}
-
-func relative(a, b []float32) float64 {
-	var d, n float64
-	for i := range b {
-		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
-		n += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / n)
 }
 
 // openAll opens all devices that there are.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/telemetry"
@@ -33,7 +34,7 @@ func (h *heater) Close() error { return nil }
 
 // The parts of a run that is stopped again and again add up to all that was used.
 func TestTelemetryOfAResumedAudit(t *testing.T) {
-	dev := open(t)
+	dev := testkit.Open(t)
 	dir := filepath.Join(t.TempDir(), "run")
 	c := tiny()
 	c.Workers = 2
@@ -107,7 +108,7 @@ func TestNoTelemetry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	c := tiny()
 	c.Repeats, c.Victims, c.References, c.Conditions = 1, 1, 1, []result.Condition{result.Attack}
-	res := audit(t, open(t), c, dir)
+	res := audit(t, testkit.Open(t), c, dir)
 	if _, err := os.Stat(filepath.Join(dir, result.TelemetryFile)); res.Telemetry != nil || !os.IsNotExist(err) {
 		t.Errorf("%+v, %v", res.Telemetry, err)
 	}

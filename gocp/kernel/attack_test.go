@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
@@ -15,15 +16,7 @@ import (
 // onDevice runs f on a stream of a device that it opens.
 func onDevice(t testing.TB, f func(s *device.Stream)) {
 	t.Helper()
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	if err := d.Do(context.Background(), 2, func(s *device.Stream) error { f(s); return s.Err() }); err != nil {
 		t.Fatal(err)
 	}

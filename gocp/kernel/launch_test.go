@@ -6,21 +6,14 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
 // What cannot be launched fails the stream with a sentence that names the launcher and the shape.
 func TestLaunchersRefuse(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	var none tensor.Tensor
 	a := kernel.Act{N: 2, H: 4, W: 4, C: 3, ReLU: true, Pool: 2}
 	for _, c := range []struct {

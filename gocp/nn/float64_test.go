@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/rng"
@@ -277,7 +278,7 @@ func TestPasses(t *testing.T) {
 						{"Hv of a replay", got.Replay, host.Replay, tol.second},
 						{"mixed derivative", got.XDot, host.XDot, tol.second},
 					} {
-						e := relative(x.got, x.want)
+						e := testkit.Relative(x.got, x.want)
 						if !(e <= x.tol) {
 							t.Errorf("%s: %.2g from the host engine's in norm, allowed %.2g", x.what, e, x.tol)
 						}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
@@ -122,15 +123,6 @@ func dot(a, b []float32) (sum float64) {
 	return sum
 }
 
-func relative(a, b []float32) float64 {
-	var d, n float64
-	for i := range a {
-		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
-		n += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / n)
-}
-
 // networks are both stems, without batch norm and with it in both modes.
 var networks = []struct {
 	name string
@@ -211,7 +203,7 @@ func TestReplay(t *testing.T) {
 			"gradient survives a replay":         {replay.theta, float.theta},
 			"input gradient survives a replay":   {replay.x, float.x},
 		} {
-			if e := relative(pair[0], pair[1]); !(e <= 2e-6) {
+			if e := testkit.Relative(pair[0], pair[1]); !(e <= 2e-6) {
 				t.Errorf("%s: relative difference %g", name, e)
 			}
 		}

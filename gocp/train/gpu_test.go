@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
@@ -68,22 +69,13 @@ func TestAgainstHost(t *testing.T) {
 					t.Errorf("epoch %d: loss %v, on the host engine %v", i+1, got.Losses[i], host.Losses[i])
 				}
 			}
-			first, final := relative(got.First, host.First), relative(got.Logits, host.Logits)
+			first, final := testkit.Relative(got.First, host.First), testkit.Relative(got.Logits, host.Logits)
 			t.Logf("the first gradient %.2g, logits at the end %.2g from the host engine's", first, final)
 			if !(first <= c.first) || !(final <= c.final) || len(host.Losses) != 3 {
 				t.Errorf("the first gradient is %.2g from the host engine's, the logits %.2g; allowed %.2g and %.2g", first, final, c.first, c.final)
 			}
 		})
 	}
-}
-
-func relative(a, b []float32) float64 {
-	var d, n float64
-	for i := range b {
-		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
-		n += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / n)
 }
 
 // TestStepIsOneList counts driver calls: a step is recorded once for each size of batch; after that it

@@ -9,26 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel/cases"
 )
 
-func open(t testing.TB) *device.Device {
-	t.Helper()
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
 func TestCases(t *testing.T) {
-	d := open(t)
+	d := testkit.Open(t)
 	for _, c := range cases.All() {
 		t.Run(c.Name+"/"+c.Precision, func(t *testing.T) {
 			for _, sh := range c.Tests {
@@ -67,7 +53,7 @@ func TestEveryKernelHasACase(t *testing.T) {
 	find("kernels/*.cu", kernelLine)
 	find("kernels/*.cu", gpuLine)
 	find("csrc/onednn/*.cc", glueLine)
-	d := open(t)
+	d := testkit.Open(t)
 	sources = append(sources, d.Kernels()...)
 	var covered []string
 	for _, c := range cases.All() {

@@ -6,20 +6,13 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/kernel"
 )
 
 // Each fault that a check is there for is seeded, and found.
 func TestChecksFindFaults(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	if d.Info().Checked {
 		t.Skip("the checked engine finds an overrun first")
 	}
@@ -110,15 +103,7 @@ func find(t *testing.T, name string) (Case, Shape) {
 
 // A row of every case comes out whole; the smallest shape of each is enough here.
 func TestBench(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	c, _ := find(t, "Softmax")
 	rows, err := Bench(context.Background(), d, c, Dims(7, 13))
 	if err != nil || len(rows) != 2 {

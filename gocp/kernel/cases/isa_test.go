@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
 )
 
 // The host's builds of a kernel differ in speed alone: every case gives the same bits under plain
@@ -58,15 +59,7 @@ func TestBitsAcrossInstructionSets(t *testing.T) {
 }
 
 func printBits(t *testing.T) {
-	d, err := device.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	d := testkit.Open(t)
 	for _, c := range All() {
 		hash := sha256.New()
 		library := false
