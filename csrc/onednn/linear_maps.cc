@@ -4,6 +4,7 @@
 
 #include <omp.h>
 
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -254,12 +255,58 @@ void matmul(int m, int n, int k, Precision p, const float* a, bool a_transposed,
   pl.run(a, b, out);
 }
 
+// Whether oneDNN multiplies bfloat16 here (on x86-64 it wants AVX-512), found by asking for it.
+bool has_bf16() {
+  static const bool has = [] {
+    try {
+      const ConvShape any{1, 4, 4, 16, 16, 3, 3, 1, 1};
+      return forward_desc(ConvDescs(any), Type::bf16, Type::f32, {}).get() != nullptr;
+    } catch (const dnnl::error&) {
+      return false;
+    }
+  }();
+  return has;
+}
+
+// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.
+void round_to_bf16(const float* from, float* to, size_t len) {
+#pragma omp parallel for simd schedule(static)
+  for (size_t i = 0; i < len; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, from + i, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    bits = (bits & 0x7fffffff) > 0x7f800000 ? bits : rounded;
+    std::memcpy(to + i, &bits, sizeof bits);
+  }
+}
+
+// An operand's planes as a product in bfloat16 sees them.
+Operand rounded(Operand o, size_t len, Scratch (&planes)[2]) {
+  auto plane = [&](const float* from, Scratch& scratch) -> const float* {
+    if (from == nullptr) return nullptr;
+    auto* to = static_cast<float*>(scratch.get(sizeof(float) * len));
+    round_to_bf16(from, to, len);
+    return to;
+  };
+  return {plane(o.primal, planes[0]), plane(o.tangent, planes[1])};
+}
+
 // Images with few channels (the network's input) leave vector lanes and tensor tiles empty:
 // there float32 is as fast as bfloat16 and spares the conversions.
 constexpr int kFewChannels = 4;
 
 Precision effective(const ConvShape& g, Precision p) {
   return g.c <= kFewChannels && g.groups == 1 && !g.is_linear() ? Precision::kF32 : p;
+}
+
+// Where the processor has no products of bfloat16, operands are rounded to it and multiplied in
+// float32, which holds such products exactly.
+void settle_precision(Precision& p, Operand& a, size_t a_len, Operand& b, size_t b_len) {
+  if (p != Precision::kBF16 || has_bf16()) return;
+  thread_local Scratch planes[2][2];
+  a = rounded(a, a_len, planes[0]);
+  b = rounded(b, b_len, planes[1]);
+  p = Precision::kF32;
 }
 
 // Weights of the convolution that computes a stride-1 data gradient: channels exchanged and
@@ -392,6 +439,7 @@ bool by_winograd(const ConvShape& g, Precision p, Operand a, Operand b, Result o
 // y = x ∗ w where the result's tangent is wanted only if there is one.
 void convolve(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
   p = effective(g, p);
+  settle_precision(p, x, g.input(), w, g.weights());
   if (by_winograd(g, p, x, w, y)) return winograd_forward(g, x, w, y);
   bilinear(forward, g, p, x, w, y);
 }
@@ -403,14 +451,16 @@ void out_of_memory(size_t bytes) {
 }
 
 void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
-  settle(x, w, y, static_cast<size_t>(g.n) * g.out_h() * g.out_w() * g.k);
+  settle(x, w, y, g.output());
   convolve(g, p, x, w, y);
 }
 
 void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx) {
-  settle(dy, w, dx, static_cast<size_t>(g.n) * g.h * g.w * g.c);
+  settle(dy, w, dx, g.input());
   if (g.is_linear() || g.groups != 1 || g.c <= kFewChannels || g.stride != 1 || g.pad >= g.r ||
       g.pad >= g.s || g.r != g.s) {
+    p = effective(g, p);
+    settle_precision(p, dy, g.output(), w, g.weights());
     return bilinear(backward_data, g, p, dy, w, dx);
   }
   thread_local Scratch scratch[2];
@@ -426,7 +476,8 @@ void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, 
 
 void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw) {
   settle(x, dy, dw, g.weights());
-  if (!g.is_linear()) p = effective(g, p);
+  p = effective(g, p);
+  settle_precision(p, x, g.input(), dy, g.output());
   if (by_winograd(g, p, x, dy, dw)) return winograd_backward_weight(g, x, dy, dw);
   bilinear(backward_weight, g, p, x, dy, dw);
 }

@@ -18,11 +18,15 @@ struct ConvShape {
   int groups = 1;
   int out_h() const { return (h + 2 * pad - r) / stride + 1; }
   int out_w() const { return (w + 2 * pad - s) / stride + 1; }
+  size_t input() const { return static_cast<size_t>(n) * h * w * c; }
+  size_t output() const { return static_cast<size_t>(n) * out_h() * out_w() * k; }
   size_t weights() const { return static_cast<size_t>(k) * r * s * (c / groups); }
   bool is_linear() const { return h == 1 && w == 1 && r == 1 && s == 1 && pad == 0 && groups == 1; }
 };
 
-enum class Precision { kF32 = 0, kBF16 = 1 };  // bf16: inputs rounded to bfloat16, float32 sums
+// bf16: inputs rounded to bfloat16, float32 sums, on every processor, though fast only where it has
+// instructions for it. Any other precision is float32.
+enum class Precision { kF32 = 0, kBF16 = 1 };
 
 // Throws a std::exception that says how much was asked for.
 [[noreturn]] void out_of_memory(size_t bytes);

@@ -1,10 +1,11 @@
 /* A stand-in for libcuda.so.1, for tests of the driver front: memory by malloc, work done at once,
    two kernels. Each device has a context; memory, streams and kernels of another one than the
-   thread's are refused. It says on stderr what the tests want to see.
+   thread's are refused. Threads may call it at once. It says on stderr what the tests want to see.
 
      FAKE_INIT=code     cuInit fails with it
      FAKE_DEVICES=n     how many devices there are (1) */
 #include <cuda.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +41,11 @@ struct CUctx_st {
   struct CUmod_st module;
   struct CUfunc_st functions[2];
   int dynamic_shared[2];
-  int launches;
+  atomic_int launches;
 };
 static struct CUctx_st contexts[MAX_DEVICES];
 static _Thread_local CUcontext current;
-static size_t in_use;
+static atomic_size_t in_use;
 
 static int number(const char* name, int otherwise) {
   const char* v = getenv(name);
@@ -106,7 +107,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
 }
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   fprintf(stderr, "fakecuda: released device %d after %d launches with %zu bytes in use\n", device,
-          contexts[device].launches, in_use);
+          atomic_load(&contexts[device].launches), atomic_load(&in_use));
   return CUDA_SUCCESS;
 }
 CUresult cuCtxSetCurrent(CUcontext context) {
