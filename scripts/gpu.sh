@@ -20,10 +20,10 @@ architectures=(80 86 89 90 100 120)
 ptx=80
 # As on the host, a product and a sum are fused only where the source says so (block::fused).
 flags=(-std=c++17 -O3 -fmad=false --Werror all-warnings -Xfatbin -compress-all)
-for sm in "${architectures[@]}"; do
-	flags+=(-gencode "arch=compute_$sm,code=sm_$sm")
-done
-flags+=(-gencode "arch=compute_$ptx,code=compute_$ptx")
+# One translation to PTX, which is in the image too and which the emulator runs: every machine code is
+# made of that very text.
+codes=$(printf 'sm_%s,' "${architectures[@]}")
+flags+=(-gencode "arch=compute_$ptx,code=[${codes}compute_$ptx]")
 
 hash_of() { sha256sum "$@" | awk '{ print $2, $1 }' | sort | sha256sum | cut -c 1-16; }
 image=build/gpu/$(hash_of kernels/*.cu kernels/*.cuh scripts/gpu.sh scripts/cuda.txt).image # as in CMakeLists.txt

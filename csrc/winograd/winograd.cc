@@ -16,19 +16,20 @@ namespace {
 struct Build {
   decltype(&winograd_forward) forward;
   decltype(&winograd_backward_weight) backward_weight;
+  int channels;  // from which it is worth it
 };
 
 Build find_build() {
 #ifdef __x86_64__
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
-    return {gocp_winograd_v4::forward, gocp_winograd_v4::backward_weight};
+    return {gocp_winograd_v4::forward, gocp_winograd_v4::backward_weight, 32};
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return {gocp_winograd_v3::forward, gocp_winograd_v3::backward_weight};
+    return {gocp_winograd_v3::forward, gocp_winograd_v3::backward_weight, 16};
   }
 #endif
-  return {nullptr, nullptr};
+  return {nullptr, nullptr, 32};
 }
 
 const Build& build() {
@@ -39,7 +40,7 @@ const Build& build() {
 }  // namespace
 
 bool winograd_fits(const ConvShape& g, bool dual) {
-  const int channels = dual ? 16 : 32;
+  const int channels = dual ? 16 : build().channels;
   return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % channels == 0 && g.k % channels == 0 &&
          build().forward != nullptr;
 }

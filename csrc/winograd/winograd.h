@@ -15,9 +15,9 @@
 
 namespace gocp {
 
-// Whether it is worth it: 3×3, stride 1, channels in multiples of 32, or of 16 where both operands
-// have tangents, whose products share transforms (with fewer, the tiles' own arithmetic costs what
-// the products save), and a CPU with AVX2.
+// Whether it is worth it: 3×3, stride 1, a CPU with AVX2, and channels in multiples of 16; of 32
+// with AVX-512 (with fewer, the tiles' own arithmetic costs what the products save) unless both
+// operands have tangents, whose products share transforms.
 bool winograd_fits(const ConvShape& g, bool dual);
 
 // y = x ∗ w; tangents as in linear_maps.h
