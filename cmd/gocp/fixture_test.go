@@ -64,5 +64,5 @@ func write(t *testing.T, dir, name string, content []byte) {
 // tinyAudit are the flags of an audit that takes two seconds.
 var tinyAudit = []string{"audit", "--data", "blobs.npz", "--seed", "3", "--goal", "underconfidence", "--add-count", "1",
 	"--repeats", "2", "--victims", "2", "--surrogates", "2", "--references", "2", "--controls", "1", "--train-size", "160",
-	"--cal-size", "60", "--candidates", "100", "--budget", "0.1", "--width", "8", "--epochs", "40", "--batch", "16",
+	"--cal-size", "60", "--candidates", "100", "--budget", "0.1", "--width", "8", "--epochs", "16", "--batch", "16",
 	"--lr", "0.05", "--steps", "4"}

@@ -63,7 +63,7 @@ func TestRanges(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"phase benign models": 1, "phase poisons": 1, "phase victims": 1,
-		"train surrogate-0 / epoch 39 / step 9":                                                           1, // the last, a full batch of 16
+		"train surrogate-0 / epoch 15 / step 9":                                                           1, // the last, a full batch of 16
 		"repeat 0 / train victim-000-attack-1 / epoch 0 / step 0 / record a step / forward / layer conv1": 1,
 		"repeat 0 / train victim-000-attack-1 / epoch 0 / step 0 / record a step / backward / layer fc2":  1,
 		"repeat 1 / train victim-001-randga-0 / predict":                                                  2, // calibration and test images

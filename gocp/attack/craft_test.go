@@ -268,28 +268,43 @@ func TestStep(t *testing.T) {
 
 // A gradient of zero is an error that names the surrogate and says why.
 func TestZeroGradient(t *testing.T) {
-	for name, change := range map[string]func(p *Problem, c *Config){
-		"no wish": func(p *Problem, _ *Config) {
-			p.Targets = []Target{{Image: p.Targets[0].Image, Aim: Aim{Keep: -1, Inside: -1}}}
-		},
-		"inside already": func(p *Problem, c *Config) {
+	wish := func(p *Problem, a Aim) {
+		a.Keep, a.Inside = -1, -1
+		p.Targets = []Target{{Image: p.Targets[0].Image, Aim: a}}
+	}
+	// biased makes every model's score the same but for the bias of class 1.
+	biased := func(p *Problem, bias float32) {
+		for i := range p.Surrogates {
+			m := p.Surrogates[i].Model
+			clear(m.Theta)
+			m.Theta[len(m.Theta)-3] = bias
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(p *Problem, c *Config)
+		says   string
+	}{
+		"no wish": {func(p *Problem, _ *Config) { wish(p, Aim{}) }, "as wanted already"},
+		"saturated": {func(p *Problem, _ *Config) {
+			wish(p, Aim{Add: []int{1}})
+			biased(p, -200)
+		}, "no probability"},
+		"inside already": {func(p *Problem, c *Config) {
 			c.Margin = -1
 			p.Level = conformal.MustLevel("0.04") // the largest of 30 scores
-			p.Targets = []Target{{Image: p.Targets[0].Image, Aim: Aim{Add: []int{1}, Keep: -1, Inside: -1}}}
-			for i := range p.Surrogates { // every score is the same but for the bias of class 1
-				m := p.Surrogates[i].Model
-				clear(m.Theta)
-				m.Theta[len(m.Theta)-3] = 3
-			}
-		},
+			wish(p, Aim{Add: []int{1}})
+			biased(p, 3)
+		}, "as wanted already"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onDevice(t, func(s *device.Stream) error {
-				p, c := task(t, false), Config{}
-				change(p, &c)
-				_, err := NewSolver(s, p, c)
-				if err == nil || !strings.Contains(err.Error(), "surrogate a") || !strings.Contains(err.Error(), "gradient is zero") {
-					t.Errorf("error %v", err)
+				p, config := task(t, false), Config{}
+				c.change(p, &config)
+				_, err := NewSolver(s, p, config)
+				for _, say := range []string{"surrogate a", "gradient is zero", c.says} {
+					if err == nil || !strings.Contains(err.Error(), say) {
+						t.Errorf("no %q in error %v", say, err)
+					}
 				}
 				return nil
 			})

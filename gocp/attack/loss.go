@@ -45,6 +45,7 @@ type loss struct {
 	pairLoss    tensor.Tensor // [m]
 	keeps       []keep
 	keepLoss    tensor.Tensor // [targets]
+	wished      float64       // Σ pairLoss at the last value
 	tau         tensor.Tensor
 	grad, chunk tensor.Tensor // [|θ|]
 	moved       device.Ptr    // θ* + ζ̂
@@ -238,8 +239,12 @@ func (l *loss) value(theta device.Ptr) (float64, error) {
 			return 0, err
 		}
 	}
-	var sum float64
-	for _, t := range terms {
+	l.wished = 0
+	for _, t := range terms[:l.m] {
+		l.wished += float64(t)
+	}
+	sum := l.wished
+	for _, t := range terms[l.m:] {
 		sum += float64(t)
 	}
 	return sum, s.Err()
@@ -280,6 +285,8 @@ func (l *loss) judge(value, norm float64) error {
 		return nil
 	case l.rank > l.n:
 		return usage.Errorf("the adversary's gradient is zero: %d calibration images are too few for a finite threshold (rank %d)", l.n, l.rank)
+	case l.wished > 0:
+		return usage.Errorf("the adversary's gradient is zero, its loss %.4g: the labels that are to move have no probability at all on this model, its softmax is saturated; train it for fewer epochs or choose other targets", value)
 	}
 	return usage.Errorf("the adversary's gradient is zero, its loss %.4g: on this model the sets are as wanted already, by more than the margin %.3g; raise the margin or choose other targets", value, l.cfg.margin())
 }
