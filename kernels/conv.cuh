@@ -284,6 +284,9 @@ struct Kernel {
   static constexpr int kPlaneA = kM * 128, kPlaneB = kN * 128;
   static constexpr int kStage = kPlanes * (kPlaneA + kPlaneB);
   using Sums = mma::Accumulator[kPlanes][kGroupsM][kGroupsN];
+  // The main loop takes two tiles a turn, so that places in either stage are known ahead: not where
+  // products are three, whose share of it is high as it is, nor where registers do not suffice.
+  static constexpr bool kPairs = P != mma::kF32 && !(kDual && Pass::kFlagsA && !Pass::kInnermostB);
 
   // The table: two halves, of which one is written while the other may still be read.
   using Entry = typename Pass::Entry;
@@ -303,15 +306,31 @@ struct Kernel {
     Place flagged[Flagged::kRowCount];
   };
 
-  // The table's entries of the chunks or ks of one tile that a thread copies.
+  // The table's entries of the chunks or ks of one tile that a thread copies, from the tile's first
+  // in shared memory; where both operands are copied alike, from the thread's first.
+  FN static int entry_of(int k) { return kChunks ? k / kChunk : k; }
+  FN static int own_entry() { return Pass::kLinear ? entry_of(Plain::k(0)) : 0; }
   template <class C>
   struct Entries {
     Entry e[C::kDepthCount];
-    FN explicit Entries(const Entry* tile) {
+    FN explicit Entries(uint32_t tile) {
 #pragma unroll
-      for (int j = 0; j < C::kDepthCount; j++) e[j] = tile[kChunks ? C::k(j) / kChunk : C::k(j)];
+      for (int j = 0; j < C::kDepthCount; j++)
+        read(tile + (Pass::kLinear ? entry_of(16 * j) : entry_of(C::k(j))) * sizeof(Entry), e[j]);
     }
   };
+  FN static void read(uint32_t from, Place& e) {
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];"
+                 : "=r"(e.offset), "=r"(e.flags)
+                 : "r"(from)
+                 : "memory");
+  }
+  FN static void read(uint32_t from, Data::Entry& e) {
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(e.offset), "=r"(e.flags), "=r"(e.plain), "=r"(e.unused)
+                 : "r"(from)
+                 : "memory");
+  }
 
   // Starts the copies of a tile of the operand with flags.
   FN static void copy(const Rows& rows, const Entries<Flagged>& entries,
@@ -325,33 +344,33 @@ struct Kernel {
       for (int i = 0; i < Flagged::kRowCount; i++)
 #pragma unroll
         for (int p = 0; p < kPlanes; p++)
-          mma::copy<16>(Flagged::to(to, i, j) + p * plane, from[p] + at(rows.flagged[i].offset),
-                        (rows.flagged[i].flags & entries.e[j].flags) == 0);
+          mma::copy(Flagged::to(to, i, j) + p * plane, from[p] + at(rows.flagged[i].offset),
+                    (rows.flagged[i].flags & entries.e[j].flags) == 0);
     }
   }
-  // And of the other one, whose first k of the tile `planes` point to if it is linear in k.
-  FN static void copy(const Pass& pass, const Rows& rows, const Entries<Plain>& entries,
+  // And of the other one. `planes` point to the first of rows that lie 128 bytes apart, and to the
+  // tile's first k if it is linear in k, 16 k of which are `step` elements.
+  FN static void copy(int step, const Rows& rows, const Entries<Plain>& entries,
                       const unsigned char* const* planes, uint32_t to, int plane) {
 #pragma unroll
     for (int j = 0; j < Plain::kDepthCount; j++) {
       const unsigned char* from[kPlanes];
 #pragma unroll
       for (int p = 0; p < kPlanes; p++) {
-        from[p] = fixed(planes[p] + at(of_plain(pass, entries.e[j], j)));
-        if constexpr (kEven) from[p] = fixed(from[p] + at(rows.plain[0]));
+        from[p] = fixed(planes[p] + at(Pass::kLinear ? j * step : of_plain(entries.e[j])));
       }
 #pragma unroll
       for (int i = 0; i < Plain::kRowCount; i++)
 #pragma unroll
         for (int p = 0; p < kPlanes; p++)
-          mma::copy<16>(Plain::to(to, i, j) + p * plane,
-                        from[p] + (kEven ? 128 * i : at(rows.plain[i])),
-                        (entries.e[j].flags & rows.outside[kEven ? i : 0]) == 0);
+          mma::copy(Plain::to(to, i, j) + p * plane,
+                    from[p] + (kEven ? 128 * i : at(rows.plain[i])),
+                    (entries.e[j].flags & rows.outside[kEven ? i : 0]) == 0);
     }
   }
-  FN static int of_plain(const Pass& pass, const Entry& e, int j) {
+  FN static int of_plain(const Entry& e) {
     if constexpr (Pass::kLinear)
-      return 16 * j * pass.step();
+      return 0;
     else
       return e.plain;
   }
@@ -362,8 +381,8 @@ struct Kernel {
     return p;
   }
 
-  // Adds the products of one stage.
-  FN static void multiply(uint32_t stage, const ReadA& read_a, const ReadB& read_b, Sums& sums) {
+  // Adds the products of the stage that begins `stage` bytes behind the first.
+  FN static void multiply(int stage, const ReadA& read_a, const ReadB& read_b, Sums& sums) {
     using OfA = mma::Fragments<P, kTurned ? mma::kB : mma::kA>;
     using OfB = mma::Fragments<P, kTurned ? mma::kA : mma::kB>;
     auto add = [](mma::Accumulator& sum, const OfA& a, const OfB& b) {
@@ -397,58 +416,83 @@ struct Kernel {
     }
   }
 
-  // Writes this warp's part of one output. starts[row] is where a row of the block's tile begins,
-  // -1 outside the matrix.
-  FN static void store(const Pass& pass, const mma::Accumulator (&sums)[kGroupsM][kGroupsN],
-                       float* out, const int* starts, int row0, int column0) {
+  // This thread, and where its warp's part of the block's tile begins: worked out anew where they
+  // are needed, like Work.
+  FN static int thread() {
+    int rank = block::rank();
+    asm volatile("" : "+r"(rank));
+    return rank;
+  }
+  FN static int warp_row() { return thread() / 32 % T::kWarpsM * T::kM; }
+  FN static int warp_column() { return thread() / 32 / T::kWarpsM * T::kN; }
+
+  // Goes through this lane's results in its warp's part of the block's tile: f(at, column, values)
+  // of each kRun neighbouring columns, where at(row) gives what f is told of the row, or -1 to pass
+  // it.
+  static constexpr int kRun = ReadB::kSpread ? 4 : 2;
+  template <class At, class F>
+  FN static void each(const mma::Accumulator (&sums)[kGroupsM][kGroupsN], At at, F f) {
     constexpr float kScale = P == mma::kTF32 ? kRestore : 1;
-    int lane = block::rank() & 31, g = lane >> 2, t = lane & 3, n = pass.n();
-    bool vectors = pass.vectors() && reinterpret_cast<uintptr_t>(out) % 16 == 0;
+    int lane = thread() & 31, g = lane >> 2, t = lane & 3;
     // The lane's two positions along one of the indices, and its one along the other.
 #pragma unroll
     for (int i = 0; i < kGroupsM; i++)
 #pragma unroll
       for (int r = 0; r < (kTurned ? 8 : 4); r++) {
         int row = kTurned ? ReadA::row(2 * t + r % 2, r / 2) : ReadA::row(g, r);
-        int start = starts[row0 + i * mma::kGroup + row];
+        int start = at(i * mma::kGroup + row);
         if (start < 0) continue;
-        float* to = out + start;
 #pragma unroll
         for (int j = 0; j < kGroupsN; j++) {
           const auto& c = sums[i][j].c;
-          int column = column0 + j * mma::kGroup;
           if constexpr (ReadB::kSpread) {
 #pragma unroll
             for (int e = 0; e < (kTurned ? 1 : 2); e++) {
-              int position = kTurned ? g : 2 * t + e, at = column + 4 * position;
+              int position = kTurned ? g : 2 * t + e;
               float v[4];  // by octets
 #pragma unroll
               for (int o = 0; o < 4; o++)
                 v[o] = kScale *
                        (kTurned ? c[o / 2][r / 2][o % 2 * 2 + r % 2] : c[r / 2][o][r % 2 * 2 + e]);
               turn(v, ReadB::turn(position));
-              if (vectors && at < n) {
-                *reinterpret_cast<float4*>(to + at) = make_float4(v[0], v[1], v[2], v[3]);
-              } else {
-#pragma unroll
-                for (int o = 0; o < 4; o++) put(to, at + o, n, v[o]);
-              }
+              f(start, j * mma::kGroup + 4 * position, v);
             }
           } else {
 #pragma unroll
             for (int o = 0; o < 4; o++) {
-              int at = column + 8 * o + 2 * t;
-              float v0 = kScale * c[r / 2][o][r % 2 * 2], v1 = kScale * c[r / 2][o][r % 2 * 2 + 1];
-              if (vectors && at < n) {
-                *reinterpret_cast<float2*>(to + at) = make_float2(v0, v1);
-              } else {
-                put(to, at, n, v0);
-                put(to, at + 1, n, v1);
-              }
+              const float v[2] = {kScale * c[r / 2][o][r % 2 * 2],
+                                  kScale * c[r / 2][o][r % 2 * 2 + 1]};
+              f(start, j * mma::kGroup + 8 * o + 2 * t, v);
             }
           }
         }
       }
+  }
+  // Writes kRun neighbouring elements of a row, those of them before column n.
+  FN static void put(float* to, int column, int n, const float (&v)[kRun], bool vectors) {
+    if (vectors && column < n) {
+      if constexpr (kRun == 4)
+        *reinterpret_cast<float4*>(to + column) = make_float4(v[0], v[1], v[2], v[3]);
+      else
+        *reinterpret_cast<float2*>(to + column) = make_float2(v[0], v[1]);
+    } else {
+#pragma unroll
+      for (int o = 0; o < kRun; o++)
+        if (column + o < n) to[column + o] = v[o];
+    }
+  }
+  // Writes this warp's part of one output. starts[row] is where a row of the block's tile begins,
+  // -1 outside the matrix.
+  FN static void store(const Pass& pass, const mma::Accumulator (&sums)[kGroupsM][kGroupsN],
+                       float* out, const int* starts, int column0) {
+    int n = pass.n();
+    bool vectors = pass.vectors() && reinterpret_cast<uintptr_t>(out) % 16 == 0;
+    starts += warp_row();
+    each(
+        sums, [&](int row) { return starts[row]; },
+        [&](int start, int column, const float(&v)[kRun]) {
+          put(out + start, column0 + column, n, v, vectors);
+        });
   }
   // v[o] = v[o ^ by]
   FN static void turn(float (&v)[4], int by) {
@@ -457,9 +501,6 @@ struct Kernel {
     for (int o = 0; o < 4; o++) w[o] = by & 1 ? v[o ^ 1] : v[o];
 #pragma unroll
     for (int o = 0; o < 4; o++) v[o] = by & 2 ? w[o ^ 2] : w[o];
-  }
-  FN static void put(float* to, int column, int n, float x) {
-    if (column < n) to[column] = x;
   }
 
   // What a block does, from its number. It is worked out anew where it is needed, so that it takes
@@ -489,15 +530,27 @@ struct Kernel {
     }
   };
 
-  FN static void run(const Arguments& v, const Shape& shape, const Grid& grid,
-                     unsigned char* memory) {
-    const Work work = Work::of(shape, grid);
-    Sums sums = {};
-    Entry* table = reinterpret_cast<Entry*>(memory + kStages * kStage);
-    int warp = block::rank() / 32;
-    int warp_row = warp % T::kWarpsM * T::kM, warp_column = warp / T::kWarpsM * T::kN;
+  FN static Entry* table_in(unsigned char* memory) {
+    return reinterpret_cast<Entry*>(memory + kStages * kStage);
+  }
 
-    if (work.first < work.last) {
+  FN static void clear(Sums& sums) {
+#pragma unroll
+    for (int p = 0; p < kPlanes; p++)
+#pragma unroll
+      for (int i = 0; i < kGroupsM; i++)
+#pragma unroll
+        for (int j = 0; j < kGroupsN; j++) sums[p][i][j] = {};
+  }
+  // The block's part of the sums. They are set to zero only where the main loop begins, so that
+  // they take no registers before.
+  FN static void sum(const Arguments& v, const Shape& shape, const Grid& grid,
+                     unsigned char* memory, Sums& sums) {
+    const Work work = Work::of(shape, grid);
+    Entry* table = table_in(memory);
+    if (work.first >= work.last) {
+      clear(sums);
+    } else {
       const Pass& pass = work.pass;
       int row0 = work.row0, column0 = work.column0;
       // Places of the rows, worked out once by all threads together.
@@ -528,10 +581,12 @@ struct Kernel {
       }
 
       const unsigned char *flagged[kPlanes], *plain[kPlanes];
+      int step = 16 * pass.step();
+      if constexpr (kEven && Pass::kLinear) asm volatile("" : "+r"(step));  // to be kept
 
       // The tile to be fetched next, how many more of them the table holds, and where.
       int next = work.first, left = 0, half = 0;
-      const Entry* entries = table;
+      uint32_t entries = 0;
       auto refill = [&] {
         const Work work = Work::of(shape, grid);
         const Pass& pass = work.pass;
@@ -547,9 +602,10 @@ struct Kernel {
           flagged[p] = Pass::kFlagsA ? a[p] : b[p];
           plain[p] = Pass::kFlagsA ? b[p] : a[p];
           if constexpr (Pass::kLinear) plain[p] += at(k0) * pass.step();
+          if constexpr (kEven) plain[p] += at(rows.plain[0]);
         }
         half ^= kHalf;
-        entries = table + half;
+        entries = mma::shared_address(table + half + own_entry());
 #pragma unroll 1
         for (int i = block::rank(); i < kHalf; i += kThreads) {
           int k = k0 + (kChunks ? i * kChunk : i);
@@ -568,43 +624,69 @@ struct Kernel {
         const Entries<Plain> of_plain(entries);
         copy(rows, of_flagged, flagged, (Pass::kFlagsA ? to_a : to_b) + stage,
              Pass::kFlagsA ? kPlaneA : kPlaneB);
-        copy(pass, rows, of_plain, plain, (Pass::kFlagsA ? to_b : to_a) + stage,
+        copy(step, rows, of_plain, plain, (Pass::kFlagsA ? to_b : to_a) + stage,
              Pass::kFlagsA ? kPlaneB : kPlaneA);
         mma::commit();
-        entries += kPerTile;
+        entries += kPerTile * sizeof(Entry);
         if constexpr (Pass::kLinear) {
 #pragma unroll
-          for (int p = 0; p < kPlanes; p++) plain[p] += at(kDepth * pass.step());
+          for (int p = 0; p < kPlanes; p++) plain[p] += at(kDepth / 16 * step);
         }
       };
 
-      refill();
-      block::sync();  // the table is there, and all have read their rows' places
-      fetch(0);
-      next++, left--;
-      const ReadA read_a(warp_row);
-      const ReadB read_b(warp_column);
+      const ReadA read_a(shared, warp_row());
+      const ReadB read_b(shared, warp_column());
       int stage = 0;
+      bool begun = false;
       // Rounds of tiles that the table holds; the last fetch, of a tile behind the end, is zeros.
 #pragma unroll 1
       for (int to_do = work.last - work.first; to_do > 0;) {
         if (left == 0) refill();
+        if (!begun) {
+          block::sync();  // the table is there, and all have read their rows' places
+          fetch(0);
+          clear(sums);
+          next++, left--;
+          begun = true;
+          continue;
+        }
         int round = min(left, to_do);
         left -= round, to_do -= round, next += round;
-#pragma unroll 1
-        for (; round > 0; round--) {
+        auto work_on = [&](int stage) {
           mma::wait<kStages - 2>();
           block::sync();  // this stage is there for all threads, and all are done with the other
           fetch(kStage - stage);
-          multiply(shared + stage, read_a, read_b, sums);
-          stage = kStage - stage;
+          multiply(stage, read_a, read_b, sums);
+        };
+        if constexpr (kPairs) {
+#pragma unroll 1
+          for (; round > 0; round--) {
+            if (stage == 0) {
+              work_on(0);
+              stage = kStage;
+              if (--round == 0) break;
+            }
+            work_on(kStage);
+            stage = 0;
+          }
+        } else {
+#pragma unroll 1
+          for (; round > 0; round--) {
+            work_on(stage);
+            stage = kStage - stage;
+          }
         }
       }
       mma::wait<0>();
     }
+  }
 
+  FN static void run(const Arguments& v, const Shape& shape, const Grid& grid,
+                     unsigned char* memory) {
+    Sums sums;
+    sum(v, shape, grid, memory, sums);
     const Work out = Work::of(shape, grid);
-    int* starts = reinterpret_cast<int*>(table);
+    int* starts = reinterpret_cast<int*>(table_in(memory));
     static_assert(kM * 4 <= Pass::kTableBytes, "a start for each row");
     block::sync();
 #pragma unroll 1
@@ -612,10 +694,9 @@ struct Kernel {
       starts[i] = out.row0 + i < out.pass.m() ? out.pass.out_row(out.row0 + i) : -1;
     block::sync();
     int64_t skip = out.part * grid.part_step + out.pass.group_out(out.group);
-    int column = out.column0 + warp_column;
-    store(out.pass, sums[0], (!kDual && out.plane ? v.out2 : v.out) + skip, starts, warp_row,
-          column);
-    if constexpr (kDual) store(out.pass, sums[1], v.out2 + skip, starts, warp_row, column);
+    int column = out.column0 + warp_column();
+    store(out.pass, sums[0], (!kDual && out.plane ? v.out2 : v.out) + skip, starts, column);
+    if constexpr (kDual) store(out.pass, sums[1], v.out2 + skip, starts, column);
   }
 };
 

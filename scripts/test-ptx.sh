@@ -75,24 +75,54 @@ cases() {
 	tests "cases$1" "$1" "$2" ./gocp/kernel ./gocp/kernel/cases
 }
 
-cases 0 'Test'
-if [ -n "$emulator" ]; then
-	cases 1 'TestCases'
-	cases 5 'TestCases'
-fi
-
-step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
-tests networks 0 'Test' "${networks[@]}"
-tests networks2 0 'TestAgainstHost|TestStepIsOneList' "${steps[@]}"
-
-step 'a miniature audit from end to end, on all devices (the emulator shows two), against the host engine'
-PTXEMU_DEVICES=2 tests audit 0 "$miniature" "$audit"
-sed -n 's/^ *gpu_test.go:[0-9]*: /  /p' "$out/audit.log"
-
-if [ -n "$emulator" ]; then
+passes() {
+	step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
+	tests networks 0 'Test' "${networks[@]}"
+	tests networks2 0 'TestAgainstHost|TestStepIsOneList' "${steps[@]}"
+}
+mini_audit() {
+	step 'a miniature audit from end to end, on all devices (the emulator shows two), against the host engine'
+	PTXEMU_DEVICES=2 tests audit 0 "$miniature" "$audit"
+	sed -n 's/^ *gpu_test.go:[0-9]*: /  /p' "$out/audit.log"
+}
+command_line() {
 	step 'the command line: the back end that auto takes; drivers, devices and kernels that fail'
 	GOCP_TEST_EMULATOR=$library tests cli 0 'TestAutoPicksWhatIsThere|TestFailuresOfAGPU|TestFaultInAnAudit' ./cmd/gocp
 	sed -n 's/^ *failures_test.go:[0-9]*: /  /p' "$out/cli.log"
+}
+seeded_faults() {
+	step 'seeded faults: deliberate mistakes in the kernels, and what the cases say to them'
+	GOCP_FAULTS=1 go test -count=1 -v -timeout 20m -run 'TestSeededFaults' ./gocp/kernel/cases >"$out/faults.log" 2>&1 || {
+		grep -vE '^ *(=== |--- PASS)' "$out/faults.log" >&2
+		return 1
+	}
+	grep -vE '^ *(=== |--- |PASS)|^ok ' "$out/faults.log"
+}
+
+# at_once COMMAND…: commands of one line each, as many at a time as there are processors (the emulator
+# keeps one busy); what they print appears whole, in their order. The first that fails ends the script.
+at_once() {
+	local i started=0 done=0 pids=()
+	for ((done = 0; done < $#; done++)); do
+		for (( ; started < $# && started < done + $(nproc); started++)); do
+			(eval "${*:started+1:1}") >"$out/$started.text" 2>&1 &
+			pids+=($!)
+		done
+		wait "${pids[done]}" || {
+			cat "$out/$done.text" >&2
+			for ((i = done + 1; i < started; i++)); do kill "${pids[i]}" 2>/dev/null || true; done
+			exit 1
+		}
+		cat "$out/$done.text"
+	done
+}
+
+if [ -z "$emulator" ]; then
+	cases 0 'Test'
+	passes
+	mini_audit
+else
+	at_once mini_audit "cases 0 'Test'" command_line "cases 1 'TestCases'" passes "cases 5 'TestCases'" seeded_faults
 
 	step 'what ran: launches of every kernel, and the warp instructions of all'
 	image=$(scripts/gpu.sh)
@@ -127,15 +157,8 @@ if [ -n "$emulator" ]; then
 	fi
 	echo "$(wc -l <"$out/ran") of the image's $(grep -ac '^kernel ' "$image") kernels ran"
 
-	step 'what the emulator counts for gocp bench roofline'
-	go test -count=1 -run 'TestEmulated' ./gocp/bench
-
-	step 'seeded faults: deliberate mistakes in the kernels, and what the cases say to them'
-	GOCP_FAULTS=1 go test -count=1 -v -timeout 10m -run 'TestSeededFaults' ./gocp/kernel/cases >"$out/faults.log" 2>&1 || {
-		grep -vE '^ *(=== |--- PASS)' "$out/faults.log" >&2
-		exit 1
-	}
-	grep -vE '^ *(=== |--- |PASS)|^ok ' "$out/faults.log"
+	step 'what the emulator counts for gocp bench roofline; every tile of convolutions that --tune tries'
+	go test -count=1 -run 'TestEmulated|TestTune' ./gocp/bench
 fi
 echo
 echo "test-ptx: all passed, $SECONDS s"

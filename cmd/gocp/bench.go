@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/bench"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -94,6 +98,7 @@ func benchKernelsCommand() *cli.Command {
 		Usage:     "time kernels, one by one or all, in floats and in dual numbers (bench/README.md defines the columns)",
 		ArgsUsage: "[NAME…]",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "tune", Usage: "time every tile of convolutions on this GPU instead, and write what it is fastest with into `FILE` (gocp/kernel/convtiles.csv), for its architecture"},
 			goFormatFlag(),
 			jsonFlag(),
 			deviceFlag(),
@@ -125,6 +130,9 @@ func runBenchKernels(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	if c.IsSet("tune") {
+		return tuneTiles(c, d)
+	}
 	limits, err := cases.MeasureLimits(c.Context, d, 0)
 	if err != nil {
 		return err
@@ -150,6 +158,36 @@ func runBenchKernels(c *cli.Context) (err error) {
 		return err
 	}
 	return benchKernels(c.Context, d, all, kernelTable(w, limits))
+}
+
+// tuneTiles brings the table of tiles in a file up to date for this GPU.
+func tuneTiles(c *cli.Context, d *device.Device) error {
+	path := c.String("tune")
+	if c.NArg() > 0 || c.Bool("json") || c.Bool("go") {
+		return usage.Errorf("--tune times all convolutions and prints a table: it goes with no kernel's name, --json or --go")
+	}
+	if strings.HasPrefix(d.Info().Name, "ptxemu ") {
+		return usage.Errorf("--tune on %s: the emulator's times say nothing of a GPU", d.Info().Name)
+	}
+	var table []kernel.TileRow
+	switch old, err := os.ReadFile(path); {
+	case err == nil:
+		if table, err = kernel.ReadTiles(bytes.NewReader(old)); err != nil {
+			return usage.Errorf("--tune %s: %w", path, err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return usage.Errorf("--tune: %w", err)
+	}
+	rows, err := bench.Tune(c.Context, d, bench.TuneConvs(), bench.MedianClock, bench.TuneTable(c.App.Writer))
+	if err != nil {
+		return err
+	}
+	table = bench.MergeTiles(table, rows, d.Info().Capability)
+	if err := atomicfile.Write(path, func(w io.Writer) error { return kernel.WriteTiles(w, table) }); err != nil {
+		return atomicfile.Explain(path, err)
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s: %d rows for sm_%d\n", path, len(rows), d.Info().Capability)
+	return err
 }
 
 // kernelRow is a row with its rates, for machines.

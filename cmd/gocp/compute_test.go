@@ -103,4 +103,11 @@ func TestBenchKernels(t *testing.T) {
 		t.Errorf("status %d: %s%s", o.code, o.stdout, o.stderr)
 	}
 	refuses(t, dir, `kernel "softmix"`, "bench", "kernels", "softmix")
+	refuses(t, dir, "nothing to tune", "bench", "kernels", "--tune", "tiles.csv")
+	refuses(t, dir, "goes with no kernel's name", "bench", "kernels", "--tune", "tiles.csv", "Softmax")
+	write(t, dir, "broken.csv", []byte("sm,pass\n90,conv_forward\n"))
+	refuses(t, dir, "broken.csv", "bench", "kernels", "--tune", "broken.csv")
+	if _, err := os.Stat(filepath.Join(dir, "tiles.csv")); err == nil {
+		t.Error("a refused --tune left a table")
+	}
 }

@@ -70,6 +70,7 @@ func TestAutoPicksWhatIsThere(t *testing.T) {
 	dir := workFolder(t)
 	train := []string{"train", "--data", "blobs.npz", "--width", "4", "--epochs", "1", "--take", ":16", "--out"}
 	says(gocp(t, dir, append(train, "a.safetensors")...), "computes on "+emulated+" ("+taken+")")
+	refuses(t, dir, "times say nothing of a GPU", "bench", "kernels", "--tune", "tiles.csv")
 
 	t.Setenv("PTXEMU_SM", "90") // has code of its own in the image
 	says(gocp(t, t.TempDir(), "doctor"), "computes on cuda: "+emulated)

@@ -89,10 +89,10 @@ func hvpProducts(s nn.Spec, precision kernel.Precision) []product {
 	return ps
 }
 
-// convolve runs the products alone, in order, on operands of their own.
-func convolve(s *device.Stream, products []product, tick func(int)) error {
-	type operands struct{ x, w, y tensor.Tensor }
-	memory := map[kernel.Conv]operands{}
+// operands of a convolution, with tangents.
+type operands struct{ x, w, y tensor.Tensor }
+
+func newOperands(s *device.Stream, g kernel.Conv) operands {
 	filled := func(n int) tensor.Tensor {
 		t := tensor.NewDual(s, n)
 		values := make([]float32, n)
@@ -101,10 +101,28 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 		device.Upload(s, t.T, values)
 		return t
 	}
+	return operands{filled(g.In()), filled(g.Weights()), filled(g.Out())}
+}
+
+// launch computes p into result.
+func (p product) launch(s *device.Stream, work *kernel.Workspace, m operands, result tensor.Tensor) {
+	switch p.op {
+	case forward:
+		kernel.ConvForward(s, work, p.g, planes(m.x, true, p.aDual), planes(m.w, true, p.bDual), result)
+	case backwardData:
+		kernel.ConvBackwardData(s, work, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), result)
+	default:
+		kernel.ConvBackwardWeight(s, work, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), result)
+	}
+}
+
+// convolve runs the products alone, in order, on operands of their own.
+func convolve(s *device.Stream, products []product, tick func(int)) error {
+	memory := map[kernel.Conv]operands{}
 	largest, bytes := [3]int{}, 0
 	for _, p := range products {
 		if _, ok := memory[p.g]; !ok {
-			memory[p.g] = operands{filled(p.g.In()), filled(p.g.Weights()), filled(p.g.Out())}
+			memory[p.g] = newOperands(s, p.g)
 		}
 		bytes = max(bytes, kernel.ConvBytes(s, p.g, true))
 		for i, n := range [3]int{p.g.Out(), p.g.In(), p.g.Weights()} {
@@ -119,21 +137,11 @@ func convolve(s *device.Stream, products []product, tick func(int)) error {
 	work := kernel.NewWorkspace(s, bytes)
 	return repeat(s, func() {
 		for _, p := range products {
-			m := memory[p.g]
-			switch p.op {
-			case forward:
-				kernel.ConvForward(s, work, p.g, planes(m.x, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[0], p.g.Out()))
-			case backwardData:
-				kernel.ConvBackwardData(s, work, p.g, planes(m.y, true, p.aDual), planes(m.w, true, p.bDual), p.result(result[1], p.g.In()))
-			default:
-				kernel.ConvBackwardWeight(s, work, p.g, planes(m.x, true, p.aDual), planes(m.y, true, p.bDual), p.result(result[2], p.g.Weights()))
-			}
+			to := [...]tensor.Tensor{forward: result[0].Slice(0, p.g.Out()), backwardData: result[1].Slice(0, p.g.In()),
+				backwardWeight: result[2].Slice(0, p.g.Weights())}[p.op]
+			p.launch(s, work, memory[p.g], planes(to, p.primal, p.tangent))
 		}
 	}, tick)
-}
-
-func (p product) result(t tensor.Tensor, n int) tensor.Tensor {
-	return planes(t.Slice(0, n), p.primal, p.tangent)
 }
 
 // planes keeps the planes of t that are asked for.

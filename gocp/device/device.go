@@ -47,13 +47,14 @@ type Info struct {
 	Backend       string `json:"backend"` // "host" or "cuda"
 	Index         int    `json:"index"`   // among the devices that this process sees
 	Name          string `json:"name"`
-	UUID          string `json:"uuid,omitempty"` // as NVML and nvidia-smi write it
-	Why           string `json:"why"`            // one line: what was taken, and why
-	ISA           string `json:"isa,omitempty"`  // which build of the host kernels: base, v3 or v4
-	Cores         int    `json:"cores"`          // a stream's width by default
-	TotalMem      int64  `json:"totalMem"`       // bytes
-	DriverVersion int    `json:"driverVersion"`  // 1000·major + 10·minor, as the driver says
-	FastBF16      bool   `json:"fastBF16"`       // products of bfloat16 are faster than those of float32
+	UUID          string `json:"uuid,omitempty"`       // as NVML and nvidia-smi write it
+	Why           string `json:"why"`                  // one line: what was taken, and why
+	ISA           string `json:"isa,omitempty"`        // which build of the host kernels: base, v3 or v4
+	Cores         int    `json:"cores"`                // a stream's width by default
+	TotalMem      int64  `json:"totalMem"`             // bytes
+	Capability    int    `json:"capability,omitempty"` // of a GPU: 90 is compute capability 9.0
+	DriverVersion int    `json:"driverVersion"`        // 1000·major + 10·minor, as the driver says
+	FastBF16      bool   `json:"fastBF16"`             // products of bfloat16 are faster than those of float32
 	Checked       bool   `json:"checked,omitempty"`
 	Build         string `json:"build"` // SHA-256 of the C++ half
 }
@@ -110,7 +111,11 @@ func OpenAt(index int) (*Device, error) {
 		if err != nil {
 			return nil, first(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
 		}
-		d.info.FastBF16 = major >= 8
+		minor, err := dev.Attribute(cu.ComputeCapabilityMinor)
+		if err != nil {
+			return nil, first(describe("ask the compute capability", err), dev.ReleasePrimaryCtx())
+		}
+		d.info.FastBF16, d.info.Capability = major >= 8, 10*major+minor
 		if id, err := dev.UUID(); err == nil {
 			d.info.UUID = "GPU-" + id.String()
 		}

@@ -47,13 +47,14 @@ func (p Precision) On(d device.Info) error {
 // [K,R,S,C], the same Stride and zero Pad in both directions. A linear layer is the case
 // H = W = R = S = 1. With Groups > 1 the channels of both are so many runs, the weights are
 // [K,R,S,C/Groups], and each output channel sees its own group's input channels (PyTorch's groups);
-// 0 is 1.
+// 0 is 1. Layout is for those who measure: other ways in which a GPU could compute it.
 type Conv struct {
 	N, H, W, C  int
 	K, R, S     int
 	Stride, Pad int
 	Precision   Precision
 	Groups      int
+	Layout      ConvLayout
 }
 
 // OutH returns the height of the output.

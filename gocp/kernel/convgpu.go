@@ -122,32 +122,31 @@ func (g Conv) plan(pass convPass, mode convMode, copyA, copyB bool) convPlan {
 	}
 	p.copyA = p.copyA || p.a.cUp != p.a.c
 	p.copyB = p.copyB || p.b.cUp != p.b.c || p.b.rowsUp != p.b.rows
-	p.tile = p.pick(pass, g.Precision)
+	p.tile = p.pick(convTiles(pass, g.Precision, mode.dual), g.Layout.Tile)
 	p.blocks = g.convBlocks(pass, p)
 	tiles := (depth + 32*4/p.element - 1) / (32 * 4 / p.element) * mode.segments
 	p.mostParts = max(1, tiles/convPart)
 	p.parts = max(1, min(convBlocks/max(1, p.blocks*groups*mode.planes), p.mostParts))
+	if g.Layout.Parts > 0 {
+		p.parts = min(p.parts, g.Layout.Parts)
+	}
 	p.out = p.m * p.n * groups
 	return p
 }
 
-// pick takes the tile that loses the least to what hangs over the edges.
-func (p convPlan) pick(pass convPass, precision Precision) convTile {
-	if p.mode.dual {
-		if pass == convBackwardWeight {
-			return convTile{"dual", 64, 128}
+// pick takes the tile of that name, or the one that loses the least to what hangs over the edges, the
+// first of equals.
+func (p convPlan) pick(tiles []convTile, name string) convTile {
+	best := tiles[0]
+	for _, t := range tiles {
+		if t.name == name {
+			return t
 		}
-		return convTile{"dual", 128, 64}
+		if t.covered(p.m, p.n) < best.covered(p.m, p.n) {
+			best = t
+		}
 	}
-	wide, long := convTile{"wide", 128, 128}, convTile{"long", 256, 64}
-	if pass == convBackwardWeight {
-		long = convTile{"long", 64, 256}
-	}
-	covered := func(t convTile) int { return roundUp(p.m, t.m) * roundUp(p.n, t.n) }
-	if pass == convBackwardData && precision == F32 || covered(wide) <= covered(long) {
-		return wide
-	}
-	return long
+	return best
 }
 
 // convBlocks is the number of tiles of a group: of data gradients, in each class of residues.
@@ -241,7 +240,7 @@ func ConvBytes(s *device.Stream, g Conv, dual bool) int {
 			if mode == convDual && !g.dualKernel(pass) {
 				continue
 			}
-			p := g.rounds(pass, mode, false, pass != convBackwardWeight, math.MaxInt)
+			p := g.laidOut(s, pass, mode).rounds(pass, mode, false, pass != convBackwardWeight, math.MaxInt)
 			a, b, parts := p.bytes()
 			if p.mostParts > 1 { // a smaller batch has fewer blocks, and so more parts
 				parts = max(parts, mode.outs*roundUp(4*min(convBlocks*128*128, p.mostParts*p.out), 256))
@@ -354,6 +353,7 @@ func launchConvGPU(s *device.Stream, pass convPass, g Conv, ws *Workspace, a, b,
 	if ws != nil {
 		room = ws.bytes
 	}
+	g = g.laidOut(s, pass, mode)
 	p := g.rounds(pass, mode, !aligned(a), !aligned(b), room)
 	if g.R > convTaps || g.S > convTaps || max(p.a.len(), p.b.len(), p.out, g.In(), g.Out()) > math.MaxInt32 {
 		s.Fail(fmt.Errorf("kernel %s: geometry %+v: more than %d taps or 2³¹ elements", pass, g, convTaps))

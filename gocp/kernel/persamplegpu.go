@@ -5,77 +5,39 @@ import (
 	"math"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/tensor"
 )
 
 // How per-sample gradients are laid out on a GPU: kernels/conv_persample.cuh. A block makes one tile
 // of one sample's product; sums over tiles are made by persample_sum.
 
 const (
-	persampleThreads = 128 // persample::kThreads
-	persampleDepth   = 32  // mma::kDepth
-	persampleStages  = 3
-	persampleTaps    = 15 // persample::kMaxTaps
+	ghostSide   = 64 // rows and columns of a tile of the ghost form
+	ghostStages = 3  // persample::Square::kStages
 )
 
-// A persampleTile is a block's tile of a product.
-type persampleTile struct {
-	name string
-	m, n int
-}
-
-func (t persampleTile) shared() int { return 4 * persampleDepth * persampleStages * (t.m + t.n) }
-
 // blocks is the number of tiles that cover [m,n].
-func (t persampleTile) blocks(m, n int) int { return (m + t.m - 1) / t.m * ((n + t.n - 1) / t.n) }
+func (t convTile) blocks(m, n int) int { return (m + t.m - 1) / t.m * ((n + t.n - 1) / t.n) }
 
-// narrow is the tile of the ghost form, and the direct one's where wide tiles lose more than an
-// eighth to what hangs over the edges.
-func narrow(aligned bool) persampleTile {
-	if aligned {
-		return persampleTile{"small", 64, 64}
-	}
-	return persampleTile{"any", 64, 64}
-}
+// covered is the number of elements of the tiles that cover [m,n].
+func (t convTile) covered(m, n int) int { return t.blocks(m, n) * t.m * t.n }
 
-// directTile is the tile of the direct form, [K, R·S·C] with sums over positions.
-func (g Conv) directTile(aligned bool) persampleTile {
-	if !aligned {
-		return narrow(false)
+// directTile is the tile of the direct form, [m,n] with sums over positions: a larger one, which
+// reads less, unless it loses more than an eighth to what hangs over the edges.
+func directTile(m, n int) convTile {
+	best := convTile{"wide", 128, 128}
+	for _, t := range []convTile{{"low", 64, 128}, {"small", 64, 64}} {
+		if 8*best.covered(m, n) > 9*t.covered(m, n) {
+			best = t
+		}
 	}
-	small, wide := narrow(true), persampleTile{"wide", 128, 64}
-	if g.Precision == TF32 {
-		wide.n = 128
-	}
-	covered := func(t persampleTile) int { return t.blocks(g.K, g.R*g.S*g.C) * t.m * t.n }
-	if 8*covered(wide) > 9*covered(small) {
-		return small
-	}
-	return wide
+	return best
 }
 
 // ghostTiles is the number of tiles on and above the diagonal of a sample's products of positions.
 func (g Conv) ghostTiles() int {
-	across := (g.OutH()*g.OutW() + 63) / 64
+	across := (g.OutH()*g.OutW() + ghostSide - 1) / ghostSide
 	return across * (across + 1) / 2
-}
-
-// ghostGPU reports whether the ghost form costs fewer multiply-adds than the direct one, counting
-// whole tiles, needed or not.
-func (g Conv) ghostGPU(direct persampleTile) bool {
-	columns := g.R * g.S * g.C
-	ghost := g.ghostTiles() * 64 * 64 * (roundUp(g.K, persampleDepth) + roundUp(columns, persampleDepth))
-	return ghost < direct.blocks(g.K, columns)*direct.m*direct.n*roundUp(g.OutH()*g.OutW(), persampleDepth)
-}
-
-// persampleGPUBytes is the workspace of the launchers below: a number for each tile.
-func (g Conv) persampleGPUBytes() int {
-	tiles := narrow(false).blocks(g.K, g.R*g.S*g.C)
-	for _, aligned := range []bool{false, true} {
-		if g.ghostGPU(g.directTile(aligned)) {
-			tiles = max(tiles, g.ghostTiles())
-		}
-	}
-	return 4 * g.N * tiles
 }
 
 // persampleForm is what is made of the gradients: part of a kernel's name.
@@ -87,32 +49,114 @@ const (
 	persampleInner  persampleForm = "inner"
 )
 
+// A persamplePlan is what a launch needs beyond its operands.
+type persamplePlan struct {
+	convPlan // copies of operands, and of how many images at a time
+	kernel   string
+	shared   int // dynamic shared memory of a block
+	tiles    int // of a sample
+	numbers  int // bytes of a number for each tile
+}
+
+// persamplePlan lays out form; copyX and copyDY are set where the addresses ask for a copy, of as many
+// images at a time as room and convCopies allow.
+func (g Conv) persamplePlan(form persampleForm, copyX, copyDY bool, room int) persamplePlan {
+	var p persamplePlan
+	for n := g.N; ; n = (n + 1) / 2 {
+		h := g
+		h.N = n
+		p.convPlan = h.plan(convBackwardWeight, convOne, copyDY, copyX)
+		p.images = n
+		p.layOut(g, form)
+		dy, x, _ := p.bytes()
+		if n <= 1 || p.numbers+dy+x <= room && dy+x <= convCopies {
+			return p
+		}
+	}
+}
+
+// layOut picks form's kernel: of norms the one with fewer multiply-adds, counted in whole tiles.
+func (p *persamplePlan) layOut(g Conv, form persampleForm) {
+	depth := 128 / p.element // of k in a tile
+	positions := roundUp(g.OutH()*g.OutW(), depth)
+	tile := directTile(p.m, p.n)
+	p.tiles, p.shared = tile.blocks(p.m, p.n), convStages*128*(tile.m+tile.n)+2048
+	ghost := g.ghostTiles() * ghostSide * ghostSide * (roundUp(p.k, depth) + roundUp(p.n, depth))
+	if form == persampleSquare && ghost < tile.covered(p.m, p.n)*positions {
+		form, tile = "ghost", convTile{"small", ghostSide, ghostSide}
+		p.tiles, p.shared = g.ghostTiles(), ghostStages*128*(tile.m+tile.n)
+	}
+	p.kernel = fmt.Sprintf("persample_%s_%s_%s", form, g.Precision, tile.name)
+	p.numbers = 0
+	if form != persampleStore && p.tiles > 1 {
+		p.numbers = roundUp(4*g.N*p.tiles, 256)
+	}
+}
+
+// persampleGPUBytes is the workspace of the launchers below, wherever their operands lie.
+func (g Conv) persampleGPUBytes() int {
+	if g.N == 0 || g.Weights() == 0 {
+		return 0
+	}
+	most := 0
+	for _, form := range []persampleForm{persampleStore, persampleSquare, persampleInner} {
+		for _, copies := range []bool{false, true} {
+			p := g.persamplePlan(form, copies, copies, math.MaxInt)
+			dy, x, _ := p.bytes()
+			most = max(most, p.numbers+dy+x)
+		}
+	}
+	return most
+}
+
 // launchPersampleGPU makes form of the gradients; v and stride are inner's and store's.
 func launchPersampleGPU(s *device.Stream, name string, form persampleForm, g Conv, x, dy, v, out device.Ptr, stride int, w *Workspace) {
-	if g.R > persampleTaps || g.S > persampleTaps || max(g.In(), g.Out(), g.Weights()) > math.MaxInt32 {
-		fail(s, name, "geometry %+v: more than %d taps or 2³¹ elements", g, persampleTaps)
+	if g.R > convTaps || g.S > convTaps || max(g.In(), g.Out(), g.Weights()) > math.MaxInt32 {
+		fail(s, name, "geometry %+v: more than %d taps or 2³¹ elements", g, convTaps)
 		return
 	}
 	if g.Weights() == 0 {
 		return
 	}
-	aligned := (x|dy)%16 == 0 && g.C%4 == 0 && g.K%4 == 0
-	tile, of := g.directTile(aligned), string(form)
-	tiles := tile.blocks(g.K, g.R*g.S*g.C)
-	if form == persampleSquare && g.ghostGPU(tile) {
-		tile, tiles, of = narrow(aligned), g.ghostTiles(), "ghost"
+	room := math.MaxInt // where there is no workspace, let taking it say how much is wanted
+	if w != nil {
+		room = w.bytes
 	}
-	to := out
-	if form != persampleStore && tiles > 1 {
-		if to = w.take(s, name, 4*g.N*tiles); to == 0 {
+	p := g.persamplePlan(form, x%16 != 0, dy%16 != 0, room)
+	dyBytes, xBytes, _ := p.bytes()
+	to, copies := out, device.Ptr(0)
+	if n := p.numbers + dyBytes + xBytes; n > 0 {
+		work := w.take(s, name, n)
+		if work == 0 {
 			return
 		}
+		if p.numbers > 0 {
+			to = work
+		}
+		copies = work.Add(p.numbers)
 	}
-	s.LaunchShared(fmt.Sprintf("persample_%s_%s_%s", of, g.Precision, tile.name), g.N*tiles, persampleThreads, tile.shared(),
-		device.P(x), device.P(dy), device.P(v), device.P(to), device.I64(stride), device.I32(tiles),
-		device.I32(g.H), device.I32(g.W), device.I32(g.C), device.I32(g.K), device.I32(g.R), device.I32(g.S),
-		device.I32(g.Stride), device.I32(g.Pad), device.I32(g.OutH()), device.I32(g.OutW()))
+	each := p.tiles // floats that a sample writes
+	if form == persampleStore {
+		each = stride
+	}
+	for first := 0; first < g.N; first += p.images {
+		h := g
+		h.N = min(p.images, g.N-first)
+		q := h.plan(convBackwardWeight, convOne, p.copyA, p.copyB)
+		fromDY := tensor.Tensor{P: dy.Add(4 * first * g.OutH() * g.OutW() * g.K)}
+		fromX := tensor.Tensor{P: x.Add(4 * first * g.H * g.W * g.C)}
+		if p.copyA {
+			fromDY = convPack(s, g, q, q.a, fromDY, copies)
+		}
+		if p.copyB {
+			fromX = convPack(s, g, q, q.b, fromX, copies.Add(dyBytes))
+		}
+		s.LaunchShared(p.kernel, h.N*p.tiles, convThreads, p.shared,
+			device.P(fromX.P), device.P(fromDY.P), device.P(v), device.P(to.Add(4*first*each)), device.I64(stride), device.I32(p.tiles),
+			device.I32(h.N), device.I32(g.H), device.I32(g.W), device.I32(p.c), device.I32(p.k), device.I32(g.R), device.I32(g.S),
+			device.I32(g.Stride), device.I32(g.Pad), device.I32(g.OutH()), device.I32(g.OutW()), device.I32(g.C), device.I32(g.K))
+	}
 	if to != out {
-		s.Launch("persample_sum", blocks(g.N, 1), threads, device.P(to), device.I64(g.N), device.I32(tiles), device.P(out))
+		s.Launch("persample_sum", blocks(g.N, 1), threads, device.P(to), device.I64(g.N), device.I32(p.tiles), device.P(out))
 	}
 }

@@ -69,7 +69,7 @@ func MeasureLimits(ctx context.Context, d *device.Device, width int) (Limits, er
 		const bytes = 64 << 20
 		a, b := s.Alloc(bytes), s.Alloc(bytes)
 		s.Memset32(a, 0, bytes/4)
-		times, err := measure(s, func() { s.Copy(b, a, bytes) })
+		times, err := Measure(s, func() { s.Copy(b, a, bytes) })
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func MeasureLimits(ctx context.Context, d *device.Device, width int) (Limits, er
 		work := kernel.NewWorkspace(s, kernel.ConvBytes(s, g, false))
 		s.Memset32(x.P, 0, g.In())
 		s.Memset32(w.P, 0, g.Weights())
-		if times, err = measure(s, func() { kernel.ConvForward(s, work, g, x, w, y) }); err != nil {
+		if times, err = Measure(s, func() { kernel.ConvForward(s, work, g, x, w, y) }); err != nil {
 			return err
 		}
 		l.FLOPsPerSecond = float64(g.FLOPs()) / times[0].Seconds()
@@ -125,7 +125,7 @@ func BenchOn(ctx context.Context, d *device.Device, width int, c Case, sh Shape)
 			e := p.outputs(checked, want)
 			row.MaxError, row.Wrong = e.Max, e.Wrong
 			b := p.bind(s, m)
-			times, err := measure(s, func() { p.Run(s, b) })
+			times, err := Measure(s, func() { p.Run(s, b) })
 			if err != nil {
 				return err
 			}
@@ -140,8 +140,8 @@ func BenchOn(ctx context.Context, d *device.Device, width int, c Case, sh Shape)
 	return rows, nil
 }
 
-// measure times f on the device's clock, after a few runs to warm up, and sorts the times.
-func measure(s *device.Stream, f func()) ([]time.Duration, error) {
+// Measure times f on the device's clock, after a few runs to warm up, and sorts the times.
+func Measure(s *device.Stream, f func()) ([]time.Duration, error) {
 	for range 3 {
 		f()
 	}

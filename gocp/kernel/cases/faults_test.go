@@ -173,12 +173,12 @@ var faults = []fault{
 	},
 	{
 		name: "missing barrier between the two products of a norm", file: "conv_persample.cuh", unit: persampleUnits,
-		from: "g.k, shared, outputs);\n    block::sync();", to: "g.k, shared, outputs);",
+		from: "column0, shared, outputs);\n    block::sync();", to: "column0, shared, outputs);",
 		breaks: "copies of the second product land in a stage that other warps still read", cases: []string{"PersampleSqNorm/tf32"},
 	},
 	{
 		name: "half of a symmetric product left out", file: "conv_persample.cuh", unit: persampleUnits,
-		from: "left == 0 ? part : 2 * part", to: "part",
+		from: "right == 0 ? part : 2 * part", to: "part",
 		breaks: "tiles above the diagonal count once", cases: []string{"PersampleSqNorm/tf32"},
 	},
 	{
@@ -188,7 +188,7 @@ var faults = []fault{
 	},
 	{
 		name: "first image for every sample", file: "conv_persample.cuh", unit: persampleUnits,
-		from: "xi = x + static_cast<int64_t>(sample) * g.h * g.w * g.c;", to: "xi = x;",
+		from: "return i * g.h * g.w * g.c;", to: "return 0 * i;",
 		breaks: "gradients are of another sample's input", cases: []string{"PersampleGrad/tf32"},
 	},
 	{
@@ -240,7 +240,7 @@ var faults = []fault{
 }
 
 // persampleUnits are what the per-sample cases of one precision launch.
-const persampleUnits = "persample.cu conv_persample_tf32.cu conv_persample_sum.cu"
+const persampleUnits = "persample.cu conv_persample_tf32.cu conv_persample_sum.cu conv_pack.cu"
 
 // The order of blocks and warps, as in scripts/test-ptx.sh: a fault is caught if one shows it.
 var orders = []string{"0", "1", "5"}

@@ -88,20 +88,13 @@ func persampleTolerance(g kernel.Conv, tol Tol) Tol {
 	return tol
 }
 
-// persampleProducts are the cases whose products have a precision. Shapes of whole wide tiles are
-// divided otherwise where addresses are not aligned, so the bits of sums over tiles differ there.
+// persampleProducts are the cases whose products have a precision.
 func persampleProducts(precision kernel.Precision) []Case {
 	terms := func(g kernel.Conv) float64 { return math.Sqrt(float64(g.OutH() * g.OutW())) }
 	geometry := func(sh Shape) kernel.Conv {
 		g := persampleConv(sh.Dims)
 		g.Precision = precision
 		return g
-	}
-	bits := func(g kernel.Conv) Bits {
-		if g.K >= 128 {
-			return OnThreads
-		}
-		return OnNothing
 	}
 	return []Case{
 		{
@@ -110,7 +103,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 			Axes:    persampleAxes, Tests: persampleTests, Benches: persampleBenches,
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
-				p := &Problem{Bits: bits(g)}
+				p := &Problem{}
 				x, dy := p.persample(g, r)
 				t := float64(g.OutH() * g.OutW()) // or half of the products of positions, in both operands
 				p.FLOPs = min(p.FLOPs, float64(g.N)*t*(t+1)*float64(g.C+g.K))
@@ -138,7 +131,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
-				p := &Problem{Bits: bits(g)}
+				p := &Problem{}
 				x, dy := p.persample(g, r)
 				p.Bytes += 4 * float64(g.N*g.Weights())
 				stride := g.Weights() + 3 // rows of a longer vector of parameters
@@ -162,7 +155,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
-				p := &Problem{Bits: bits(g)}
+				p := &Problem{}
 				x, dy := p.persample(g, r)
 				direction := Const(p, "v", r.Normal(g.Weights()))
 				p.Bytes += 4 * float64(g.Weights())
