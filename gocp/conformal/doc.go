@@ -30,7 +30,7 @@
 // threshold covers, τ is +∞ and the Threshold says so (TooFew).
 //
 // Probabilities have the same bits on every machine (exp.go). Float32 logits have a faster way, by
-// AVX-512 where there is, through bounds that say when a row must be computed by the definition:
+// AVX2 or AVX-512 where there is, through bounds that say when a row must be computed by the definition:
 // CalibrateTable and PredictTable give the same thresholds and sets to the bit either way (fast.go).
 //
 // # Scores

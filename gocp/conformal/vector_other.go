@@ -3,7 +3,7 @@
 package conformal
 
 // vector is true where there are vector instructions of our own; here plain Go does everything.
-var vector = false
+var vector, wide = false, false
 
 func expSum32(*float64, *float32, int, float64, *[8]float64) {}
 func expSum64(*float64, *float64, int, float64, *[8]float64) {}

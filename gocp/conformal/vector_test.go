@@ -68,26 +68,44 @@ func row32(r *rand.Rand, k int) []float32 {
 	return z
 }
 
+// everyBuild runs f with each kind of vector instructions that this processor has.
+func everyBuild(t *testing.T, f func(t *testing.T)) {
+	if !vector {
+		t.Skip("no vector instructions here")
+	}
+	had := wide
+	defer func() { vector, wide = true, had }()
+	t.Run("AVX2", func(t *testing.T) {
+		wide = false
+		f(t)
+	})
+	if !had {
+		return
+	}
+	t.Run("AVX-512", func(t *testing.T) {
+		vector, wide = true, true
+		f(t)
+	})
+}
+
 // TestVectors holds the assembly against plain Go, over odd lengths and odd numbers, and checks that
 // it writes nothing beyond its ends.
-func TestVectors(t *testing.T) {
-	if !vector {
-		t.Skip("this processor has no AVX-512")
-	}
-	defer func() { vector = true }()
+func TestVectors(t *testing.T) { everyBuild(t, testVectors) }
+
+func testVectors(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 5))
 	for trial := range 3000 {
 		k := 1 + r.IntN(140)
 		z := row32(r, k)
 		top := float64(slices.Max(z))
-		wide := make([]float64, k)
+		doubles := make([]float64, k)
 		for y, v := range z {
-			wide[y] = float64(v)
+			doubles[y] = float64(v)
 		}
 		a, b, c := make([]float64, k+1), make([]float64, k), make([]float64, k)
 		a[k] = 7
 		vector = true
-		sa, sc := expSum(a[:k], z, top), expSum(c, wide, top)
+		sa, sc := expSum(a[:k], z, top), expSum(c, doubles, top)
 		vector = false
 		sb := expSum(b, z, top)
 		if sa != sb || sc != sb || !slices.Equal(a[:k], b) || !slices.Equal(c, b) || a[k] != 7 {
@@ -148,11 +166,9 @@ func TestVectors(t *testing.T) {
 
 // TestFastIsExact holds thresholds and sets of the fast way against those by the definition, to the
 // bit: ties, duplicated rows, wild scales, every level, cells, draws of u.
-func TestFastIsExact(t *testing.T) {
-	if !vector {
-		t.Skip("there is no fast way on this processor")
-	}
-	defer func() { vector = true }()
+func TestFastIsExact(t *testing.T) { everyBuild(t, testFastIsExact) }
+
+func testFastIsExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	list := []Variant{{Name: "hps"}, {Name: "hps", Nonempty: true}, {Name: "aps"}, {Name: "aps", Nonempty: true}, {Name: "aps", U: DrawSample}, {Name: "aps", U: DrawLabel},
 		{Name: "raps", Lambda: 0.01, KReg: 2}, {Name: "raps", Lambda: 3, U: DrawSample}, {Name: "raps", Lambda: 0, U: DrawLabel}, {Name: "saps", Lambda: 0.1}}

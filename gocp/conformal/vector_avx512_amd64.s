@@ -34,8 +34,8 @@ DATA ·c32<>+32(SB)/4, $0x3d2b59f5
 DATA ·c32<>+36(SB)/4, $0x3c08eca8
 GLOBL ·c32<>(SB), RODATA|NOPTR, $40
 
-// func expSum32(dst *float64, z *float32, n int, top float64, lanes *[8]float64)
-TEXT ·expSum32(SB), NOSPLIT, $0-40
+// func expSum32AVX512(dst *float64, z *float32, n int, top float64, lanes *[8]float64)
+TEXT ·expSum32AVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ z+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -101,8 +101,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func expSum64(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
-TEXT ·expSum64(SB), NOSPLIT, $0-40
+// func expSum64AVX512(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
+TEXT ·expSum64AVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ z+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -165,8 +165,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func top32(z *float32, n int) (top float32, odd int64)
-TEXT ·top32(SB), NOSPLIT, $0-32
+// func top32AVX512(z *float32, n int) (top float32, odd int64)
+TEXT ·top32AVX512(SB), NOSPLIT, $0-32
 	MOVQ z+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSS (SI), Z0
@@ -246,8 +246,8 @@ tail:
 	VZEROUPPER
 	RET
 
-// func sum32(z *float32, n int, top float32, lanes *[16]float32)
-TEXT ·sum32(SB), NOSPLIT, $0-32
+// func sum32AVX512(z *float32, n int, top float32, lanes *[16]float32)
+TEXT ·sum32AVX512(SB), NOSPLIT, $0-32
 	MOVQ z+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSS top+16(FP), Z8
@@ -321,8 +321,8 @@ tail:
 	VZEROUPPER
 	RET
 
-// func between32(z *float32, n int, low, high float32, bits *uint64) (any int64)
-TEXT ·between32(SB), NOSPLIT, $0-40
+// func between32AVX512(z *float32, n int, low, high float32, bits *uint64) (any int64)
+TEXT ·between32AVX512(SB), NOSPLIT, $0-40
 	MOVQ z+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSS low+16(FP), Z8
@@ -368,8 +368,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func above64(e *float64, n int, v float64) (sum, count float64)
-TEXT ·above64(SB), NOSPLIT, $0-40
+// func above64AVX512(e *float64, n int, v float64) (sum, count float64)
+TEXT ·above64AVX512(SB), NOSPLIT, $0-40
 	MOVQ e+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSD v+16(FP), Z8
@@ -430,8 +430,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func bits64(e *float64, n int, v float64, bits *uint64)
-TEXT ·bits64(SB), NOSPLIT, $0-32
+// func bits64AVX512(e *float64, n int, v float64, bits *uint64)
+TEXT ·bits64AVX512(SB), NOSPLIT, $0-32
 	MOVQ e+0(FP), SI
 	MOVQ n+8(FP), CX
 	VBROADCASTSD v+16(FP), Z8
