@@ -1,6 +1,8 @@
 package cases
 
 import (
+	"math"
+
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 )
@@ -128,7 +130,12 @@ func newConvBackwardWeight(g kernel.Conv, r *Rand) *Problem {
 	p := &Problem{}
 	x, dy := p.Diff("x", r.Normal(g.In())), p.Diff("dy", r.Normal(g.Out()))
 	w := p.Diff("w", r.Normal(g.Weights())) // dw is the gradient of ⟨dy, x ∗ w⟩; no launch reads w
-	dw := p.Out("dw", convTolerance(g), g.Weights())
+	tol := convTolerance(g)
+	if long := math.Sqrt(float64(g.N*g.OutH()*g.OutW()) / 1024); long > 1 {
+		tol.Rel, tol.Norm = long*tol.Rel, long*tol.Norm
+		tol.Why += "; more by the root of the terms beyond 1,024, whose roundings add up"
+	}
+	dw := p.Out("dw", tol, g.Weights())
 	p.Run = func(s *device.Stream, b *Bound) {
 		kernel.ConvBackwardWeight(s, b.Workspace(), g, b.Tensor(x), b.Tensor(dy), b.Tensor(dw))
 	}
