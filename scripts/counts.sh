@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Counts on the emulator (csrc/ptxemu) what kernels do, into gocp/bench/counts.csv, which `gocp bench
 # roofline` prints: launches, warp instructions, bytes of global memory that threads asked for, and
-# of the distinct sectors among them. Needs `make gpu`; takes ten
-# minutes.
+# of the distinct sectors among them. Needs `make gpu`; takes ten minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 table=gocp/bench/counts.csv

@@ -151,21 +151,20 @@ func (p convPlan) pick(tiles []convTile, name string) convTile {
 
 // convBlocks is the number of tiles of a group: of data gradients, in each class of residues.
 func (g Conv) convBlocks(pass convPass, p convPlan) int {
-	across := (p.n + p.tile.n - 1) / p.tile.n
 	if pass != convBackwardData {
-		return (p.m + p.tile.m - 1) / p.tile.m * across
+		return p.tile.blocks(p.m, p.n)
 	}
 	line := func(residue, size int) int { // input pixels of that residue
 		first := (residue + g.Stride - g.Pad%g.Stride) % g.Stride
 		return max(0, (size-first+g.Stride-1)/g.Stride)
 	}
-	down := 0
+	n := 0
 	for y := range g.Stride {
 		for x := range g.Stride {
-			down += (g.N*line(y, g.H)*line(x, g.W) + p.tile.m - 1) / p.tile.m
+			n += p.tile.blocks(g.N*line(y, g.H)*line(x, g.W), p.n)
 		}
 	}
-	return down * across
+	return n
 }
 
 // shared is the dynamic shared memory of a block: stages and the table of places.

@@ -53,7 +53,7 @@ const (
 type persamplePlan struct {
 	convPlan // copies of operands, and of how many images at a time
 	kernel   string
-	shared   int // dynamic shared memory of a block
+	memory   int // dynamic shared memory of a block
 	tiles    int // of a sample
 	numbers  int // bytes of a number for each tile
 }
@@ -79,14 +79,14 @@ func (g Conv) persamplePlan(form persampleForm, copyX, copyDY bool, room int) pe
 func (p *persamplePlan) layOut(g Conv, form persampleForm) {
 	depth := 128 / p.element // of k in a tile
 	positions := roundUp(g.OutH()*g.OutW(), depth)
-	tile := directTile(p.m, p.n)
-	p.tiles, p.shared = tile.blocks(p.m, p.n), convStages*128*(tile.m+tile.n)+2048
+	p.tile = directTile(p.m, p.n)
+	p.tiles, p.memory = p.tile.blocks(p.m, p.n), p.shared(convBackwardWeight)
 	ghost := g.ghostTiles() * ghostSide * ghostSide * (roundUp(p.k, depth) + roundUp(p.n, depth))
-	if form == persampleSquare && ghost < tile.covered(p.m, p.n)*positions {
-		form, tile = "ghost", convTile{"small", ghostSide, ghostSide}
-		p.tiles, p.shared = g.ghostTiles(), ghostStages*128*(tile.m+tile.n)
+	if form == persampleSquare && ghost < p.tile.covered(p.m, p.n)*positions {
+		form, p.tile = "ghost", convTile{"small", ghostSide, ghostSide}
+		p.tiles, p.memory = g.ghostTiles(), ghostStages*128*2*ghostSide
 	}
-	p.kernel = fmt.Sprintf("persample_%s_%s_%s", form, g.Precision, tile.name)
+	p.kernel = fmt.Sprintf("persample_%s_%s_%s", form, g.Precision, p.tile.name)
 	p.numbers = 0
 	if form != persampleStore && p.tiles > 1 {
 		p.numbers = roundUp(4*g.N*p.tiles, 256)
@@ -151,7 +151,7 @@ func launchPersampleGPU(s *device.Stream, name string, form persampleForm, g Con
 		if p.copyB {
 			fromX = convPack(s, g, q, q.b, fromX, copies.Add(dyBytes))
 		}
-		s.LaunchShared(p.kernel, h.N*p.tiles, convThreads, p.shared,
+		s.LaunchShared(p.kernel, h.N*p.tiles, convThreads, p.memory,
 			device.P(fromX.P), device.P(fromDY.P), device.P(v), device.P(to.Add(4*first*each)), device.I64(stride), device.I32(p.tiles),
 			device.I32(h.N), device.I32(g.H), device.I32(g.W), device.I32(p.c), device.I32(p.k), device.I32(g.R), device.I32(g.S),
 			device.I32(g.Stride), device.I32(g.Pad), device.I32(g.OutH()), device.I32(g.OutW()), device.I32(g.C), device.I32(g.K))
