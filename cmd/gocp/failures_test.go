@@ -154,7 +154,7 @@ func TestFaultInAnAudit(t *testing.T) {
 	}
 	flags := []string{"audit", "--data", "quarters.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
 		"--references", "1", "--controls", "1", "--conditions", "attack", "--train-size", "64", "--cal-size", "30", "--candidates", "60",
-		"--budget", "0.1", "--width", "4", "--epochs", "8", "--batch", "16", "--lr", "0.05", "--steps", "3", "--workers", "1", "--quiet"}
+		"--budget", "0.1", "--width", "4", "--epochs", "4", "--batch", "16", "--lr", "0.1", "--steps", "3", "--workers", "1", "--quiet"}
 	succeeds(t, dir, append(slices.Clone(flags), "--out", "whole")...)
 
 	t.Setenv("PTXEMU_FAULT", "sign_adam:2")

@@ -20,12 +20,15 @@ using gocp::Result;
 #ifdef __AVX512F__
 constexpr int kLanes = 16, kSums = 24;  // accumulators, of 32 registers
 constexpr int kGradSums = 16;
+constexpr int kChunk = 24;  // image tiles at a time: their planes stay in L2
 #else
 constexpr int kLanes = 8, kSums = 12;  // accumulators, of 16 registers
 constexpr int kGradSums = 8;
+constexpr int kChunk = 12;
 #endif
-constexpr int kChunk = 24;  // image tiles at a time: their 16 planes stay in L2
-constexpr int kPlanes = 16;
+constexpr int kTile = 4, kEdge = kTile + 2;  // outputs and inputs along an edge of a tile
+constexpr int kPlanes = kEdge * kEdge;
+constexpr int kAhead = 2;          // tiles from where memory is asked for to where it is used
 constexpr int kGradColumns = 128;  // output channels at a time in the weight gradient
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
@@ -61,9 +64,9 @@ class Scratch {
   size_t bytes_ = 0;
 };
 
-// Floats from a plane of a chunk to the next: one cache line more than its tiles, lest the planes
-// of a tile fall into one set of the cache.
-INLINE size_t plane_of(int columns) { return static_cast<size_t>(kChunk) * columns + 16; }
+// Floats from a tile of a chunk to the next: one cache line more than its planes, lest a plane's
+// tiles fall into one set of the cache.
+INLINE size_t tile_of(int columns) { return static_cast<size_t>(kPlanes) * columns + 16; }
 
 // Vectors across the tile of a product whose result has k columns, a multiple of 16.
 INLINE int panel_vectors(int k) { return k % (2 * kLanes) == 0 ? 2 : 1; }
@@ -72,7 +75,9 @@ struct Tiling {
   int rows, columns;  // tiles of an image
   int total;          // tiles of the batch
   explicit Tiling(const ConvShape& g)
-      : rows((g.out_h() + 1) / 2), columns((g.out_w() + 1) / 2), total(g.n * rows * columns) {}
+      : rows((g.out_h() + kTile - 1) / kTile),
+        columns((g.out_w() + kTile - 1) / kTile),
+        total(g.n * rows * columns) {}
 };
 
 struct Place {
@@ -81,63 +86,116 @@ struct Place {
 
 INLINE Place place(const Tiling& t, int tile) {
   const int per = t.rows * t.columns, in = tile % per;
-  return {tile / per, in / t.columns * 2, in % t.columns * 2};
+  return {tile / per, in / t.columns * kTile, in % t.columns * kTile};
 }
 
-// Bᵀ·d: four values in, four out.
-INLINE void to_planes(const Vec* d, Vec* out) {
-  out[0] = d[0] - d[2];
-  out[1] = d[1] + d[2];
-  out[2] = d[2] - d[1];
-  out[3] = d[1] - d[3];
+// Asks for the pixels of a tile, from y, x on, that are inside an image of h × w × c. Tiles go
+// through an image in steps that the processor does not foresee.
+INLINE void prefetch(const float* images, int image, int h, int w, int c, int y, int x, int edge) {
+  const int left = x < 0 ? 0 : x, right = x + edge < w ? x + edge : w;
+  const int last = y + edge < h ? y + edge : h;
+  for (int row = y < 0 ? 0 : y; row < last; row++) {
+    const float* from = images + ((static_cast<size_t>(image) * h + row) * w + left) * c;
+    for (int i = 0; i < (right - left) * c; i += 16) __builtin_prefetch(from + i);
+  }
 }
 
-// planes[p][t][c] = (Bᵀ d B)_p for `count` tiles from `first`; outside the image d is zero.
-// Along a row of tiles the columns that two of them share are transformed once.
+// The polynomials are evaluated at 0, ±a, ±b and ∞; what ±p share is summed once.
+constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
+constexpr float kOverZero = 1 / (kA2 * kB2);  // 1/N of the points
+constexpr float kOverA = 1 / (2 * kA2 * (kA2 - kB2)), kOverB = 1 / (2 * kB2 * (kB2 - kA2));
+
+// Bᵀd: an edge of the input in, an edge of planes out.
+INLINE void input_transform(const Vec* d, Vec* out) {
+  const Vec even_a = d[4] - kB2 * d[2], odd_a = d[3] - kB2 * d[1];
+  const Vec even_b = d[4] - kA2 * d[2], odd_b = d[3] - kA2 * d[1];
+  out[0] = even_b - kB2 * (d[2] - kA2 * d[0]);
+  out[1] = even_a + kA * odd_a;
+  out[2] = even_a - kA * odd_a;
+  out[3] = even_b + kB * odd_b;
+  out[4] = even_b - kB * odd_b;
+  out[5] = d[5] - kB2 * d[3] - kA2 * odd_a;
+}
+
+// G·g: three taps in, an edge of planes out.
+INLINE void weight_transform(const Vec* g, Vec* out) {
+  const Vec even_a = kOverA * (g[0] + kA2 * g[2]), odd_a = (kOverA * kA) * g[1];
+  const Vec even_b = kOverB * (g[0] + kB2 * g[2]), odd_b = (kOverB * kB) * g[1];
+  out[0] = kOverZero * g[0];
+  out[1] = even_a + odd_a;
+  out[2] = even_a - odd_a;
+  out[3] = even_b + odd_b;
+  out[4] = even_b - odd_b;
+  out[5] = g[2];
+}
+
+// Aᵀm: an edge of planes in, an edge of the output out.
+INLINE void output_transform(const Vec* m, Vec* out) {
+  const Vec even_a = m[1] + m[2], odd_a = m[1] - m[2];
+  const Vec even_b = m[3] + m[4], odd_b = m[3] - m[4];
+  out[0] = m[0] + even_a + even_b;
+  out[1] = kA * odd_a + kB * odd_b;
+  out[2] = kA2 * even_a + kB2 * even_b;
+  out[3] = (kA2 * kA) * odd_a + (kB2 * kB) * odd_b + m[5];
+}
+
+// A·y, the adjoint of output_transform.
+INLINE void output_adjoint(const Vec* y, Vec* out) {
+  const Vec even_a = y[0] + kA2 * y[2], odd_a = kA * (y[1] + kA2 * y[3]);
+  const Vec even_b = y[0] + kB2 * y[2], odd_b = kB * (y[1] + kB2 * y[3]);
+  out[0] = y[0];
+  out[1] = even_a + odd_a;
+  out[2] = even_a - odd_a;
+  out[3] = even_b + odd_b;
+  out[4] = even_b - odd_b;
+  out[5] = y[3];
+}
+
+// Gᵀu, the adjoint of weight_transform.
+INLINE void weight_adjoint(const Vec* u, Vec* out) {
+  const Vec even_a = kOverA * (u[1] + u[2]), odd_a = kOverA * (u[1] - u[2]);
+  const Vec even_b = kOverB * (u[3] + u[4]), odd_b = kOverB * (u[3] - u[4]);
+  out[0] = kOverZero * u[0] + even_a + even_b;
+  out[1] = kA * odd_a + kB * odd_b;
+  out[2] = kA2 * even_a + kB2 * even_b + u[5];
+}
+
+// planes[t][p][c] = (Bᵀ d B)_p for `count` tiles from `first`; outside the image d is zero.
 static void input_planes(const ConvShape& g, const Tiling& tiling, const float* x,
                          const float* zeros, int first, int count, float* planes) {
-  const size_t plane = plane_of(g.c);
-  for (int t = 0; t < count;) {
-    const Place at = place(tiling, first + t);
-    const int left = tiling.columns - at.x / 2, run = left < count - t ? left : count - t;
-    const float* rows[4];
-    size_t step[4];
-    for (int i = 0; i < 4; i++) {
-      const int y = at.y + i - g.pad;
-      const bool inside = y >= 0 && y < g.h;
-      rows[i] = inside ? x + (static_cast<size_t>(at.image) * g.h + y) * g.w * g.c : zeros;
-      step[i] = inside ? g.c : 0;
+  const size_t tile = tile_of(g.c);
+  for (int t = 0; t < count; t++) {
+    const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
+    if (next.image < g.n) {
+      prefetch(x, next.image, g.h, g.w, g.c, next.y - g.pad, next.x - g.pad, kEdge);
     }
-    for (int c = 0; c < g.c; c += kLanes) {
-      Vec columns[4][4];  // columns[j][i]: row i of Bᵀd at the tile's column j
-      auto column = [&](int xx, Vec* to) {
-        if (xx < 0 || xx >= g.w) {
-          for (int i = 0; i < 4; i++) to[i] = Vec{};
-          return;
-        }
-        Vec d[4];
-        for (int i = 0; i < 4; i++) d[i] = load(rows[i] + xx * step[i] + c);
-        to_planes(d, to);
-      };
-      column(at.x - g.pad, columns[2]);
-      column(at.x - g.pad + 1, columns[3]);
-      float* to = planes + static_cast<size_t>(t) * g.c + c;
-      for (int r = 0; r < run; r++, to += g.c) {
-        for (int i = 0; i < 4; i++) {
-          columns[0][i] = columns[2][i];
-          columns[1][i] = columns[3][i];
-        }
-        column(at.x + 2 * r - g.pad + 2, columns[2]);
-        column(at.x + 2 * r - g.pad + 3, columns[3]);
-        for (int i = 0; i < 4; i++) {
-          const Vec d[4] = {columns[0][i], columns[1][i], columns[2][i], columns[3][i]};
-          Vec out[4];
-          to_planes(d, out);
-          for (int j = 0; j < 4; j++) store(to + (4 * i + j) * plane, out[j]);
-        }
+    const float* from[kEdge][kEdge];
+    for (int i = 0; i < kEdge; i++) {
+      const int yy = at.y + i - g.pad;
+      for (int j = 0; j < kEdge; j++) {
+        const int xx = at.x + j - g.pad;
+        const bool inside = yy >= 0 && yy < g.h && xx >= 0 && xx < g.w;
+        from[i][j] =
+            inside ? x + ((static_cast<size_t>(at.image) * g.h + yy) * g.w + xx) * g.c : zeros;
       }
     }
-    t += run;
+    for (int c = 0; c < g.c; c += kLanes) {
+      Vec half[kEdge][kEdge];
+#pragma GCC unroll 1
+      for (int j = 0; j < kEdge; j++) {
+        Vec d[kEdge], column[kEdge];
+        for (int i = 0; i < kEdge; i++) d[i] = load(from[i][j] + c);
+        input_transform(d, column);
+        for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
+      }
+      float* to = planes + t * tile + c;
+#pragma GCC unroll 1
+      for (int i = 0; i < kEdge; i++) {
+        Vec out[kEdge];
+        input_transform(half[i], out);
+        for (int j = 0; j < kEdge; j++) store(to + (kEdge * i + j) * g.c, out[j]);
+      }
+    }
   }
 }
 
@@ -149,21 +207,20 @@ static void weight_planes(const ConvShape& g, const float* w, int panel, float* 
     float* column = u + static_cast<size_t>(k / panel) * g.c * panel + k % panel;
     const float* taps = w + static_cast<size_t>(k) * 9 * g.c;
     for (int c = 0; c < g.c; c += kLanes) {
-      Vec rows[4][3];
+      Vec half[kEdge][3];
       for (int s = 0; s < 3; s++) {
-        const Vec g0 = load(taps + s * g.c + c), g1 = load(taps + (3 + s) * g.c + c),
-                  g2 = load(taps + (6 + s) * g.c + c);
-        rows[0][s] = g0;
-        rows[1][s] = 0.5f * ((g0 + g2) + g1);
-        rows[2][s] = 0.5f * ((g0 + g2) - g1);
-        rows[3][s] = g2;
+        const Vec down[3] = {load(taps + s * g.c + c), load(taps + (3 + s) * g.c + c),
+                             load(taps + (6 + s) * g.c + c)};
+        Vec edge[kEdge];
+        weight_transform(down, edge);
+        for (int i = 0; i < kEdge; i++) half[i][s] = edge[i];
       }
-      for (int i = 0; i < 4; i++) {
-        const Vec* r = rows[i];
-        const Vec out[4] = {r[0], 0.5f * ((r[0] + r[2]) + r[1]), 0.5f * ((r[0] + r[2]) - r[1]),
-                            r[2]};
-        for (int j = 0; j < 4; j++) {
-          float* to = column + (4 * i + j) * plane + static_cast<size_t>(c) * panel;
+#pragma GCC unroll 1
+      for (int i = 0; i < kEdge; i++) {
+        Vec out[kEdge];
+        weight_transform(half[i], out);
+        for (int j = 0; j < kEdge; j++) {
+          float* to = column + (kEdge * i + j) * plane + static_cast<size_t>(c) * panel;
           for (int l = 0; l < kLanes; l++) to[static_cast<size_t>(l) * panel] = out[j][l];
         }
       }
@@ -178,7 +235,8 @@ struct Factors {
 
 // out[rows][panel] = Σ a[rows][depth] · b[depth][panel]
 template <int V>
-INLINE void product(int depth, const Factors* f, size_t a_off, size_t b_off, float* out, int ldo) {
+INLINE void product(int depth, const Factors* f, size_t a_off, size_t lda, size_t b_off, float* out,
+                    size_t ldo) {
   constexpr int kRows = kSums / V;
   Vec acc[kRows][V] = {};
   for (int i = 0; i < 2 && f[i].b != nullptr; i++) {
@@ -188,40 +246,45 @@ INLINE void product(int depth, const Factors* f, size_t a_off, size_t b_off, flo
       for (int j = 0; j < V; j++) bv[j] = load(b + (static_cast<size_t>(c) * V + j) * kLanes);
 #pragma GCC unroll 32
       for (int r = 0; r < kRows; r++) {
-        const Vec v = splat(a[static_cast<size_t>(r) * depth + c]);
+        const Vec v = splat(a[r * lda + c]);
         for (int j = 0; j < V; j++) acc[r][j] += v * bv[j];
       }
     }
   }
 #pragma GCC unroll 32
   for (int r = 0; r < kRows; r++) {
-    for (int j = 0; j < V; j++) store(out + static_cast<size_t>(r) * ldo + j * kLanes, acc[r][j]);
+    for (int j = 0; j < V; j++) store(out + r * ldo + j * kLanes, acc[r][j]);
   }
 }
 
-// y = Aᵀ m A for `count` tiles, m[p][t][k].
+// y = Aᵀ m A for `count` tiles, m[t][p][k].
 static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* m, int first,
                          int count, float* y) {
-  const size_t plane = plane_of(g.k);
+  const size_t tile = tile_of(g.k);
   const int oh = g.out_h(), ow = g.out_w();
   for (int t = 0; t < count; t++) {
-    const Place at = place(tiling, first + t);
-    const bool below = at.y + 1 < oh, right = at.x + 1 < ow;
+    const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
+    if (next.image < g.n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    const int rows = oh - at.y < kTile ? oh - at.y : kTile;
+    const int columns = ow - at.x < kTile ? ow - at.x : kTile;
     float* to = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * g.k;
-    const float* from = m + static_cast<size_t>(t) * g.k;
+    const float* from = m + t * tile;
     for (int k = 0; k < g.k; k += kLanes) {
-      Vec top[4], bottom[4];
-      for (int j = 0; j < 4; j++) {
-        const Vec m0 = load(from + j * plane + k), m1 = load(from + (4 + j) * plane + k),
-                  m2 = load(from + (8 + j) * plane + k), m3 = load(from + (12 + j) * plane + k);
-        top[j] = m0 + m1 + m2;
-        bottom[j] = m1 - m2 - m3;
+      Vec half[kTile][kEdge];
+#pragma GCC unroll 1
+      for (int j = 0; j < kEdge; j++) {
+        Vec down[kEdge], column[kTile];
+        for (int i = 0; i < kEdge; i++) down[i] = load(from + (kEdge * i + j) * g.k + k);
+        output_transform(down, column);
+        for (int i = 0; i < kTile; i++) half[i][j] = column[i];
       }
-      store(to + k, top[0] + top[1] + top[2]);
-      if (right) store(to + g.k + k, top[1] - top[2] - top[3]);
-      float* next = to + static_cast<size_t>(ow) * g.k;
-      if (below) store(next + k, bottom[0] + bottom[1] + bottom[2]);
-      if (below && right) store(next + g.k + k, bottom[1] - bottom[2] - bottom[3]);
+#pragma GCC unroll 1
+      for (int i = 0; i < rows; i++) {
+        Vec out[kTile];
+        output_transform(half[i], out);
+        float* row = to + static_cast<size_t>(i) * ow * g.k + k;
+        for (int j = 0; j < columns; j++) store(row + static_cast<size_t>(j) * g.k, out[j]);
+      }
     }
   }
 }
@@ -230,13 +293,12 @@ static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* 
 template <int V>
 static void multiply(const ConvShape& g, int count, const Factors* f, float* m) {
   constexpr int kPanel = V * kLanes;
+  const size_t lda = tile_of(g.c), ldm = tile_of(g.k);
   for (int p = 0; p < kPlanes; p++) {
-    const size_t vp = p * plane_of(g.c), mp = p * plane_of(g.k);
     for (int k = 0; k < g.k; k += kPanel) {
       for (int t = 0; t < count; t += kSums / V) {
-        product<V>(g.c, f, vp + static_cast<size_t>(t) * g.c,
-                   (static_cast<size_t>(p) * g.k + k) * g.c,
-                   m + mp + static_cast<size_t>(t) * g.k + k, g.k);
+        product<V>(g.c, f, t * lda + p * g.c, lda, (static_cast<size_t>(p) * g.k + k) * g.c,
+                   m + t * ldm + p * g.k + k, ldm);
       }
     }
   }
@@ -246,7 +308,7 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   const Tiling tiling(g);
   const int vectors = panel_vectors(g.k);
   const size_t weights = static_cast<size_t>(kPlanes) * g.c * g.k;
-  const size_t inputs = kPlanes * plane_of(g.c);
+  const size_t inputs = kChunk * tile_of(g.c);
   const bool tangent = y.tangent != nullptr;
   const bool dx = tangent && x.tangent != nullptr, dw = tangent && w.tangent != nullptr;
   const bool primal = y.primal != nullptr;
@@ -261,7 +323,7 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   {
     thread_local Scratch input_scratch, sums;
     float* v = input_scratch.get(2 * inputs);
-    float* m = sums.get(kPlanes * plane_of(g.k));
+    float* m = sums.get(kChunk * tile_of(g.k));
     // The last chunk may leave rows that no tile fills: they are multiplied, and not stored.
     memset(v, 0, (dx ? 2 : 1) * inputs * sizeof(float));
     auto multiply_by = vectors == 2 ? multiply<2> : multiply<1>;
@@ -289,34 +351,39 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   }
 }
 
-// planes[p][t][columns] = (A dy Aᵀ)_p of output channels k0 … k0+columns.
+// planes[t][p][columns] = (A dy Aᵀ)_p of output channels k0 … k0+columns.
 static void gradient_planes(const ConvShape& g, const Tiling& tiling, const float* dy,
                             const float* zeros, int k0, int columns, int first, int count,
                             float* planes) {
-  const size_t plane = plane_of(columns);
+  const size_t tile = tile_of(columns);
   const int oh = g.out_h(), ow = g.out_w();
   for (int t = 0; t < count; t++) {
-    const Place at = place(tiling, first + t);
-    const float* from[4];
-    for (int i = 0; i < 2; i++) {
-      for (int j = 0; j < 2; j++) {
+    const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
+    if (next.image < g.n) prefetch(dy, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    const float* from[kTile][kTile];
+    for (int i = 0; i < kTile; i++) {
+      for (int j = 0; j < kTile; j++) {
         const int y = at.y + i, x = at.x + j;
-        from[2 * i + j] = y < oh && x < ow
-                              ? dy + ((static_cast<size_t>(at.image) * oh + y) * ow + x) * g.k + k0
-                              : zeros;
+        from[i][j] = y < oh && x < ow
+                         ? dy + ((static_cast<size_t>(at.image) * oh + y) * ow + x) * g.k + k0
+                         : zeros;
       }
     }
-    float* to = planes + static_cast<size_t>(t) * columns;
+    float* to = planes + t * tile;
     for (int k = 0; k < columns; k += kLanes) {
-      const Vec a = load(from[0] + k), b = load(from[1] + k), c = load(from[2] + k),
-                d = load(from[3] + k);
-      const Vec left[4] = {a, a + c, a - c, -c}, right[4] = {b, b + d, b - d, -d};
-      for (int i = 0; i < 4; i++) {
-        float* row = to + 4 * i * plane + k;
-        store(row, left[i]);
-        store(row + plane, left[i] + right[i]);
-        store(row + 2 * plane, left[i] - right[i]);
-        store(row + 3 * plane, -right[i]);
+      Vec half[kEdge][kTile];
+#pragma GCC unroll 1
+      for (int j = 0; j < kTile; j++) {
+        Vec down[kTile], column[kEdge];
+        for (int i = 0; i < kTile; i++) down[i] = load(from[i][j] + k);
+        output_adjoint(down, column);
+        for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
+      }
+#pragma GCC unroll 1
+      for (int i = 0; i < kEdge; i++) {
+        Vec out[kEdge];
+        output_adjoint(half[i], out);
+        for (int j = 0; j < kEdge; j++) store(to + (kEdge * i + j) * columns + k, out[j]);
       }
     }
   }
@@ -324,29 +391,29 @@ static void gradient_planes(const ConvShape& g, const Tiling& tiling, const floa
 
 // out[rows][panel] += Σ aᵀ[depth][rows] · b[depth][panel]
 template <int V>
-INLINE void outer_products(int depth, const Factors* f, size_t a_off, int lda, size_t b_off,
-                           int ldb, float* out) {
+INLINE void outer_products(int depth, const Factors* f, size_t a_off, size_t lda, size_t b_off,
+                           size_t ldb, float* out, int ldo) {
   constexpr int kRows = kGradSums / V;
   Vec acc[kRows][V];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; r++) {
-    for (int j = 0; j < V; j++) acc[r][j] = load(out + static_cast<size_t>(r) * ldb + j * kLanes);
+    for (int j = 0; j < V; j++) acc[r][j] = load(out + static_cast<size_t>(r) * ldo + j * kLanes);
   }
   for (int i = 0; i < 2 && f[i].b != nullptr; i++) {
     const float *a = f[i].a + a_off, *b = f[i].b + b_off;
     for (int t = 0; t < depth; t++) {
       Vec bv[V];
-      for (int j = 0; j < V; j++) bv[j] = load(b + static_cast<size_t>(t) * ldb + j * kLanes);
+      for (int j = 0; j < V; j++) bv[j] = load(b + t * ldb + j * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; r++) {
-        const Vec v = splat(a[static_cast<size_t>(t) * lda + r]);
+        const Vec v = splat(a[t * lda + r]);
         for (int j = 0; j < V; j++) acc[r][j] += v * bv[j];
       }
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; r++) {
-    for (int j = 0; j < V; j++) store(out + static_cast<size_t>(r) * ldb + j * kLanes, acc[r][j]);
+    for (int j = 0; j < V; j++) store(out + static_cast<size_t>(r) * ldo + j * kLanes, acc[r][j]);
   }
 }
 
@@ -356,18 +423,17 @@ static void weight_taps(const ConvShape& g, const float* u, int k0, int columns,
   for (int c = 0; c < g.c; c++) {
     for (int k = 0; k < columns; k += kLanes) {
       const float* from = u + static_cast<size_t>(c) * columns + k;
-      Vec rows[3][4];
-      for (int j = 0; j < 4; j++) {
-        const Vec u0 = load(from + j * plane), u1 = load(from + (4 + j) * plane),
-                  u2 = load(from + (8 + j) * plane), u3 = load(from + (12 + j) * plane);
-        rows[0][j] = u0 + 0.5f * (u1 + u2);
-        rows[1][j] = 0.5f * (u1 - u2);
-        rows[2][j] = 0.5f * (u1 + u2) + u3;
+      Vec half[3][kEdge];
+#pragma GCC unroll 1
+      for (int j = 0; j < kEdge; j++) {
+        Vec down[kEdge], column[3];
+        for (int i = 0; i < kEdge; i++) down[i] = load(from + (kEdge * i + j) * plane);
+        weight_adjoint(down, column);
+        for (int r = 0; r < 3; r++) half[r][j] = column[r];
       }
       for (int r = 0; r < 3; r++) {
-        const Vec* q = rows[r];
-        const Vec taps[3] = {q[0] + 0.5f * (q[1] + q[2]), 0.5f * (q[1] - q[2]),
-                             0.5f * (q[1] + q[2]) + q[3]};
+        Vec taps[3];
+        weight_adjoint(half[r], taps);
         for (int s = 0; s < 3; s++) {
           for (int l = 0; l < kLanes && k + l < columns; l++) {
             dw[(static_cast<size_t>(k0 + k + l) * 9 + 3 * r + s) * g.c + c] = taps[s][l];
@@ -381,12 +447,12 @@ static void weight_taps(const ConvShape& g, const float* u, int k0, int columns,
 // u += the sum of products, plane by plane: u[p][c][columns].
 template <int V>
 static void accumulate(const ConvShape& g, int columns, int count, const Factors* f, float* u) {
+  const size_t lda = tile_of(g.c), ldb = tile_of(columns);
   for (int p = 0; p < kPlanes; p++) {
-    const size_t vp = p * plane_of(g.c), dp = p * plane_of(columns);
     for (int k = 0; k < columns; k += V * kLanes) {
       for (int c = 0; c < g.c; c += kGradSums / V) {
-        outer_products<V>(count, f, vp + c, g.c, dp + k, columns,
-                          u + (static_cast<size_t>(p) * g.c + c) * columns + k);
+        outer_products<V>(count, f, p * g.c + c, lda, p * columns + k, ldb,
+                          u + (static_cast<size_t>(p) * g.c + c) * columns + k, columns);
       }
     }
   }
@@ -396,8 +462,8 @@ static void accumulate(const ConvShape& g, int columns, int count, const Factors
 template <int V>
 static void gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x, Operand dy,
                              const float* zeros, int k0, int columns, Result dw) {
-  const size_t inputs = kPlanes * plane_of(g.c);
-  const size_t gradients = kPlanes * plane_of(columns);
+  const size_t inputs = kChunk * tile_of(g.c);
+  const size_t gradients = kChunk * tile_of(columns);
   const size_t taps = static_cast<size_t>(kPlanes) * g.c * columns;
   const bool primal = dw.primal != nullptr, tangent = dw.tangent != nullptr;
   const bool x_dot = tangent && x.tangent != nullptr, dy_dot = tangent && dy.tangent != nullptr;

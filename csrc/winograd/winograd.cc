@@ -40,9 +40,11 @@ const Build& build() {
 }  // namespace
 
 bool winograd_fits(const ConvShape& g, bool dual) {
+  if (g.r != 3 || g.s != 3 || g.stride != 1 || build().forward == nullptr) return false;
   const int channels = dual ? 16 : build().channels;
-  return g.r == 3 && g.s == 3 && g.stride == 1 && g.c % channels == 0 && g.k % channels == 0 &&
-         build().forward != nullptr;
+  if (g.c % channels != 0 || g.k % channels != 0) return false;
+  const int tiles = ((g.out_h() + 3) / 4) * ((g.out_w() + 3) / 4);
+  return 3 * 36 * tiles <= 2 * 9 * g.out_h() * g.out_w();
 }
 
 void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y) {
