@@ -160,40 +160,42 @@ INLINE void weight_adjoint(const Vec* u, Vec* out) {
   out[2] = kA2 * even_a + kB2 * even_b + u[5];
 }
 
-// planes[t][p][c] = (Bᵀ d B)_p for `count` tiles from `first`; outside the image d is zero.
+// planes[t][p][c] = (Bᵀ d B)_p for `count` tiles from `first`; outside the image d is zero, as
+// `zeros` are, a row of it.
 static void input_planes(const ConvShape& g, const Tiling& tiling, const float* x,
                          const float* zeros, int first, int count, float* planes) {
-  const size_t tile = tile_of(g.c);
+  const int h = g.h, w = g.w, pad = g.pad, n = g.n;
+  const size_t channels = g.c, tile = tile_of(g.c);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < g.n) {
-      prefetch(x, next.image, g.h, g.w, g.c, next.y - g.pad, next.x - g.pad, kEdge);
+    if (next.image < n) {
+      prefetch(x, next.image, h, w, g.c, next.y - pad, next.x - pad, kEdge);
     }
-    const float* from[kEdge][kEdge];
+    const float* rows[kEdge];
     for (int i = 0; i < kEdge; i++) {
-      const int yy = at.y + i - g.pad;
-      for (int j = 0; j < kEdge; j++) {
-        const int xx = at.x + j - g.pad;
-        const bool inside = yy >= 0 && yy < g.h && xx >= 0 && xx < g.w;
-        from[i][j] =
-            inside ? x + ((static_cast<size_t>(at.image) * g.h + yy) * g.w + xx) * g.c : zeros;
-      }
+      const int y = at.y + i - pad;
+      rows[i] =
+          y >= 0 && y < h ? x + (static_cast<size_t>(at.image) * h + y) * w * channels : zeros;
     }
-    for (int c = 0; c < g.c; c += kLanes) {
+    for (size_t c = 0; c < channels; c += kLanes) {
       Vec half[kEdge][kEdge];
 #pragma GCC unroll 1
       for (int j = 0; j < kEdge; j++) {
-        Vec d[kEdge], column[kEdge];
-        for (int i = 0; i < kEdge; i++) d[i] = load(from[i][j] + c);
+        const int xx = at.x + j - pad;
+        Vec d[kEdge] = {}, column[kEdge];
+        if (xx >= 0 && xx < w) {
+          const size_t from = xx * channels + c;
+          for (int i = 0; i < kEdge; i++) d[i] = load(rows[i] + from);
+        }
         input_transform(d, column);
         for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
       }
       float* to = planes + t * tile + c;
 #pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++) {
+      for (int i = 0; i < kEdge; i++, to += kEdge * channels) {
         Vec out[kEdge];
         input_transform(half[i], out);
-        for (int j = 0; j < kEdge; j++) store(to + (kEdge * i + j) * g.c, out[j]);
+        for (int j = 0; j < kEdge; j++) store(to + j * channels, out[j]);
       }
     }
   }
@@ -260,30 +262,32 @@ INLINE void product(int depth, const Factors* f, size_t a_off, size_t lda, size_
 // y = Aᵀ m A for `count` tiles, m[t][p][k].
 static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* m, int first,
                          int count, float* y) {
-  const size_t tile = tile_of(g.k);
-  const int oh = g.out_h(), ow = g.out_w();
+  const int oh = g.out_h(), ow = g.out_w(), n = g.n;
+  const size_t channels = g.k, tile = tile_of(g.k);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < g.n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    if (next.image < n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile);
     const int rows = oh - at.y < kTile ? oh - at.y : kTile;
     const int columns = ow - at.x < kTile ? ow - at.x : kTile;
-    float* to = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * g.k;
-    const float* from = m + t * tile;
-    for (int k = 0; k < g.k; k += kLanes) {
+    float* corner = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * channels;
+    for (size_t k = 0; k < channels; k += kLanes) {
+      const float* from = m + t * tile + k;
       Vec half[kTile][kEdge];
 #pragma GCC unroll 1
-      for (int j = 0; j < kEdge; j++) {
+      for (int j = 0; j < kEdge; j++, from += channels) {
         Vec down[kEdge], column[kTile];
-        for (int i = 0; i < kEdge; i++) down[i] = load(from + (kEdge * i + j) * g.k + k);
+        for (int i = 0; i < kEdge; i++) down[i] = load(from + kEdge * i * channels);
         output_transform(down, column);
         for (int i = 0; i < kTile; i++) half[i][j] = column[i];
       }
+      float* to = corner + k;
 #pragma GCC unroll 1
-      for (int i = 0; i < rows; i++) {
+      for (int i = 0; i < rows; i++, to += ow * channels) {
         Vec out[kTile];
         output_transform(half[i], out);
-        float* row = to + static_cast<size_t>(i) * ow * g.k + k;
-        for (int j = 0; j < columns; j++) store(row + static_cast<size_t>(j) * g.k, out[j]);
+        for (int j = 0; j < kTile; j++) {
+          if (j < columns) store(to + j * channels, out[j]);
+        }
       }
     }
   }
@@ -314,8 +318,9 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   const bool primal = y.primal != nullptr;
   thread_local Scratch weight_scratch, border;
   float* u = weight_scratch.get(2 * weights);
-  float* zeros = border.get(g.c);
-  memset(zeros, 0, g.c * sizeof(float));
+  const size_t row = static_cast<size_t>(g.w) * g.c;
+  float* zeros = border.get(row);
+  memset(zeros, 0, row * sizeof(float));
   if (primal || dx) weight_planes(g, w.primal, vectors * kLanes, u);
   if (dw) weight_planes(g, w.tangent, vectors * kLanes, u + weights);
   const int chunks = (tiling.total + kChunk - 1) / kChunk;
@@ -351,39 +356,38 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   }
 }
 
-// planes[t][p][columns] = (A dy Aᵀ)_p of output channels k0 … k0+columns.
+// planes[t][p][columns] = (A dy Aᵀ)_p of output channels k0 … k0+columns; `zeros` as above.
 static void gradient_planes(const ConvShape& g, const Tiling& tiling, const float* dy,
                             const float* zeros, int k0, int columns, int first, int count,
                             float* planes) {
-  const size_t tile = tile_of(columns);
-  const int oh = g.out_h(), ow = g.out_w();
+  const int oh = g.out_h(), ow = g.out_w(), n = g.n;
+  const size_t channels = g.k, width = columns, tile = tile_of(columns);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < g.n) prefetch(dy, next.image, oh, ow, g.k, next.y, next.x, kTile);
-    const float* from[kTile][kTile];
+    if (next.image < n) prefetch(dy, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    const float* rows[kTile];
     for (int i = 0; i < kTile; i++) {
-      for (int j = 0; j < kTile; j++) {
-        const int y = at.y + i, x = at.x + j;
-        from[i][j] = y < oh && x < ow
-                         ? dy + ((static_cast<size_t>(at.image) * oh + y) * ow + x) * g.k + k0
-                         : zeros;
-      }
+      const size_t row = static_cast<size_t>(at.image) * oh + at.y + i;
+      rows[i] = at.y + i < oh ? dy + row * ow * channels + k0 : zeros;
     }
-    float* to = planes + t * tile;
-    for (int k = 0; k < columns; k += kLanes) {
+    for (size_t k = 0; k < width; k += kLanes) {
       Vec half[kEdge][kTile];
 #pragma GCC unroll 1
       for (int j = 0; j < kTile; j++) {
-        Vec down[kTile], column[kEdge];
-        for (int i = 0; i < kTile; i++) down[i] = load(from[i][j] + k);
+        Vec down[kTile] = {}, column[kEdge];
+        if (at.x + j < ow) {
+          const size_t from = (at.x + j) * channels + k;
+          for (int i = 0; i < kTile; i++) down[i] = load(rows[i] + from);
+        }
         output_adjoint(down, column);
         for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
       }
+      float* to = planes + t * tile + k;
 #pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++) {
+      for (int i = 0; i < kEdge; i++, to += kEdge * width) {
         Vec out[kEdge];
         output_adjoint(half[i], out);
-        for (int j = 0; j < kEdge; j++) store(to + (kEdge * i + j) * columns + k, out[j]);
+        for (int j = 0; j < kEdge; j++) store(to + j * width, out[j]);
       }
     }
   }
@@ -503,10 +507,11 @@ static void gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x
 
 void backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw) {
   const Tiling tiling(g);
-  const int widest = g.c > g.k ? g.c : g.k;
+  const size_t row_x = static_cast<size_t>(g.w) * g.c, row_y = static_cast<size_t>(g.out_w()) * g.k;
+  const size_t row = row_x > row_y ? row_x : row_y;
   thread_local Scratch border;
-  float* zeros = border.get(widest);
-  memset(zeros, 0, sizeof(float) * widest);
+  float* zeros = border.get(row);
+  memset(zeros, 0, row * sizeof(float));
   const int vectors = panel_vectors(g.k), panel = vectors * kLanes;
   auto gradient = vectors == 2 ? gradient_columns<2> : gradient_columns<1>;
   const int panels = g.k / panel;  // each output channel's sum is one thread's alone
