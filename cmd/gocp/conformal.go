@@ -115,13 +115,15 @@ func runFlags() []cli.Flag {
 	}
 }
 
-// conformalRun gives a job what all jobs share, and what to call when it has ended.
-func conformalRun(c *cli.Context) (run conformalio.Run, done func(), err error) {
+// conformalRun does the work of a command under its progress bar.
+func conformalRun[T any](c *cli.Context, work func(conformalio.Run) (T, error)) (T, error) {
 	if n := c.Int("workers"); n < 0 {
-		return run, nil, usage.Errorf("--workers is %d; it must be at least 0", n)
+		var none T
+		return none, usage.Errorf("--workers is %d; it must be at least 0", n)
 	}
 	r, done := newReporter(c)
-	return conformalio.Run{Context: c.Context, Progress: r, Workers: c.Int("workers"), Seed: c.Uint64("seed")}, done, nil
+	defer done()
+	return work(conformalio.Run{Context: c.Context, Progress: r, Workers: c.Int("workers"), Seed: c.Uint64("seed")})
 }
 
 // show prints a result as JSON or as text.
@@ -185,13 +187,10 @@ func conformalCalibrate() *cli.Command {
 					return usage.Errorf("--temperature is %q; it must be a number above 0 or auto", text)
 				}
 			}
-			run, done, err := conformalRun(c)
-			if err != nil {
-				return err
-			}
-			job.Run = run
-			cal, err := job.Calibrate()
-			done()
+			cal, err := conformalRun(c, func(run conformalio.Run) (*conformalio.Calibration, error) {
+				job.Run = run
+				return job.Calibrate()
+			})
 			if err != nil {
 				return err
 			}
@@ -250,12 +249,9 @@ func conformalPredict() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, done, err := conformalRun(c)
-			if err != nil {
-				return err
-			}
-			p, err := conformalio.PredictJob{Run: run, Calibration: cal, Input: in, Groups: c.String("groups"), Out: c.String("out")}.Predict()
-			done()
+			p, err := conformalRun(c, func(run conformalio.Run) (*conformalio.Predicted, error) {
+				return conformalio.PredictJob{Run: run, Calibration: cal, Input: in, Groups: c.String("groups"), Out: c.String("out")}.Predict()
+			})
 			if err != nil {
 				return err
 			}
@@ -299,12 +295,9 @@ func conformalEvaluate() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, done, err := conformalRun(c)
-			if err != nil {
-				return err
-			}
-			e, err := conformalio.EvaluateJob{Run: run, Calibration: cal, Input: in, Labels: c.String("labels"), Groups: c.String("groups"), Features: c.String("features")}.Evaluate()
-			done()
+			e, err := conformalRun(c, func(run conformalio.Run) (*conformalio.Evaluation, error) {
+				return conformalio.EvaluateJob{Run: run, Calibration: cal, Input: in, Labels: c.String("labels"), Groups: c.String("groups"), Features: c.String("features")}.Evaluate()
+			})
 			if err != nil {
 				return err
 			}
@@ -352,13 +345,10 @@ func conformalSplits(c *cli.Context, scores []conformal.Variant, chosen bool) er
 	if err != nil {
 		return err
 	}
-	run, done, err := conformalRun(c)
-	if err != nil {
-		return err
-	}
-	r, err := conformalio.SplitsJob{Run: run, Input: in, Labels: c.String("labels"), Scores: scores, Miscoverage: level, Splits: c.Int("splits"),
-		Share: c.Float64("share"), TuneShare: c.Float64("tune-share"), Auto: chosen, Temperature: c.Float64("temperature")}.Evaluate()
-	done()
+	r, err := conformalRun(c, func(run conformalio.Run) ([]conformalio.SplitsResult, error) {
+		return conformalio.SplitsJob{Run: run, Input: in, Labels: c.String("labels"), Scores: scores, Miscoverage: level, Splits: c.Int("splits"),
+			Share: c.Float64("share"), TuneShare: c.Float64("tune-share"), Auto: chosen, Temperature: c.Float64("temperature")}.Evaluate()
+	})
 	if err != nil {
 		return err
 	}
@@ -482,14 +472,11 @@ func conformalFull() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, done, err := conformalRun(c)
-			if err != nil {
-				return err
-			}
-			r, err := conformalio.FullJob{Run: run, Features: c.String("features"), Labels: c.String("labels"), TestFeatures: c.String("test-features"),
-				TestLabels: c.String("test-labels"), Classes: c.Int("classes"), Head: c.String("head"), Lambda: c.Float64("lambda"), Bias: c.Bool("bias"),
-				Score: conformal.HeadScore(c.String("score")), Miscoverage: level, Out: c.String("out")}.Predict()
-			done()
+			r, err := conformalRun(c, func(run conformalio.Run) (*conformalio.FullResult, error) {
+				return conformalio.FullJob{Run: run, Features: c.String("features"), Labels: c.String("labels"), TestFeatures: c.String("test-features"),
+					TestLabels: c.String("test-labels"), Classes: c.Int("classes"), Head: c.String("head"), Lambda: c.Float64("lambda"), Bias: c.Bool("bias"),
+					Score: conformal.HeadScore(c.String("score")), Miscoverage: level, Out: c.String("out")}.Predict()
+			})
 			if err != nil {
 				return err
 			}

@@ -89,12 +89,7 @@ func conformalMethod(c *cli.Context, predict func(conformalio.Run, conformal.Lev
 	if err != nil {
 		return err
 	}
-	run, done, err := conformalRun(c)
-	if err != nil {
-		return err
-	}
-	r, err := predict(run, level)
-	done()
+	r, err := conformalRun(c, func(run conformalio.Run) (*conformalio.MethodResult, error) { return predict(run, level) })
 	if err != nil {
 		return err
 	}
@@ -227,12 +222,9 @@ func conformalRisk() *cli.Command {
 			if err != nil {
 				return usage.Errorf("--risk is %q; it must be a decimal or a fraction between 0 and 1", c.String("risk"))
 			}
-			run, done, err := conformalRun(c)
-			if err != nil {
-				return err
-			}
-			cal, err := conformalio.RiskJob{Run: run, Input: in, Truth: c.String("truth"), Score: v, Risk: level, Temperature: c.Float64("temperature")}.Calibrate()
-			done()
+			cal, err := conformalRun(c, func(run conformalio.Run) (*conformalio.Calibration, error) {
+				return conformalio.RiskJob{Run: run, Input: in, Truth: c.String("truth"), Score: v, Risk: level, Temperature: c.Float64("temperature")}.Calibrate()
+			})
 			if err != nil {
 				return err
 			}
