@@ -71,7 +71,7 @@ lint: lib  ## gofmt, vet, staticcheck, clang-format, clang-tidy
 	@scripts/tidy.sh
 
 fmt:  ## lay out all Go and C++ files
-	gofmt -w cmd gocp csrc examples
+	gofmt -w cmd gocp csrc bench examples
 	clang-format -i $(CXX_FILES)
 
 bench: build  ## time kernels and passes
@@ -87,7 +87,7 @@ check: lint test  ## lint and test: what a change must pass
 check-full: check  ## also the race detector, sanitizers, checked mode, fuzzing and longer audits
 	FUZZ_TIME=$(FUZZ_TIME) scripts/check-full.sh
 
-clean:  ## remove what was built (a fetched Go toolchain and runs/ stay)
+clean:  ## remove what was built (fetched tools and runs/ stay)
 	rm -rf bin build/cpp build/asan build/gpu build/ptxemu build/cmake.log csrc/stamp.h csrc/stamp_asan.h
 
 help:  ## this list

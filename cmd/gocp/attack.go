@@ -14,7 +14,7 @@ import (
 )
 
 func attackCommand() *cli.Command {
-	options := slices.Concat(sharedOptions(), goalOptions(), scoreOptions(), craftOptions())
+	options := slices.Concat(sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions())
 	return &cli.Command{
 		Name:  "attack",
 		Usage: "craft poisons on models of one's own, for chosen targets",

@@ -14,7 +14,6 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/attack"
-	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/report"
@@ -44,11 +43,12 @@ func goalOptions() []auditOption {
 	})
 }
 
-func scoreOptions() []auditOption {
+// scoreOptions are those of scores among the named.
+func scoreOptions(names []string) []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The prediction sets", []auditOption{
-		text("score", "non-conformity score: "+strings.Join(conformal.Names(), ", "), &d, func(c *C) *string { return &c.Score.Name }),
+		text("score", "non-conformity score: "+strings.Join(names, ", "), &d, func(c *C) *string { return &c.Score.Name }),
 		text("u", "the u of randomised scores: one, sample, label", &d, func(c *C) *string { return (*string)(&c.Score.U) }),
 		number("lambda", "raps, saps: weight of the rank", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }),
 		count("kreg", "raps: ranks without a penalty", 0, &d, func(c *C) *int { return &c.Score.KReg }),
@@ -63,7 +63,8 @@ func craftOptions() []auditOption {
 	return under("The poisons", []auditOption{
 		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
 		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }),
-		text("bases", "which images become poisons: nearest, random, gradnorm", &d, func(c *C) *string { return &c.Craft.Bases }),
+		text("bases", "which images become poisons: nearest, random, gradnorm",
+			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }),
 		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
 		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
@@ -87,9 +88,9 @@ func sizeOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The experiment", []auditOption{
-		count("repeats", "groups of targets, each with its own poisons", 1, &d, func(c *C) *int { return &c.Repeats }),
+		count("repeats", "groups of targets, each with its own poisons; where sets are to grow 20 unless given", 1, &d, func(c *C) *int { return &c.Repeats }),
 		count("targets", "targets of a group", 1, &d, func(c *C) *int { return &c.Targets }),
-		count("victims", "victims of a group, under each condition", 1, &d, func(c *C) *int { return &c.Victims }),
+		count("victims", "victims of a group, under attack and randun; half as many under randga, and under clean the controls", 1, &d, func(c *C) *int { return &c.Victims }),
 		{
 			flag: &cli.StringFlag{Name: "conditions", Usage: "what is compared", DefaultText: joinConditions(d.Conditions)},
 			set: func(c *cli.Context, cfg *C) error {
@@ -106,7 +107,7 @@ func sizeOptions() []auditOption {
 		count("controls", "benign models that show the churn of retraining", 1, &d, func(c *C) *int { return &c.Controls }),
 		truth("white-box", "the adversary sees the victim's own data", func(c *C) *bool { return &c.WhiteBox }),
 		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
-		count("cal-size", "images a victim calibrates on", 1, &d, func(c *C) *int { return &c.CalSize }),
+		count("cal-size", "images a victim calibrates on; with another --train-size a ninth of it unless given", 1, &d, func(c *C) *int { return &c.CalSize }),
 		count("candidates", "images that targets are chosen from: test images, then left over training images", 1, &d, func(c *C) *int { return &c.Candidates }),
 	})
 }
@@ -154,7 +155,7 @@ func sharedOptions() []auditOption {
 }
 
 func auditOptions() []auditOption {
-	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(), craftOptions(), sizeOptions(), modelOptions())
+	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions())
 }
 
 func joinConditions(conditions []result.Condition) string {
@@ -177,8 +178,8 @@ func auditCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "audit",
 		Usage: "train, attack and measure; write a folder with a report",
-		Description: "Without flags it is the demo: an adversary who sees none of the victim's data poisons 4 % of a\n" +
-			"training set of real images to make the prediction sets of chosen targets overconfident.\n" +
+		Description: "With --out alone it is the demo of make run, in f32: an adversary who sees none of the victim's data\n" +
+			"poisons 4 % of a training set of real images to make the prediction sets of chosen targets overconfident.\n" +
 			"An interrupted run goes on with --resume and ends with the same bytes.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},

@@ -6,12 +6,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 )
 
 func calibrateCommand() *cli.Command {
-	options := scoreOptions()
+	options := scoreOptions(conformal.Names())
 	return &cli.Command{
 		Name:  "calibrate",
 		Usage: "find a model's threshold on images it was not trained on",

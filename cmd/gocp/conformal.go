@@ -272,7 +272,7 @@ func conformalEvaluate() *cli.Command {
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"},
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample"},
 			&cli.StringFlag{Name: "features", Usage: "file of features in which to seek the worst slice"}, pageFlag()),
-			append(splitFlags(), variantFlags()...)...), runFlags()...),
+			append(splitFlags(0, 0), variantFlags()...)...), runFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
@@ -326,11 +326,12 @@ func page(c *cli.Context, write func(w io.Writer, about report.About) error) err
 	})
 }
 
-func splitFlags() []cli.Flag {
+// splitFlags are those of random splits, with how many there are and what auto gets unless told.
+func splitFlags(splits int, tuneShare float64) []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "splits", Usage: "random splits into calibration and test samples"},
+		&cli.IntFlag{Name: "splits", Value: splits, Usage: "random splits into calibration and test samples"},
 		&cli.Float64Flag{Name: "share", Value: 0.5, Usage: "of the samples that calibrates in each split"},
-		&cli.Float64Flag{Name: "tune-share", Usage: "of the samples that is set aside for auto"},
+		&cli.Float64Flag{Name: "tune-share", Value: tuneShare, Usage: "of the samples that is set aside for auto"},
 		&cli.Float64Flag{Name: "temperature", Usage: "divide logits by this"},
 		miscoverageFlag(), seedFlag(),
 	}
@@ -363,21 +364,11 @@ func conformalCompare() *cli.Command {
 		Name:      "compare",
 		Usage:     "all scores side by side over random splits of one data set",
 		UsageText: "gocp conformal compare --logits all.npy --labels all_y.npy",
-		Flags: append(append(inputFlags(), append(splitFlags(), pageFlag(),
+		Flags: append(append(inputFlags(), append(splitFlags(100, 0.1), pageFlag(),
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"})...), runFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
-			}
-			if !c.IsSet("splits") {
-				if err := c.Set("splits", "100"); err != nil {
-					return err
-				}
-			}
-			if !c.IsSet("tune-share") {
-				if err := c.Set("tune-share", "0.1"); err != nil {
-					return err
-				}
 			}
 			return conformalSplits(c, []conformal.Variant{
 				{Name: "hps"}, {Name: "margin"},

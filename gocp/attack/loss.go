@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
@@ -68,6 +69,15 @@ func uOf(v conformal.Variant) float64 {
 	return 1
 }
 
+// ScoreNames are the scores whose sets can be attacked: those with a gradient here.
+func ScoreNames() []string { return []string{"hps", "aps", "raps"} }
+
+// CheckScore reports a score that is none of them.
+func CheckScore(v conformal.Variant) error {
+	_, err := scoreForm(v)
+	return err
+}
+
 func scoreForm(v conformal.Variant) (kernel.Score, error) {
 	f := kernel.Score{Lambda: v.Lambda, KReg: v.KReg, U0: uOf(v)}
 	switch v.Name {
@@ -78,7 +88,7 @@ func scoreForm(v conformal.Variant) (kernel.Score, error) {
 	case "raps":
 		f.Kind = kernel.RAPS
 	default:
-		return f, usage.Errorf("attack: score %q has no gradient here (known: hps, aps, raps)", v.Name)
+		return f, usage.Errorf("sets of the score %q can't be attacked here (known: %s)", v.Name, strings.Join(ScoreNames(), ", "))
 	}
 	return f, nil
 }

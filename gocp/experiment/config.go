@@ -175,6 +175,9 @@ func (c Config) Validate() error {
 	if _, err := attack.NewGoal(c.Goal); err != nil {
 		return err
 	}
+	if err := attack.CheckScore(c.Score); err != nil {
+		return err
+	}
 	level, err := conformal.ParseLevel(c.Miscoverage)
 	if err != nil {
 		return usage.Wrap(err)
