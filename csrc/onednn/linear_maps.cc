@@ -36,13 +36,17 @@ dnnl::stream& queue() {
 class Scratch {
  public:
   void* get(size_t bytes) {
+    void* p = find(bytes);
+    if (p == nullptr) out_of_memory(bytes);
+    return p;
+  }
+  // Null where there is no such memory.
+  void* find(size_t bytes) {
     if (bytes > size_) {
-      data_.reset();
       const size_t rounded = (bytes + 4095) / 4096 * 4096;
-      void* p = std::aligned_alloc(4096, rounded);
-      if (p == nullptr) out_of_memory(rounded);
-      data_.reset(p);
-      size_ = rounded;
+      data_.reset();
+      data_.reset(std::aligned_alloc(4096, rounded));
+      size_ = data_ ? rounded : 0;
     }
     return data_.get();
   }
@@ -329,10 +333,16 @@ void scatter_backward_data(const ConvShape& g, const float* dy, const float* w, 
                            bool accumulate) {
   const int oh = g.out_h(), ow = g.out_w(), cols = g.r * g.s * g.c;
   const size_t image = static_cast<size_t>(g.h) * g.w * g.c;
-#pragma omp parallel for schedule(static)
+  const size_t bytes = sizeof(float) * oh * ow * cols;
+  bool lacking = false;  // memory: nothing may be thrown out of a team of threads
+#pragma omp parallel for schedule(static) reduction(|| : lacking)
   for (int b = 0; b < g.n; ++b) {
     thread_local Scratch scratch;
-    auto* col = static_cast<float*>(scratch.get(sizeof(float) * oh * ow * cols));
+    auto* col = static_cast<float*>(scratch.find(bytes));
+    if (col == nullptr) {
+      lacking = true;
+      continue;
+    }
     float* out = dx + b * image;
     if (!accumulate) std::memset(out, 0, image * sizeof(float));
     dnnl_sgemm('N', 'N', oh * ow, cols, g.k, 1.0f, dy + static_cast<size_t>(b) * oh * ow * g.k, g.k,
@@ -352,6 +362,7 @@ void scatter_backward_data(const ConvShape& g, const float* dy, const float* w, 
       }
     }
   }
+  if (lacking) out_of_memory(bytes);
 }
 
 void strided_backward_data(const ConvShape& g, Precision p, const float* dy, const float* w,

@@ -19,8 +19,8 @@ using gocp::Result;
 
 #ifdef __AVX512F__
 constexpr int kLanes = 16, kSums = 24;  // accumulators, of 32 registers
-constexpr int kGradSums = 16;
-constexpr int kChunk = 24;  // image tiles at a time: their planes stay in L2
+constexpr int kGradSums = 16;           // fewer: these are loaded first
+constexpr int kChunk = 24;  // image tiles at a time: planes of some 100 channels stay in L2
 #else
 constexpr int kLanes = 8, kSums = 12;  // accumulators, of 16 registers
 constexpr int kGradSums = 8;
@@ -28,8 +28,8 @@ constexpr int kChunk = 12;
 #endif
 constexpr int kTile = 4, kEdge = kTile + 2;  // outputs and inputs along an edge of a tile
 constexpr int kPlanes = kEdge * kEdge;
-constexpr int kAhead = 2;          // tiles from where memory is asked for to where it is used
-constexpr int kGradColumns = 128;  // output channels at a time in the weight gradient
+constexpr int kAhead = 2;  // tiles from where memory is asked for to where it is used
+constexpr int kGradProducts = 128 * 128;  // input by output channels summed at a time
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 #define INLINE static inline __attribute__((always_inline))
@@ -39,6 +39,11 @@ INLINE Vec load(const float* p) {
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
+INLINE Vec load_strided(const float* p, size_t stride) {
+  float v[kLanes];
+  for (int l = 0; l < kLanes; l++) v[l] = p[l * stride];
+  return load(v);
+}
 INLINE void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 INLINE Vec splat(float x) { return x - Vec{}; }
 
@@ -46,14 +51,13 @@ INLINE Vec splat(float x) { return x - Vec{}; }
 // would cost more than some of the arithmetic.
 class Scratch {
  public:
+  // Null where there is no such memory: nothing may be thrown out of a team of threads.
   float* get(size_t floats) {
     const size_t bytes = (floats * sizeof(float) + 4095) / 4096 * 4096;
     if (bytes > bytes_) {
       free(p_);
-      bytes_ = 0;
       p_ = static_cast<float*>(aligned_alloc(4096, bytes));
-      if (p_ == nullptr) gocp::out_of_memory(bytes);
-      bytes_ = bytes;
+      bytes_ = p_ != nullptr ? bytes : 0;
     }
     return p_;
   }
@@ -64,9 +68,22 @@ class Scratch {
   size_t bytes_ = 0;
 };
 
-// Floats from a tile of a chunk to the next: one cache line more than its planes, lest a plane's
-// tiles fall into one set of the cache.
-INLINE size_t tile_of(int columns) { return static_cast<size_t>(kPlanes) * columns + 16; }
+// What no thread can go on without.
+static float* need(float* scratch, size_t floats) {
+  if (scratch == nullptr) gocp::out_of_memory(floats * sizeof(float));
+  return scratch;
+}
+static const float* row_of_zeros(size_t floats) {
+  thread_local Scratch scratch;
+  float* zeros = need(scratch.get(floats), floats);
+  memset(zeros, 0, floats * sizeof(float));
+  return zeros;
+}
+
+// Floats from a tile of a chunk to the next, and from a plane of the weights to the next: one cache
+// line more than it holds, lest what is visited together fall into one set of the cache.
+INLINE size_t tile_stride(int channels) { return static_cast<size_t>(kPlanes) * channels + 16; }
+INLINE size_t weight_stride(const ConvShape& g) { return static_cast<size_t>(g.c) * g.k + 16; }
 
 // Vectors across the tile of a product whose result has k columns, a multiple of 16.
 INLINE int panel_vectors(int k) { return k % (2 * kLanes) == 0 ? 2 : 1; }
@@ -89,20 +106,23 @@ INLINE Place place(const Tiling& t, int tile) {
   return {tile / per, in / t.columns * kTile, in % t.columns * kTile};
 }
 
-// Asks for the pixels of a tile, from y, x on, that are inside an image of h × w × c. Tiles go
-// through an image in steps that the processor does not foresee.
-INLINE void prefetch(const float* images, int image, int h, int w, int c, int y, int x, int edge) {
+// Asks for `width` floats of each pixel of a tile, from y, x on, that is inside an image of
+// h × w × c. Tiles go through an image in steps that the processor does not foresee.
+INLINE void prefetch(const float* images, int image, int h, int w, int c, int y, int x, int edge,
+                     int width) {
   const int left = x < 0 ? 0 : x, right = x + edge < w ? x + edge : w;
-  const int last = y + edge < h ? y + edge : h;
-  for (int row = y < 0 ? 0 : y; row < last; row++) {
-    const float* from = images + ((static_cast<size_t>(image) * h + row) * w + left) * c;
-    for (int i = 0; i < (right - left) * c; i += 16) __builtin_prefetch(from + i);
+  const int below = y + edge < h ? y + edge : h;
+  for (int row = y < 0 ? 0 : y; row < below; row++) {
+    const float* pixel = images + ((static_cast<size_t>(image) * h + row) * w + left) * c;
+    for (int i = left; i < right; i++, pixel += c) {
+      for (int j = 0; j < width; j += 16) __builtin_prefetch(pixel + j);
+    }
   }
 }
 
 // The polynomials are evaluated at 0, ±a, ±b and ∞; what ±p share is summed once.
 constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
-constexpr float kOverZero = 1 / (kA2 * kB2);  // 1/N of the points
+constexpr float kOverZero = 1 / (kA2 * kB2);  // 1/M′ of the points
 constexpr float kOverA = 1 / (2 * kA2 * (kA2 - kB2)), kOverB = 1 / (2 * kB2 * (kB2 - kA2));
 
 // Bᵀd: an edge of the input in, an edge of planes out.
@@ -165,11 +185,11 @@ INLINE void weight_adjoint(const Vec* u, Vec* out) {
 static void input_planes(const ConvShape& g, const Tiling& tiling, const float* x,
                          const float* zeros, int first, int count, float* planes) {
   const int h = g.h, w = g.w, pad = g.pad, n = g.n;
-  const size_t channels = g.c, tile = tile_of(g.c);
+  const size_t channels = g.c, tile = tile_stride(g.c);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
     if (next.image < n) {
-      prefetch(x, next.image, h, w, g.c, next.y - pad, next.x - pad, kEdge);
+      prefetch(x, next.image, h, w, g.c, next.y - pad, next.x - pad, kEdge, g.c);
     }
     const float* rows[kEdge];
     for (int i = 0; i < kEdge; i++) {
@@ -201,30 +221,29 @@ static void input_planes(const ConvShape& g, const Tiling& tiling, const float* 
   }
 }
 
-// u[p][k/panel][c][k%panel] = (G g Gᵀ)_p
+// u[p][k/panel][c][k%panel] = (G g Gᵀ)_p; lanes are output channels.
 static void weight_planes(const ConvShape& g, const float* w, int panel, float* u) {
-  const size_t plane = static_cast<size_t>(g.c) * g.k;
+  const size_t plane = weight_stride(g), channels = g.c, filter = 9 * channels;
 #pragma omp parallel for schedule(static)
-  for (int k = 0; k < g.k; k++) {
-    float* column = u + static_cast<size_t>(k / panel) * g.c * panel + k % panel;
-    const float* taps = w + static_cast<size_t>(k) * 9 * g.c;
-    for (int c = 0; c < g.c; c += kLanes) {
+  for (int k = 0; k < g.k; k += kLanes) {
+    float* column = u + static_cast<size_t>(k / panel) * channels * panel + k % panel;
+    for (size_t c = 0; c < channels; c++, column += panel) {
+      const float* taps = w + k * filter + c;
       Vec half[kEdge][3];
-      for (int s = 0; s < 3; s++) {
-        const Vec down[3] = {load(taps + s * g.c + c), load(taps + (3 + s) * g.c + c),
-                             load(taps + (6 + s) * g.c + c)};
+#pragma GCC unroll 1
+      for (int s = 0; s < 3; s++, taps += channels) {
+        const Vec down[3] = {load_strided(taps, filter), load_strided(taps + 3 * channels, filter),
+                             load_strided(taps + 6 * channels, filter)};
         Vec edge[kEdge];
         weight_transform(down, edge);
         for (int i = 0; i < kEdge; i++) half[i][s] = edge[i];
       }
+      float* to = column;
 #pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++) {
+      for (int i = 0; i < kEdge; i++, to += kEdge * plane) {
         Vec out[kEdge];
         weight_transform(half[i], out);
-        for (int j = 0; j < kEdge; j++) {
-          float* to = column + (kEdge * i + j) * plane + static_cast<size_t>(c) * panel;
-          for (int l = 0; l < kLanes; l++) to[static_cast<size_t>(l) * panel] = out[j][l];
-        }
+        for (int j = 0; j < kEdge; j++) store(to + j * plane, out[j]);
       }
     }
   }
@@ -263,10 +282,10 @@ INLINE void product(int depth, const Factors* f, size_t a_off, size_t lda, size_
 static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* m, int first,
                          int count, float* y) {
   const int oh = g.out_h(), ow = g.out_w(), n = g.n;
-  const size_t channels = g.k, tile = tile_of(g.k);
+  const size_t channels = g.k, tile = tile_stride(g.k);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    if (next.image < n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile, g.k);
     const int rows = oh - at.y < kTile ? oh - at.y : kTile;
     const int columns = ow - at.x < kTile ? ow - at.x : kTile;
     float* corner = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * channels;
@@ -297,12 +316,13 @@ static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* 
 template <int V>
 static void multiply(const ConvShape& g, int count, const Factors* f, float* m) {
   constexpr int kPanel = V * kLanes;
-  const size_t lda = tile_of(g.c), ldm = tile_of(g.k);
+  const size_t lda = tile_stride(g.c), ldm = tile_stride(g.k);
   for (int p = 0; p < kPlanes; p++) {
     for (int k = 0; k < g.k; k += kPanel) {
       for (int t = 0; t < count; t += kSums / V) {
-        product<V>(g.c, f, t * lda + p * g.c, lda, (static_cast<size_t>(p) * g.k + k) * g.c,
-                   m + t * ldm + p * g.k + k, ldm);
+        product<V>(g.c, f, t * lda + p * g.c, lda,
+                   p * weight_stride(g) + static_cast<size_t>(k) * g.c, m + t * ldm + p * g.k + k,
+                   ldm);
       }
     }
   }
@@ -311,29 +331,30 @@ static void multiply(const ConvShape& g, int count, const Factors* f, float* m) 
 void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   const Tiling tiling(g);
   const int vectors = panel_vectors(g.k);
-  const size_t weights = static_cast<size_t>(kPlanes) * g.c * g.k;
-  const size_t inputs = kChunk * tile_of(g.c);
+  const size_t weights = kPlanes * weight_stride(g);
+  const size_t inputs = kChunk * tile_stride(g.c), outputs = kChunk * tile_stride(g.k);
   const bool tangent = y.tangent != nullptr;
   const bool dx = tangent && x.tangent != nullptr, dw = tangent && w.tangent != nullptr;
   const bool primal = y.primal != nullptr;
-  thread_local Scratch weight_scratch, border;
-  float* u = weight_scratch.get(2 * weights);
-  const size_t row = static_cast<size_t>(g.w) * g.c;
-  float* zeros = border.get(row);
-  memset(zeros, 0, row * sizeof(float));
+  thread_local Scratch weight_scratch;
+  float* u = need(weight_scratch.get(2 * weights), 2 * weights);
+  const float* zeros = row_of_zeros(static_cast<size_t>(g.w) * g.c);
   if (primal || dx) weight_planes(g, w.primal, vectors * kLanes, u);
   if (dw) weight_planes(g, w.tangent, vectors * kLanes, u + weights);
   const int chunks = (tiling.total + kChunk - 1) / kChunk;
-#pragma omp parallel
+  int lacking = 0;  // threads without memory
+#pragma omp parallel reduction(+ : lacking)
   {
     thread_local Scratch input_scratch, sums;
     float* v = input_scratch.get(2 * inputs);
-    float* m = sums.get(kChunk * tile_of(g.k));
+    float* m = sums.get(outputs);
+    lacking = v == nullptr || m == nullptr;
     // The last chunk may leave rows that no tile fills: they are multiplied, and not stored.
-    memset(v, 0, (dx ? 2 : 1) * inputs * sizeof(float));
+    if (!lacking) memset(v, 0, (dx ? 2 : 1) * inputs * sizeof(float));
     auto multiply_by = vectors == 2 ? multiply<2> : multiply<1>;
 #pragma omp for schedule(static)
     for (int chunk = 0; chunk < chunks; chunk++) {
+      if (lacking) continue;
       const int first = chunk * kChunk;
       const int count = tiling.total - first < kChunk ? tiling.total - first : kChunk;
       if (primal || dw) input_planes(g, tiling, x.primal, zeros, first, count, v);
@@ -354,17 +375,18 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
       output_tiles(g, tiling, m, first, count, y.tangent);
     }
   }
+  if (lacking) gocp::out_of_memory((2 * inputs + outputs) * sizeof(float));
 }
 
-// planes[t][p][columns] = (A dy Aᵀ)_p of output channels k0 … k0+columns; `zeros` as above.
+// planes[t][p][k] = (A dy Aᵀ)_p of output channels k0 … k0+columns; `zeros` as above.
 static void gradient_planes(const ConvShape& g, const Tiling& tiling, const float* dy,
                             const float* zeros, int k0, int columns, int first, int count,
                             float* planes) {
   const int oh = g.out_h(), ow = g.out_w(), n = g.n;
-  const size_t channels = g.k, width = columns, tile = tile_of(columns);
+  const size_t channels = g.k, width = columns, tile = tile_stride(columns);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < n) prefetch(dy, next.image, oh, ow, g.k, next.y, next.x, kTile);
+    if (next.image < n) prefetch(dy + k0, next.image, oh, ow, g.k, next.y, next.x, kTile, columns);
     const float* rows[kTile];
     for (int i = 0; i < kTile; i++) {
       const size_t row = static_cast<size_t>(at.image) * oh + at.y + i;
@@ -439,7 +461,7 @@ static void weight_taps(const ConvShape& g, const float* u, int k0, int columns,
         Vec taps[3];
         weight_adjoint(half[r], taps);
         for (int s = 0; s < 3; s++) {
-          for (int l = 0; l < kLanes && k + l < columns; l++) {
+          for (int l = 0; l < kLanes; l++) {
             dw[(static_cast<size_t>(k0 + k + l) * 9 + 3 * r + s) * g.c + c] = taps[s][l];
           }
         }
@@ -451,7 +473,7 @@ static void weight_taps(const ConvShape& g, const float* u, int k0, int columns,
 // u += the sum of products, plane by plane: u[p][c][columns].
 template <int V>
 static void accumulate(const ConvShape& g, int columns, int count, const Factors* f, float* u) {
-  const size_t lda = tile_of(g.c), ldb = tile_of(columns);
+  const size_t lda = tile_stride(g.c), ldb = tile_stride(columns);
   for (int p = 0; p < kPlanes; p++) {
     for (int k = 0; k < columns; k += V * kLanes) {
       for (int c = 0; c < g.c; c += kGradSums / V) {
@@ -462,19 +484,26 @@ static void accumulate(const ConvShape& g, int columns, int count, const Factors
   }
 }
 
-// The weight gradient of output channels k0 … k0+columns, columns a multiple of a panel.
+// Floats of scratch that the weight gradient of so many output channels takes.
+static size_t gradient_floats(const ConvShape& g, int columns) {
+  return 2 * (kChunk * (tile_stride(g.c) + tile_stride(columns)) +
+              static_cast<size_t>(kPlanes) * g.c * columns);
+}
+
+// The weight gradient of output channels k0 … k0+columns, columns a multiple of a panel. Returns
+// false where there is no memory.
 template <int V>
-static void gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x, Operand dy,
+static bool gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x, Operand dy,
                              const float* zeros, int k0, int columns, Result dw) {
-  const size_t inputs = kChunk * tile_of(g.c);
-  const size_t gradients = kChunk * tile_of(columns);
+  const size_t inputs = kChunk * tile_stride(g.c);
+  const size_t gradients = kChunk * tile_stride(columns);
   const size_t taps = static_cast<size_t>(kPlanes) * g.c * columns;
   const bool primal = dw.primal != nullptr, tangent = dw.tangent != nullptr;
   const bool x_dot = tangent && x.tangent != nullptr, dy_dot = tangent && dy.tangent != nullptr;
-  thread_local Scratch input_scratch, gradient_scratch, sums;
-  float* v = input_scratch.get(2 * inputs);
-  float* d = gradient_scratch.get(2 * gradients);
-  float* u = sums.get(2 * taps);
+  thread_local Scratch scratch;
+  float* v = scratch.get(gradient_floats(g, columns));
+  if (v == nullptr) return false;
+  float *d = v + 2 * inputs, *u = d + 2 * gradients;
   if (primal) memset(u, 0, taps * sizeof(float));
   if (tangent) memset(u + taps, 0, taps * sizeof(float));
   for (int first = 0; first < tiling.total; first += kChunk) {
@@ -503,27 +532,28 @@ static void gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x
   }
   if (primal) weight_taps(g, u, k0, columns, dw.primal);
   if (tangent) weight_taps(g, u + taps, k0, columns, dw.tangent);
+  return true;
 }
 
 void backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw) {
   const Tiling tiling(g);
   const size_t row_x = static_cast<size_t>(g.w) * g.c, row_y = static_cast<size_t>(g.out_w()) * g.k;
-  const size_t row = row_x > row_y ? row_x : row_y;
-  thread_local Scratch border;
-  float* zeros = border.get(row);
-  memset(zeros, 0, row * sizeof(float));
+  const float* zeros = row_of_zeros(row_x > row_y ? row_x : row_y);
   const int vectors = panel_vectors(g.k), panel = vectors * kLanes;
   auto gradient = vectors == 2 ? gradient_columns<2> : gradient_columns<1>;
   const int panels = g.k / panel;  // each output channel's sum is one thread's alone
-#pragma omp parallel
+  const int fit = kGradProducts / (g.c * panel), most = (fit > 1 ? fit : 1) * panel;
+  bool done = true;
+#pragma omp parallel reduction(&& : done)
   {
     const int threads = omp_get_num_threads(), me = omp_get_thread_num();
-    const int last = panels * (me + 1) / threads * panel;
-    for (int k = panels * me / threads * panel; k < last; k += kGradColumns) {
-      const int columns = last - k < kGradColumns ? last - k : kGradColumns;
-      gradient(g, tiling, x, dy, zeros, k, columns, dw);
+    const int end = panels * (me + 1) / threads * panel;
+    for (int k = panels * me / threads * panel; k < end; k += most) {
+      const int columns = end - k < most ? end - k : most;
+      done = done && gradient(g, tiling, x, dy, zeros, k, columns, dw);
     }
   }
+  if (!done) gocp::out_of_memory(gradient_floats(g, most) * sizeof(float));
 }
 
 }  // namespace GOCP_NAMESPACE

@@ -1,5 +1,9 @@
 #include "winograd.h"
 
+#include <string.h>
+
+#include "../host/engine.h"
+
 // The builds of tiles.cc: one for each instruction set (none but on x86-64).
 #define GOCP_BUILD(isa)                                                                       \
   namespace gocp_winograd_##isa {                                                             \
@@ -19,17 +23,15 @@ struct Build {
   int channels;  // from which it is worth it
 };
 
+// The build for the instruction set that the host engine chose; its plain build has none.
 Build find_build() {
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+  if (strcmp(isa(), "v4") == 0)
     return {gocp_winograd_v4::forward, gocp_winograd_v4::backward_weight, 32};
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  if (strcmp(isa(), "v3") == 0)
     return {gocp_winograd_v3::forward, gocp_winograd_v3::backward_weight, 16};
-  }
 #endif
-  return {nullptr, nullptr, 32};
+  return {nullptr, nullptr, 0};
 }
 
 const Build& build() {
@@ -44,7 +46,7 @@ bool winograd_fits(const ConvShape& g, bool dual) {
   const int channels = dual ? 16 : build().channels;
   if (g.c % channels != 0 || g.k % channels != 0) return false;
   const int tiles = ((g.out_h() + 3) / 4) * ((g.out_w() + 3) / 4);
-  return 3 * 36 * tiles <= 2 * 9 * g.out_h() * g.out_w();
+  return 6 * tiles <= g.out_h() * g.out_w();  // 36 for 54 at most
 }
 
 void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y) {

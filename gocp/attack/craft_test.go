@@ -321,7 +321,7 @@ func TestProblemErrors(t *testing.T) {
 		"image":   {func(p *Problem) { p.Targets[0].Image = nil }, "0 bytes"},
 		"classes": {func(p *Problem) { p.Classes = []int{1, 2, 3}; p.Count = 2 }, "at least one for each"},
 		"few":     {func(p *Problem) { p.Count = 35 }, "lower the budget"},
-		"score":   {func(p *Problem) { p.Score.Name = "saps" }, "no gradient"},
+		"score":   {func(p *Problem) { p.Score.Name = "saps" }, "can't be attacked"},
 		"small":   {func(p *Problem) { p.Level = conformal.MustLevel("0.01") }, "at least 99"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	convTol = Tol{Rel: 5e-6, Norm: 1e-5, Why: "float32 sums of R·S·C (or N·H·W) products, Winograd's transforms among them; 2⁻¹⁹ a product of three TF32"}
+	convTol = Tol{Rel: 1e-5, Norm: 1e-5, Why: "float32 sums of R·S·C (or N·H·W) products; by Winograd's transforms off by some 1e-6 in norm, single elements more; 2⁻¹⁹ a product of three TF32"}
 	tf32Tol = Tol{Rel: 3e-3, Abs: 1e-4, Norm: 1e-3, Why: "inputs cut to 11 bits, and what that takes on the average given back: 1.3·2⁻¹⁰ a product at most"}
 	bf16Tol = Tol{Rel: 2e-2, Abs: 1e-3, Norm: 1e-2, Why: "inputs rounded to 8 bits: 2⁻⁹ each"}
 )
@@ -24,7 +24,7 @@ func convolutions() []Case {
 		Dims(129, 2, 2, 4, 8, 1, 1, 0, 1), Dims(129, 1, 1, 20, 10, 1, 1, 0, 1), Dims(1, 9, 7, 8, 12, 3, 2, 1, 1), Dims(1, 11, 9, 3, 4, 7, 2, 3, 1),
 		Dims(2, 6, 5, 36, 72, 3, 1, 1, 1), Dims(1, 7, 6, 12, 20, 3, 2, 1, 4), Dims(2, 5, 5, 32, 16, 3, 1, 1, 2),
 		Dims(inRounds, 7, 6, 6, 12, 3, 1, 1, 1), Dims(3, 7, 6, 12, 12, 3, 1, 1, 12), Dims(2, 9, 7, 10, 20, 5, 2, 2, 10), Dims(1, 7, 7, 4, 4, 2, 3, 0, 1), Dims(1, 11, 11, 120, 124, 1, 1, 0, 1),
-		Dims(1, 5, 13, 48, 48, 3, 1, 1, 1),
+		Dims(1, 5, 13, 48, 48, 3, 1, 1, 1), Dims(2, 9, 6, 32, 160, 3, 1, 0, 1),
 	}
 	benches := []Shape{
 		Dims(128, 32, 32, 3, 64, 3, 1, 1, 1), Dims(128, 16, 16, 64, 128, 3, 1, 1, 1), Dims(128, 8, 8, 128, 256, 3, 1, 1, 1),
