@@ -120,6 +120,8 @@ INLINE void prefetch(const float* images, int image, int h, int w, int c, int y,
   }
 }
 
+// Below, loops over the edge of a tile stay loops: unrolled, they would spill most of the tile.
+
 // The polynomials are evaluated at 0, ±a, ±b and ∞; what ±p share is summed once.
 constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
 constexpr float kOverZero = 1 / (kA2 * kB2);  // 1/M′ of the points
