@@ -3,6 +3,7 @@ package nn
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,6 +209,42 @@ func TestReplay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Layers that share memory give the same bits; what would read it later is refused.
+func TestReuse(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		want, err := f.run(nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.net = NewNet(f.s, f.net.spec, f.n+2, Options{Precision: kernel.F32, Reuse: true})
+		for range 2 {
+			got, err := f.run(nil, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got.theta, want.theta) || !slices.Equal(got.x, want.x) || !slices.Equal(got.loss, want.loss) {
+				t.Fatal("other bits than with memory for every layer")
+			}
+		}
+	})
+	dev := testkit.Open(t)
+	for name, use := range map[string]func(s *device.Stream){
+		"dual numbers": func(s *device.Stream) { NewNet(s, testSpec(), 2, Options{Dual: true, Reuse: true}) },
+		"per-sample gradients": func(s *device.Stream) {
+			n := NewNet(s, testSpec(), 2, Options{Reuse: true})
+			NewPersample(n).SqNorm(n.dlogits, n.loss.P)
+		},
+	} {
+		err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
+			use(s)
+			return s.Err()
+		})
+		if err == nil {
+			t.Errorf("%s with shared memory: no error", name)
+		}
+	}
 }
 
 // The directional derivatives of all samples' losses sum to ⟨v, ∇Σl⟩.

@@ -34,6 +34,9 @@ func NewPersample(n *Net) *Persample {
 // ready checks that the last pass has a gradient for each sample.
 func (p *Persample) ready() bool {
 	n := p.n
+	if n.s.Err() == nil && n.opt.Reuse {
+		n.s.Fail(fmt.Errorf("nn: per-sample gradients need every layer's memory (no Options.Reuse)"))
+	}
 	if n.s.Err() == nil && n.spec.BatchNorm && n.pass.Mode == Train {
 		n.s.Fail(fmt.Errorf("nn: no gradient belongs to one sample in training mode with batch norm"))
 	}

@@ -203,7 +203,7 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	n := len(set.Labels)
 	batch := min(cfg.Batch, n)
 	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
-		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision}),
+		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision, Reuse: true}),
 		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), order: s.Alloc(4 * n),
 		index: s.Alloc(4 * batch), batchLabels: s.Alloc(4 * batch),
 		step: s.Alloc(8), lr: s.Alloc(4), losses: s.Alloc(4 * n),
