@@ -51,9 +51,8 @@ emulator=
 if [ -z "$library" ] || [ "$library" = emulator ]; then
 	emulator=yes
 	library=$PWD/build/ptxemu/libcuda.so.1
-	step 'the emulator, and its own tests'
+	step 'the emulator'
 	cmake --build build/cpp --target ptxemu --parallel "${JOBS:-2}" | grep -v 'Built target' || true
-	csrc/ptxemu/tests/run.sh
 fi
 export GOCP_LIBCUDA=$library
 bin/gocp doctor | grep -E '^(GPU code|computes on|because)'
@@ -75,6 +74,10 @@ cases() {
 	tests "cases$1" "$1" "$2" ./gocp/kernel ./gocp/kernel/cases
 }
 
+emulator_tests() {
+	step "the emulator's own tests"
+	csrc/ptxemu/tests/run.sh
+}
 passes() {
 	step 'passes, training and crafting: against float64 and the host engine; driver calls counted'
 	tests networks 0 'Test' "${networks[@]}"
@@ -123,7 +126,7 @@ if [ -z "$emulator" ]; then
 	mini_audit
 else
 	# Three orders of blocks and warps: the first for every test, two for half of the precisions each.
-	at_once mini_audit "cases 0 'Test'" command_line "cases 1 'TestCases/.*/^(f32)?$'" passes \
+	at_once mini_audit "cases 0 'Test'" emulator_tests command_line "cases 1 'TestCases/.*/^(f32)?$'" passes \
 		"cases 5 'TestCases/.*/^(tf32|bf16)?$'" seeded_faults
 
 	step 'what ran: launches of every kernel, and the warp instructions of all'

@@ -2,6 +2,7 @@ package cases_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,13 +14,18 @@ import (
 	"github.com/gocp/gocp/gocp/kernel/cases"
 )
 
+// With -failfast a case ends at the first shape that fails it.
 func TestCases(t *testing.T) {
 	d := testkit.Open(t)
+	first := flag.Lookup("test.failfast").Value.String() == "true"
 	for _, c := range cases.All() {
 		t.Run(c.Name+"/"+c.Precision, func(t *testing.T) {
 			for _, sh := range c.Tests {
 				if err := cases.Check(context.Background(), d, c, sh); err != nil {
 					t.Error(err)
+					if first {
+						return
+					}
 				}
 			}
 		})

@@ -408,7 +408,7 @@ var (
 func run(image, name, order string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.v", "-test.run=^TestCases$/^"+name+"$")
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.v", "-test.failfast", "-test.run=^TestCases$/^"+name+"$")
 	cmd.Env = append(os.Environ(), "GOCP_FAULTS=", "GOCP_DEVICE=cuda", "GOCP_IMAGE="+image, "PTXEMU_ORDER="+order, "PTXEMU_TRACE=0")
 	out, err := cmd.CombinedOutput()
 	text := string(out)
