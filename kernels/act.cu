@@ -109,8 +109,8 @@ FN T output(F f, int& at, T) {
   }
 }
 
-template <bool Pool, bool Relu, Index I, class T>
-FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> shift, out<T> y,
+template <bool Pool, bool Relu, Index I, class T, class In, class Out>
+FN void forward_range(int n, int h, int w, int c, In z, in<T> scale, in<T> shift, Out y,
                       uint8_t* idx, float* store) {
   for (int c0 = 0; c0 < c; c0 += kStage) {
     Walk walk(c, c0, !Pool);
@@ -127,11 +127,11 @@ FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> sh
         int64_t to = line * ow * c + c0;
         int64_t below = static_cast<int64_t>(w) * c;
         auto window = [=](int64_t x) {
-          in<T> z0 = z + (from + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
-          out<T> yx = y + (to + x * c);
+          In z0 = z + (from + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
+          Out yx = y + (to + x * c);
           return [=](int64_t i, int& at) {
             auto f = [&](int j) {
-              const in<T>& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
+              const In& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
               return zj[i] * s[i] + b[i];
             };
             yx.set(i, output<Pool, Relu, I>(f, at, T(0)));
@@ -146,8 +146,8 @@ FN void forward_range(int n, int h, int w, int c, in<T> z, in<T> scale, in<T> sh
       for (int64_t p = pixels.lo; p < pixels.hi; p += walk.pixels) {
         int64_t left = pixels.hi - p;
         int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
-        in<T> zp = z + (p * c + c0);
-        out<T> yp = y + (p * c + c0);
+        In zp = z + (p * c + c0);
+        Out yp = y + (p * c + c0);
         uint8_t* ip = I == kNone ? idx : idx + (p * c + c0);
         LANES(i, len) {
           auto f = [&](int) { return zp[i] * s[i] + b[i]; };
@@ -166,12 +166,15 @@ FN void forward(int n, int h, int w, int c, int pool, int relu, int index, in<T>
   BLOCK_SHARED(float, store, 4 * kStage);
   auto run = [&](auto pooled, auto rectified) {
     constexpr bool P = decltype(pooled)::value, R = decltype(rectified)::value;
-    if (index == kNone || (!P && !R))
-      forward_range<P, R, kNone>(n, h, w, c, z, scale, shift, y, idx, store);
-    else if (index == kWrite)
-      forward_range<P, R, kWrite>(n, h, w, c, z, scale, shift, y, idx, store);
-    else
-      forward_range<P, R, kRead>(n, h, w, c, z, scale, shift, y, idx, store);
+    auto range = [&](auto to, auto from) {
+      if (index == kNone || (!P && !R))
+        forward_range<P, R, kNone>(n, h, w, c, from, scale, shift, to, idx, store);
+      else if (index == kWrite)
+        forward_range<P, R, kWrite>(n, h, w, c, from, scale, shift, to, idx, store);
+      else
+        forward_range<P, R, kRead>(n, h, w, c, from, scale, shift, to, idx, store);
+    };
+    with_planes(range, y, z);
   };
   block::specialise(pool == 2, [&](auto pooled) {
     block::specialise(relu, [&](auto rectified) { run(pooled, rectified); });
@@ -182,16 +185,16 @@ FN void forward(int n, int h, int w, int c, int pool, int relu, int index, in<T>
 namespace act {
 
 // dz over one window or one pixel: j is the position, at the chosen one.
-template <bool Affine, class T>
-FN void scatter(out<T> dz, in<T> z, int64_t i, bool chosen, T d, T p, T q) {
+template <bool Affine, class T, class In, class Out>
+FN void scatter(Out dz, In z, int64_t i, bool chosen, T d, T p, T q) {
   T v = math::keep(chosen, d);
   if constexpr (Affine) v = v + (p * z[i] + q);
   dz.set(i, v);
 }
 
-template <bool Pool, bool Indexed, bool Affine, class T>
-FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scale, in<T> p, in<T> q,
-                       const uint8_t* idx, out<T> dz, float* store) {
+template <bool Pool, bool Indexed, bool Affine, class T, class In, class Out>
+FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<T> p, in<T> q,
+                       const uint8_t* idx, Out dz, float* store) {
   for (int c0 = 0; c0 < c; c0 += kStage) {
     Walk walk(c, c0, !Pool);
     block::sync();
@@ -213,11 +216,11 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
         int64_t from = (image * oh + row) * ow * c + c0;
         bool whole = row < oh;
         auto window = [=](int64_t x) {
-          out<T> d0 = dz + (to + x * 2 * c), d1 = d0 + c, d2 = d0 + below, d3 = d2 + c;
-          in<T> z0 = z, z1 = z, z2 = z, z3 = z;
+          Out d0 = dz + (to + x * 2 * c), d1 = d0 + c, d2 = d0 + below, d3 = d2 + c;
+          In z0 = z, z1 = z, z2 = z, z3 = z;
           if constexpr (Affine)
             z0 = z + (to + x * 2 * c), z1 = z0 + c, z2 = z0 + below, z3 = z2 + c;
-          in<T> g = dy + (from + x * c);
+          In g = dy + (from + x * c);
           return [=](int64_t i, int at) {
             T d = g[i] * s[i];
             scatter<Affine>(d0, z0, i, at == 0, d, ps[i], qs[i]);
@@ -235,7 +238,7 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
           block::rows(first, w, walk.span, [=](int64_t x) {
             int64_t at = to + l * below + x * c;
             return [=](int64_t i) {
-              in<T> zi = Affine ? z + at : z;
+              In zi = Affine ? z + at : z;
               scatter<Affine>(dz + at, zi, i, false, T(0), ps[i], qs[i]);
             };
           });
@@ -246,8 +249,8 @@ FN void backward_range(int n, int h, int w, int c, in<T> dy, in<T> z, in<T> scal
       for (int64_t px = pixels.lo; px < pixels.hi; px += walk.pixels) {
         int64_t left = pixels.hi - px, at = px * c + c0;
         int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
-        in<T> g = dy + at, zp = Affine ? z + at : z;
-        out<T> d = dz + at;
+        In g = dy + at, zp = Affine ? z + at : z;
+        Out d = dz + at;
         const uint8_t* ix = Indexed ? idx + at : idx;
         LANES(i, len) {
           bool on = Indexed ? ix[i] != kOff : true;
@@ -264,12 +267,19 @@ FN void backward(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, in<T> 
   BLOCK_SHARED(float, store, 6 * kStage);
   block::specialise(static_cast<bool>(p), [&](auto affine) {
     constexpr bool A = decltype(affine)::value;
-    if (pool == 2)
-      backward_range<true, true, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
-    else if (idx)
-      backward_range<false, true, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
+    auto range = [&](auto to, auto from, auto value) {
+      if (pool == 2)
+        backward_range<true, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
+      else if (idx)
+        backward_range<false, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
+      else
+        backward_range<false, false, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
+    };
+    // Without p and q nothing reads z.
+    if constexpr (A)
+      with_planes(range, dz, dy, z);
     else
-      backward_range<false, false, A>(n, h, w, c, dy, z, scale, p, q, idx, dz, store);
+      with_planes([&](auto to, auto from) { range(to, from, from); }, dz, dy);
   });
 }
 

@@ -133,3 +133,45 @@ struct out<dual> {
     if (t) t[i] = x.b;
   }
 };
+
+// Views of dual tensors whose planes are known to be there. On the host a test for an absent plane
+// in an inner loop costs several times the arithmetic.
+struct in_whole {
+  const float* p;
+  const float* t;
+  FN in_whole operator+(int64_t i) const { return {p + i, t + i}; }
+  FN dual operator[](int64_t i) const { return {p[i], t[i]}; }
+};
+struct out_whole {
+  float* p;
+  float* t;
+  FN out_whole operator+(int64_t i) const { return {p + i, t + i}; }
+  FN void set(int64_t i, dual x) const {
+    p[i] = x.a;
+    t[i] = x.b;
+  }
+};
+struct out_tangent {
+  float* t;
+  FN out_tangent operator+(int64_t i) const { return {t + i}; }
+  FN void set(int64_t i, dual x) const { t[i] = x.b; }
+};
+
+// f(to, from…), on the host with the views above where they fit.
+template <class F, class... In>
+FN void with_planes(F f, out<float> to, In... from) {
+  f(to, from...);
+}
+template <class F, class... In>
+FN void with_planes(F f, out<dual> to, In... from) {
+  if constexpr (block::kHost) {
+    if (to.t && ((from.p && from.t) && ...)) {
+      if (to.p)
+        f(out_whole{to.p, to.t}, in_whole{from.p, from.t}...);
+      else
+        f(out_tangent{to.t}, in_whole{from.p, from.t}...);
+      return;
+    }
+  }
+  f(to, from...);
+}

@@ -34,7 +34,7 @@ func computeCommand() *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "where the answers go, a safetensors `FILE`"},
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "of products: " + strings.Join(kernel.Precisions(), ", ") + " (GPUs)"},
 			&cli.StringFlag{Name: "mode", Value: "eval", Usage: "of batch norm: " + strings.Join(modes, ", ")},
-			&cli.StringFlag{Name: "score", Value: "hps", Usage: "for scores and l2: hps, aps, raps"},
+			&cli.StringFlag{Name: "score", Value: "hps", Usage: "for scores and l2: " + strings.Join(kernel.ScoreNames(), ", ")},
 			&cli.Float64Flag{Name: "lambda", Value: 0.1, Usage: "raps: penalty a rank"},
 			&cli.IntFlag{Name: "kreg", Value: 2, Usage: "raps: ranks without a penalty"},
 			&cli.StringFlag{Name: "form", Value: compute.Pairwise, Usage: "of l2: pairwise, softquantile"},

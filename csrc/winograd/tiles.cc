@@ -182,6 +182,18 @@ INLINE void weight_adjoint(const Vec* u, Vec* out) {
   out[2] = kA2 * even_a + kB2 * even_b + u[5];
 }
 
+// The transform of each row of a tile: plane i·kEdge + j goes to to[(i·kEdge + j)·stride].
+template <int Width>
+INLINE void across(void (*transform)(const Vec*, Vec*), const Vec (*half)[Width], float* to,
+                   size_t stride) {
+#pragma GCC unroll 1
+  for (int i = 0; i < kEdge; i++, to += kEdge * stride) {
+    Vec out[kEdge];
+    transform(half[i], out);
+    for (int j = 0; j < kEdge; j++) store(to + j * stride, out[j]);
+  }
+}
+
 // planes[t][p][c] = (Bᵀ d B)_p for `count` tiles from `first`; outside the image d is zero, as
 // `zeros` are, a row of it.
 static void input_planes(const ConvShape& g, const Tiling& tiling, const float* x,
@@ -212,13 +224,7 @@ static void input_planes(const ConvShape& g, const Tiling& tiling, const float* 
         input_transform(d, column);
         for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
       }
-      float* to = planes + t * tile + c;
-#pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++, to += kEdge * channels) {
-        Vec out[kEdge];
-        input_transform(half[i], out);
-        for (int j = 0; j < kEdge; j++) store(to + j * channels, out[j]);
-      }
+      across(input_transform, half, planes + t * tile + c, channels);
     }
   }
 }
@@ -240,13 +246,7 @@ static void weight_planes(const ConvShape& g, const float* w, int panel, float* 
         weight_transform(down, edge);
         for (int i = 0; i < kEdge; i++) half[i][s] = edge[i];
       }
-      float* to = column;
-#pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++, to += kEdge * plane) {
-        Vec out[kEdge];
-        weight_transform(half[i], out);
-        for (int j = 0; j < kEdge; j++) store(to + j * plane, out[j]);
-      }
+      across(weight_transform, half, column, plane);
     }
   }
 }
@@ -406,13 +406,7 @@ static void gradient_planes(const ConvShape& g, const Tiling& tiling, const floa
         output_adjoint(down, column);
         for (int i = 0; i < kEdge; i++) half[i][j] = column[i];
       }
-      float* to = planes + t * tile + k;
-#pragma GCC unroll 1
-      for (int i = 0; i < kEdge; i++, to += kEdge * width) {
-        Vec out[kEdge];
-        output_adjoint(half[i], out);
-        for (int j = 0; j < kEdge; j++) store(to + j * width, out[j]);
-      }
+      across(output_adjoint, half, planes + t * tile + k, width);
     }
   }
 }

@@ -70,7 +70,7 @@ func uOf(v conformal.Variant) float64 {
 }
 
 // ScoreNames are the scores whose sets can be attacked: those with a gradient here.
-func ScoreNames() []string { return []string{"hps", "aps", "raps"} }
+func ScoreNames() []string { return kernel.ScoreNames() }
 
 // CheckScore reports a score that is none of them.
 func CheckScore(v conformal.Variant) error {
@@ -79,18 +79,11 @@ func CheckScore(v conformal.Variant) error {
 }
 
 func scoreForm(v conformal.Variant) (kernel.Score, error) {
-	f := kernel.Score{Lambda: v.Lambda, KReg: v.KReg, U0: uOf(v)}
-	switch v.Name {
-	case "hps":
-		f.Kind = kernel.HPS
-	case "aps":
-		f.Kind = kernel.APS
-	case "raps":
-		f.Kind = kernel.RAPS
-	default:
-		return f, usage.Errorf("sets of the score %q can't be attacked here (known: %s)", v.Name, strings.Join(ScoreNames(), ", "))
+	kind, ok := kernel.ScoreKindOf(v.Name)
+	if !ok {
+		return kernel.Score{}, usage.Errorf("sets of the score %q can't be attacked here (known: %s)", v.Name, strings.Join(ScoreNames(), ", "))
 	}
-	return f, nil
+	return kernel.Score{Kind: kind, Lambda: v.Lambda, KReg: v.KReg, U0: uOf(v)}, nil
 }
 
 func newLoss(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running device.Ptr) (*loss, error) {

@@ -241,6 +241,6 @@ func (e *engine) keep(z, dz device.Ptr) ([]float32, error) {
 
 // score0 is the score that was asked for, its draws left open.
 func (e *engine) score0() kernel.Score {
-	kind := map[string]kernel.ScoreKind{"hps": kernel.HPS, "aps": kernel.APS, "raps": kernel.RAPS}[e.r.Score.Kind]
+	kind, _ := kernel.ScoreKindOf(e.r.Score.Kind) // checked by then
 	return kernel.Score{Kind: kind, Lambda: e.r.Score.Lambda, KReg: e.r.Score.KReg}
 }

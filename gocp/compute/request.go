@@ -59,9 +59,6 @@ type SAMOptions struct {
 	P   float64 // norm, > 1, +Inf allowed; 0: 2
 }
 
-// scoreKinds are the known scores.
-var scoreKinds = []string{"hps", "aps", "raps"}
-
 func oneOf(what, got string, known []string) error {
 	if slices.Contains(known, got) {
 		return nil
@@ -113,7 +110,7 @@ func (r Request) read() (*inputs, error) {
 		}
 		in.want[w] = true
 	}
-	if err := oneOf("score", r.Score.Kind, scoreKinds); err != nil {
+	if err := oneOf("score", r.Score.Kind, kernel.ScoreNames()); err != nil {
 		return nil, err
 	}
 	if !finite(r.Score.Lambda) || r.Score.Lambda < 0 || r.Score.KReg < 0 {

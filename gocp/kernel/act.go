@@ -61,13 +61,16 @@ func ActForward(s *device.Stream, a Act, z, scale, shift, y tensor.Tensor, idx d
 		a.forward(s, mode, z.P, scale.P, shift.P, y.P, idx)
 		return
 	}
-	replay := y.P == 0 && (idx != 0 || !a.indexed())
-	if replay && scale.T == 0 && z.T != 0 {
+	chosen := idx != 0 || !a.indexed()
+	if chosen && scale.T == 0 && z.T != 0 {
 		// With the choices known and scale constant, the map is affine in (z, shift).
+		if y.P != 0 {
+			a.forward(s, mode, z.P, scale.P, shift.P, y.P, idx)
+		}
 		a.forward(s, indexRead, z.T, scale.P, shift.T, y.T, idx)
 		return
 	}
-	if replay && mode == indexWrite {
+	if chosen && y.P == 0 && mode == indexWrite {
 		mode = indexRead
 	}
 	s.Launch("act_forward_dual", a.grid(), threads,

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gocp/gocp/gocp/device"
 )
@@ -16,16 +17,22 @@ const (
 	RAPS                  // APS + λ·max(0, rank(y) − k_reg)
 )
 
+var scoreNames = [...]string{HPS: "hps", APS: "aps", RAPS: "raps"}
+
 func (k ScoreKind) String() string {
-	switch k {
-	case HPS:
-		return "hps"
-	case APS:
-		return "aps"
-	case RAPS:
-		return "raps"
+	if k < 0 || int(k) >= len(scoreNames) {
+		return fmt.Sprintf("ScoreKind(%d)", int(k))
 	}
-	return fmt.Sprintf("ScoreKind(%d)", int(k))
+	return scoreNames[k]
+}
+
+// ScoreNames are the names of the scores, in the order of their kinds.
+func ScoreNames() []string { return slices.Clone(scoreNames[:]) }
+
+// ScoreKindOf returns the kind of a name, and whether there is one.
+func ScoreKindOf(name string) (ScoreKind, bool) {
+	i := slices.Index(scoreNames[:], name)
+	return ScoreKind(i), i >= 0
 }
 
 // Score is a score in full. In losses U is absent and U0 = ½; without randomisation U0 = 1.
