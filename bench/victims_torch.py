@@ -33,6 +33,7 @@ ap.add_argument("--width", type=int, default=16)
 ap.add_argument("--stem", default="stride")
 ap.add_argument("--batchnorm", action="store_true")
 ap.add_argument("--epochs", type=int, default=20)
+ap.add_argument("--lr", type=float, default=0.01)
 ap.add_argument("--alpha", type=float, default=0.1)
 ap.add_argument("--seed", type=int, default=100)
 ap.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="models trained side by side, a thread each")
@@ -57,7 +58,7 @@ def victim(seed, arm=None, g=0):
     mean, std = train_x.mean((0, 2, 3)).tolist(), train_x.std((0, 2, 3)).tolist()
     net = ConvNet(args.width, len(z["classes"]), x.shape[1:], args.batchnorm, args.stem, mean, std)
     net = net.to(memory_format=torch.channels_last)
-    opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    opt = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9, weight_decay=5e-4)
     net.train()
     for _ in range(args.epochs):
         for i in torch.randperm(len(x)).split(128):

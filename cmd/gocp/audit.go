@@ -166,7 +166,7 @@ func joinConditions(conditions []result.Condition) string {
 	return strings.Join(words, ",")
 }
 
-// quick is the demo with fewer targets and models: it shows that everything works, in a minute or
+// quick is an audit with fewer targets and models: it shows that everything works, in a minute or
 // two, and proves little.
 func quick(c *experiment.Config) {
 	c.Repeats, c.Victims, c.GaussVictims = 4, 1, 1
@@ -178,8 +178,9 @@ func auditCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "audit",
 		Usage: "train, attack and measure; write a folder with a report",
-		Description: "With --out alone it is the demo of make run, in f32: an adversary who sees none of the victim's data\n" +
-			"poisons 4 % of a training set of real images to make the prediction sets of chosen targets overconfident.\n" +
+		Description: "With --out alone it is the demo of make run, in f32 and trained for longer: an adversary who sees none\n" +
+			"of the victim's data poisons 4 % of a training set of real images to make the prediction sets of chosen\n" +
+			"targets overconfident.\n" +
 			"An interrupted run goes on with --resume and ends with the same bytes.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},

@@ -1,5 +1,6 @@
 #include "linear_maps.h"
 
+#include "../host/scratch.h"
 #include "../winograd/winograd.h"
 
 #include <omp.h>
@@ -31,33 +32,6 @@ dnnl::stream& queue() {
   thread_local dnnl::stream s(cpu());
   return s;
 }
-
-// Scratch that grows to the largest request and stays with its thread.
-class Scratch {
- public:
-  void* get(size_t bytes) {
-    void* p = find(bytes);
-    if (p == nullptr) out_of_memory(bytes);
-    return p;
-  }
-  // Null where there is no such memory.
-  void* find(size_t bytes) {
-    if (bytes > size_) {
-      const size_t rounded = (bytes + 4095) / 4096 * 4096;
-      data_.reset();
-      data_.reset(std::aligned_alloc(4096, rounded));
-      size_ = data_ ? rounded : 0;
-    }
-    return data_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> data_;
-  size_t size_ = 0;
-};
 
 Type input_type(Precision p) { return p == Precision::kBF16 ? Type::bf16 : Type::f32; }
 

@@ -28,9 +28,6 @@ struct ConvShape {
 // instructions for it. Any other precision is float32.
 enum class Precision { kF32 = 0, kBF16 = 1 };
 
-// Throws a std::exception that says how much was asked for.
-[[noreturn]] void out_of_memory(size_t bytes);
-
 struct Operand {
   const float *primal, *tangent;
 };

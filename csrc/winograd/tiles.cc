@@ -2,9 +2,9 @@
 // It uses no std:: templates, so the linker cannot mix the builds.
 #include <omp.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "../host/scratch.h"
 #include "../onednn/linear_maps.h"
 
 #define GOCP_PASTE_(a, b) a##b
@@ -16,6 +16,7 @@ namespace GOCP_NAMESPACE {
 using gocp::ConvShape;
 using gocp::Operand;
 using gocp::Result;
+using gocp::Scratch;
 
 #ifdef __AVX512F__
 constexpr int kLanes = 16, kSums = 24;  // accumulators, of 32 registers
@@ -47,35 +48,9 @@ INLINE Vec load_strided(const float* p, size_t stride) {
 INLINE void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 INLINE Vec splat(float x) { return x - Vec{}; }
 
-// Scratch that grows to the largest request and stays with its thread: fresh pages for every call
-// would cost more than some of the arithmetic.
-class Scratch {
- public:
-  // Null where there is no such memory: nothing may be thrown out of a team of threads.
-  float* get(size_t floats) {
-    const size_t bytes = (floats * sizeof(float) + 4095) / 4096 * 4096;
-    if (bytes > bytes_) {
-      free(p_);
-      p_ = static_cast<float*>(aligned_alloc(4096, bytes));
-      bytes_ = p_ != nullptr ? bytes : 0;
-    }
-    return p_;
-  }
-  ~Scratch() { free(p_); }
-
- private:
-  float* p_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-// What no thread can go on without.
-static float* need(float* scratch, size_t floats) {
-  if (scratch == nullptr) gocp::out_of_memory(floats * sizeof(float));
-  return scratch;
-}
 static const float* row_of_zeros(size_t floats) {
   thread_local Scratch scratch;
-  float* zeros = need(scratch.get(floats), floats);
+  float* zeros = scratch.get_floats(floats);
   memset(zeros, 0, floats * sizeof(float));
   return zeros;
 }
@@ -339,7 +314,7 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   const bool dx = tangent && x.tangent != nullptr, dw = tangent && w.tangent != nullptr;
   const bool primal = y.primal != nullptr;
   thread_local Scratch weight_scratch;
-  float* u = need(weight_scratch.get(2 * weights), 2 * weights);
+  float* u = weight_scratch.get_floats(2 * weights);
   const float* zeros = row_of_zeros(static_cast<size_t>(g.w) * g.c);
   if (primal || dx) weight_planes(g, w.primal, vectors * kLanes, u);
   if (dw) weight_planes(g, w.tangent, vectors * kLanes, u + weights);
@@ -348,8 +323,8 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
 #pragma omp parallel reduction(+ : lacking)
   {
     thread_local Scratch input_scratch, sums;
-    float* v = input_scratch.get(2 * inputs);
-    float* m = sums.get(outputs);
+    float* v = input_scratch.find_floats(2 * inputs);
+    float* m = sums.find_floats(outputs);
     lacking = v == nullptr || m == nullptr;
     // The last chunk may leave rows that no tile fills: they are multiplied, and not stored.
     if (!lacking) memset(v, 0, (dx ? 2 : 1) * inputs * sizeof(float));
@@ -497,7 +472,7 @@ static bool gradient_columns(const ConvShape& g, const Tiling& tiling, Operand x
   const bool primal = dw.primal != nullptr, tangent = dw.tangent != nullptr;
   const bool x_dot = tangent && x.tangent != nullptr, dy_dot = tangent && dy.tangent != nullptr;
   thread_local Scratch scratch;
-  float* v = scratch.get(gradient_floats(g, columns));
+  float* v = scratch.find_floats(gradient_floats(g, columns));
   if (v == nullptr) return false;
   float *d = v + 2 * inputs, *u = d + 2 * gradients;
   if (primal) memset(u, 0, taps * sizeof(float));
