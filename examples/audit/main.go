@@ -45,7 +45,7 @@ func run(ctx context.Context, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 
-	// What is not set here is the demo's: see experiment.Config.
+	// What is not set here has the defaults of experiment.Config.
 	c := experiment.Config{
 		Goal:      attack.GoalConfig{Name: "underconfidence"},
 		Repeats:   2,

@@ -28,7 +28,7 @@ type Model struct {
 	BatchNorm bool   `json:"batchnorm,omitempty"`
 }
 
-// Train is how a role trains. Zero fields mean the demo's training.
+// Train is how a role trains. Zero fields mean train.Config's recipe.
 type Train struct {
 	Epochs      int     `json:"epochs"`       // default 20
 	Batch       int     `json:"batch"`        // default 128
@@ -39,8 +39,8 @@ type Train struct {
 	Flip        bool    `json:"flip,omitempty"`
 }
 
-// Config is an audit. Its zero value is the demo: overconfidence by a black-box adversary with
-// 4 % of the training set, 12 targets, 2 victims each.
+// Config is an audit. Its zero value is the demo, trained for longer: overconfidence by a black-box
+// adversary with 4 % of the training set, 12 targets, 2 victims each.
 type Config struct {
 	Seed        uint64             `json:"seed"`
 	Goal        attack.GoalConfig  `json:"goal"`

@@ -13,7 +13,7 @@ import (
 )
 
 // Config of a training run. The zero value is the victims' recipe of Li et al. (2024),
-// section 4, at the length of our demonstration: 20 epochs, batch 128, learning rate 0.01,
+// section 4, of a length that suits small networks: 20 epochs, batch 128, learning rate 0.01,
 // momentum 0.9, weight decay 5e-4, no augmentation.
 type Config struct {
 	Epochs      int              `json:"epochs"`       // 0: 20
