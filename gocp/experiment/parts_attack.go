@@ -1,0 +1,172 @@
+package experiment
+
+import (
+	"context"
+	"slices"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// AttackJob crafts one set of poisons.
+type AttackJob struct {
+	Surrogates  []string // model files
+	Pool        Pick     // the adversary's training images: poisons are made from some of them
+	Calibration Pick     // images the surrogates are calibrated on
+	Targets     []int    // images of the test split whose sets are to change
+	Goal        attack.GoalConfig
+	Score       conformal.Variant
+	Miscoverage string
+	Budget      string // share of the pool
+	Craft       attack.Config
+	Precision   string
+	Seed        uint64
+	Threads     int
+	Out         string // folder to write
+}
+
+// AttackModels crafts poisons on surrogates and writes them as a folder.
+func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report progress.Reporter) (*attack.Bundle, error) {
+	c := Config{Goal: j.Goal, Score: j.Score, Miscoverage: j.Miscoverage, Budget: j.Budget, Craft: j.Craft, Precision: j.Precision, Seed: j.Seed}.WithDefaults()
+	if err := decide(&c.Precision, dev); err != nil {
+		return nil, err
+	}
+	goal, err := attack.NewGoal(c.Goal)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Craft.Validate(); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.Budget == BudgetAuto:
+		return nil, usage.Errorf("budget auto needs victims to try; gocp audit has them")
+	case len(j.Surrogates) == 0:
+		return nil, usage.Errorf("an attack needs at least one surrogate model")
+	case len(j.Targets) == 0:
+		return nil, usage.Errorf("an attack needs at least one target")
+	}
+	if err := fresh(j.Out); err != nil {
+		return nil, err
+	}
+	pool, err := j.Pool.open()
+	if err != nil {
+		return nil, err
+	}
+	cal, err := j.Calibration.open()
+	if err != nil {
+		return nil, err
+	}
+	targets, err := Pick{Data: j.Pool.Data, Split: "test", Seed: j.Pool.Seed}.open()
+	if err != nil {
+		return nil, err
+	}
+	c.TrainSize, c.CalSize = pool.Len(), cal.Len()
+	p := &attack.Problem{Pool: pool.images(), Precision: precision(c.Precision), Seed: c.seedOf("craft", 0)}
+	if p.Count, err = c.poisonCount(); err != nil {
+		return nil, err
+	}
+	var models []*nn.Model
+	for _, file := range j.Surrogates {
+		m, err := nn.Load(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := fits(m, file, pool.Dataset); err != nil {
+			return nil, err
+		}
+		models = append(models, m)
+		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: file, Model: m, Calibration: cal.images()})
+	}
+	b := &attack.Bundle{Dataset: pool.set.SHA256}
+	aims, err := believe(ctx, dev, c, goal, models, cal, targets, j.Targets)
+	if err != nil {
+		return nil, err
+	}
+	scorer, err := conformal.NewScorer(c.Score)
+	if err != nil {
+		return nil, usage.Wrap(err)
+	}
+	p.Score = scorer.Variant()
+	if p.Level, err = conformal.ParseLevel(c.Miscoverage); err != nil {
+		return nil, usage.Wrap(err)
+	}
+	for _, t := range aims {
+		p.Targets = append(p.Targets, attack.Target{Image: targets.Image(t.row), Aim: t.aim})
+		p.Classes = append(p.Classes, goal.Classes(t.belief, t.aim)...)
+		b.Targets = append(b.Targets, attack.Aimed{Index: targets.Index[t.row], Label: t.belief.Label, Aim: t.aim})
+	}
+	slices.Sort(p.Classes)
+	p.Classes = slices.Compact(p.Classes)
+
+	task := progress.Or(report).Phase("craft", c.Craft.Steps*c.Craft.Restarts)
+	defer task.Done()
+	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
+		solver, err := attack.NewSolver(s, p, c.Craft)
+		if err != nil {
+			return err
+		}
+		bases, err := solver.Bases()
+		if err != nil {
+			return err
+		}
+		b.Poisons, err = solver.Craft(bases, func() { task.Add(1) })
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range b.Bases {
+		b.DataIndex = append(b.DataIndex, pool.Index[i])
+	}
+	return b, attack.WriteBundle(j.Out, b)
+}
+
+// believe asks the surrogates about the targets and states what is wanted of each.
+func believe(ctx context.Context, dev *device.Device, c Config, goal attack.Goal, models []*nn.Model, cal, images picked, wanted []int) ([]target, error) {
+	s := &splits{auxCal: part{Images: cal.images()}, whole: part{Images: images.images()}, classes: len(cal.Classes)}
+	judge, err := newJudge(c, s)
+	if err != nil {
+		return nil, err
+	}
+	var vs []*verdict
+	for _, m := range models {
+		l := &logits{k: m.Classes}
+		err := dev.Do(ctx, 1, func(s *device.Stream) error {
+			a, err := train.Predict(s, m, cal.Images, precision(c.Precision))
+			if err != nil {
+				return err
+			}
+			b, err := train.Predict(s, m, images.Images, precision(c.Precision))
+			l.calibration, l.test = a.Logits, b.Logits
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		v, err := judge.rule(l, s.auxCal, judge.uAux)
+		if err != nil {
+			return nil, err
+		}
+		vs = append(vs, v)
+	}
+	var out []target
+	for _, at := range wanted {
+		i := slices.Index(images.Index, at)
+		if i < 0 {
+			return nil, usage.Errorf("there is no image %d in the test split; it has %d, counted from 0", at, images.Len())
+		}
+		b := belief(vs, i, int(images.Labels[i]))
+		aim, err := goal.Aim(b)
+		if err != nil {
+			return nil, usage.Errorf("target %d: %w", at, err)
+		}
+		out = append(out, target{row: i, belief: b, aim: aim})
+	}
+	return out, nil
+}

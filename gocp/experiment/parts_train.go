@@ -1,0 +1,120 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/data"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/rng"
+	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// TrainJob trains one model.
+type TrainJob struct {
+	Images    Pick
+	Poisons   string // folder of poisons that go into the training images; "": none
+	Model     Model
+	Train     Train
+	Precision string
+	Seed      uint64
+	Threads   int
+	Out       string // model file to write
+}
+
+// Trained is what came of a TrainJob.
+type Trained struct {
+	File     string  `json:"file"`
+	SHA256   string  `json:"sha256"`
+	Images   int     `json:"images"`
+	Poisoned int     `json:"poisoned"`
+	Data     string  `json:"data_sha256"` // of the training images with the poisons in place
+	Accuracy float64 `json:"accuracy"`    // on the training images
+}
+
+// TrainModel trains a fresh model and writes it.
+func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report progress.Reporter) (*Trained, error) {
+	j.Model, j.Train = j.Model.withDefaults(), j.Train.withDefaults()
+	if err := decide(&j.Precision, dev); err != nil {
+		return nil, err
+	}
+	if err := j.Train.config(0, j.Precision).Validate(); err != nil {
+		return nil, err
+	}
+	if err := fresh(j.Out); err != nil {
+		return nil, err
+	}
+	p, err := j.Images.open()
+	if err != nil {
+		return nil, err
+	}
+	images, poisoned := p.images(), 0
+	if j.Poisons != "" {
+		if images, poisoned, err = poison(p, j.Poisons, j.Seed); err != nil {
+			return nil, err
+		}
+	}
+	spec := j.Model.spec(p.images(), len(p.Classes))
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	content := data.Dataset{H: p.H, W: p.W, C: p.C, Images: images.Pixels, Labels: images.Labels, Classes: p.Classes}
+	t := &Trained{File: j.Out, Images: images.Len(), Poisoned: poisoned, Data: content.Hash()}
+	task := progress.Or(report).Phase("train", j.Train.Epochs)
+	defer task.Done()
+	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
+		defer s.Range("train").End()
+		m, err := fit(s, spec, j.Train, images, j.Seed, j.Precision, func() { task.Add(1) })
+		if err != nil {
+			return err
+		}
+		m.Record["data_sha256"] = t.Data
+		out, err := train.Predict(s, m, images.Pixels, precision(j.Precision))
+		if err != nil {
+			return err
+		}
+		t.Accuracy = accuracy(out.Logits, images.Labels, m.Classes)
+		return m.Save(j.Out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.SHA256, err = hashFile(j.Out)
+	return t, err
+}
+
+// poison puts a bundle into training images: each poison in the place of its own base where that
+// is among them, otherwise in that of an image of its class.
+func poison(p picked, dir string, seed uint64) (attack.Images, int, error) {
+	images := p.images()
+	b, err := attack.ReadBundle(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return images, 0, usage.Errorf("%s holds no poisons: %w", dir, err)
+	}
+	if err != nil {
+		return images, 0, err
+	}
+	if b.Before.Size() != images.Size() {
+		return images, 0, usage.Errorf("%s: poisons of %dx%dx%d for training images of %dx%dx%d", dir, b.Before.H, b.Before.W, b.Before.C, images.H, images.W, images.C)
+	}
+	row := make(map[int]int, len(p.Index))
+	for i, at := range p.Index {
+		row[at] = i
+	}
+	place := make([]int, len(b.DataIndex))
+	for i, at := range b.DataIndex {
+		place[i] = -1
+		if r, ok := row[at]; ok && b.Dataset == p.set.SHA256 {
+			place[i] = r
+			delete(row, at) // a second poison of the same base needs another place
+		}
+	}
+	if y := room(rng.Stream("places", seed), images.Labels, len(p.Classes), b.Before.Labels, place); y >= 0 {
+		return images, 0, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
+	}
+	return replace(images, b.Poisons.Images(), place), len(place), nil
+}
