@@ -25,10 +25,10 @@ func attackCommand() *cli.Command {
 			outFlag("folder to write: manifest, 8-bit images before and after, δ"),
 			&cli.StringSliceFlag{Name: "surrogate", Usage: "model file; give several for an ensemble"},
 			&cli.StringFlag{Name: "target", Usage: "images of the test split whose sets are to change, such as 3,17"},
-			dataFlag(), takeFlag("take", "training images that poisons are made from", ":"),
+			dataFlag(), testSplitFlag(), takeFlag("take", "training images that poisons are made from", ":"),
 			takeFlag("calibration", "training images to calibrate on", ""), shuffleFlag(),
 			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
-		}, flagsOf(options)...),
+		}, slices.Concat(readingFlags(), flagsOf(options))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out", "target", "calibration")); err != nil {
 				return err

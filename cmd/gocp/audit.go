@@ -14,6 +14,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/report"
@@ -185,12 +186,12 @@ func auditCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run that the folder holds"},
-			dataFlag(),
+			dataFlag(), testSplitFlag(),
 			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
 			metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
-		}, flagsOf(options)...),
+		}, slices.Concat(readingFlags(), flagsOf(options))...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -205,14 +206,14 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	if dir == "" {
 		return usage.Errorf("gocp audit needs a folder to write: --out runs/first")
 	}
-	cfg, name, err := auditConfig(c, options, dir)
+	cfg, set, err := auditConfig(c, options, dir)
 	if err != nil {
 		return err
 	}
 	if err := cfg.WithDefaults().Validate(); err != nil {
 		return err
 	}
-	d, err := loadData(name)
+	d, err := loadData(set)
 	if err != nil {
 		return err
 	}
@@ -255,34 +256,40 @@ func unfinished(err error, dir string) error {
 }
 
 // auditConfig is the configuration from, in this order, the run that is resumed, a file, --quick
-// and the flags, and the name of the data set.
-func auditConfig(c *cli.Context, options []option[experiment.Config], dir string) (cfg experiment.Config, name string, err error) {
-	name = c.String("data")
+// and the flags, and the data set.
+func auditConfig(c *cli.Context, options []option[experiment.Config], dir string) (cfg experiment.Config, set data.Ref, err error) {
+	set.Name = c.String("data")
+	if set.Reading, err = reading(c); err != nil {
+		return cfg, set, err
+	}
 	if c.Bool("resume") {
-		old, oldName, err := experiment.LoadConfig(dir)
+		old, oldSet, err := experiment.LoadConfig(dir)
 		if err != nil {
-			return cfg, "", err
+			return cfg, set, err
 		}
 		cfg = old
 		if !c.IsSet("data") {
-			name = oldName
+			set.Name = oldSet.Name
+		}
+		if !readAnew(c) {
+			set.Reading = oldSet.Reading
 		}
 	}
 	if path := c.String("config"); path != "" {
 		if cfg, err = readConfig(path); err != nil {
-			return cfg, "", err
+			return cfg, set, err
 		}
 	}
 	if c.Bool("quick") {
 		quick(&cfg)
 	}
 	if err := apply(c, options, &cfg); err != nil {
-		return cfg, "", err
+		return cfg, set, err
 	}
 	if cfg.Workers = c.Int("workers"); cfg.Workers < 0 {
-		return cfg, "", usage.Errorf("--workers is %d; it must be at least 1", cfg.Workers)
+		return cfg, set, usage.Errorf("--workers is %d; it must be at least 1", cfg.Workers)
 	}
-	return cfg, name, nil
+	return cfg, set, nil
 }
 
 // writeReport writes report.html into the run folder.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,7 +23,7 @@ func calibrateCommand() *cli.Command {
 			dataFlag(), splitFlag("train"), takeFlag("take", "images to calibrate on", ":"), shuffleFlag(), seedFlag(),
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: precisionHelp},
 			threadsFlag(), deviceFlag(), jsonFlag(),
-		}, flagsOf(options)...),
+		}, slices.Concat(readingFlags(), flagsOf(options))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "out")); err != nil {
 				return err

@@ -102,13 +102,9 @@ func dataInfoCommand() *cli.Command {
 		Name:      "info",
 		Usage:     "what a data set holds, by name or path",
 		ArgsUsage: "NAME|PATH",
-		Flags:     []cli.Flag{jsonFlag()},
+		Flags:     append(readingFlags(), jsonFlag()),
 		Action: func(c *cli.Context) error {
-			name, err := oneArg(c, "the name of a data set or a path")
-			if err != nil {
-				return err
-			}
-			src, err := data.Open(name)
+			src, err := openArg(c)
 			if err != nil {
 				return err
 			}
@@ -122,6 +118,19 @@ func dataInfoCommand() *cli.Command {
 			return printSplits(c.App.Writer, src, splits)
 		},
 	}
+}
+
+// openArg reads the set that the one argument names.
+func openArg(c *cli.Context) (*data.Source, error) {
+	name, err := oneArg(c, "the name of a data set or a path")
+	if err != nil {
+		return nil, err
+	}
+	r, err := reading(c)
+	if err != nil {
+		return nil, err
+	}
+	return r.Open(name)
 }
 
 func printSplits(w io.Writer, src *data.Source, splits []splitInfo) error {
@@ -195,10 +204,10 @@ func dataExportCommand() *cli.Command {
 		ArgsUsage: "RUN|NAME|PATH",
 		Description: "Of a run folder: the victim's training set, the poisons of each condition with the images they\n" +
 			"replace, the calibration set, the test set and the targets, all images 8-bit [N,H,W,C].",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			outFlag(".npz file to write"),
 			&cli.StringFlag{Name: "data", Usage: "data set of the run, if it has moved since"},
-		},
+		}, readingFlags()...),
 		Action: func(c *cli.Context) error {
 			from, err := oneArg(c, "a run folder, the name of a data set or a path")
 			if err != nil {
@@ -208,19 +217,22 @@ func dataExportCommand() *cli.Command {
 			if err := first(needFlags(c, "out"), fresh(out)); err != nil {
 				return err
 			}
-			_, name, runErr := experiment.LoadConfig(from)
+			_, set, runErr := experiment.LoadConfig(from)
 			if runErr != nil {
 				// Not a run: a data set, or nothing that is known.
-				src, err := data.Open(from)
+				src, err := openArg(c)
 				if err != nil {
 					return err
 				}
 				return data.ExportSource(out, src)
 			}
-			if c.IsSet("data") {
-				name = c.String("data")
+			if readAnew(c) {
+				return usage.Errorf("%s is a run, which says itself how its data are read; leave those flags out", from)
 			}
-			d, err := loadData(name)
+			if c.IsSet("data") {
+				set.Name = c.String("data")
+			}
+			d, err := loadData(set)
 			if err != nil {
 				return err
 			}

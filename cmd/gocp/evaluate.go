@@ -17,13 +17,13 @@ func evaluateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "evaluate",
 		Usage: "coverage, set sizes and accuracy of a calibrated model",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "model file"},
 			&cli.StringFlag{Name: "calibration", Usage: "calibration file, as gocp calibrate writes it"},
 			dataFlag(), splitFlag("test"), takeFlag("take", "images to evaluate on", ":"), shuffleFlag(),
 			&cli.StringFlag{Name: "show", Usage: "images of the split whose sets to list, such as 3,17"},
 			threadsFlag(), deviceFlag(), jsonFlag(),
-		},
+		}, readingFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "calibration")); err != nil {
 				return err

@@ -3,17 +3,43 @@ package main
 import (
 	"slices"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/experiment"
 )
 
+// dataFlags choose a data set and how it is read.
+func dataFlags() []cli.Flag { return append([]cli.Flag{dataFlag()}, readingFlags()...) }
+
+// readingFlags say how a data set is read.
+func readingFlags() []cli.Flag {
+	return []cli.Flag{}
+}
+
+// testSplitFlag is of commands that take their test images by themselves.
+func testSplitFlag() cli.Flag {
+	return &cli.StringFlag{Name: "test-split", Usage: "split to test on", DefaultText: "test, or val where there is no test"}
+}
+
+// reading is what readingFlags and testSplitFlag say.
+func reading(c *cli.Context) (data.Reading, error) {
+	return data.Reading{Test: c.String("test-split")}, nil
+}
+
+// readAnew tells whether a flag says how data are read.
+func readAnew(c *cli.Context) bool {
+	return slices.ContainsFunc(append(readingFlags(), testSplitFlag()), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) })
+}
+
 // loadData opens a data set for an audit.
-func loadData(name string) (experiment.Data, error) {
-	src, err := data.Open(name)
+func loadData(ref data.Ref) (experiment.Data, error) {
+	name := ref.Name
+	src, err := ref.Open()
 	if err != nil {
 		return experiment.Data{}, err
 	}
-	d := experiment.Data{Origin: src.Origin, Embedded: isEmbedded(name)}
+	d := experiment.Data{Origin: src.Origin, Embedded: isEmbedded(name), Reading: ref.Reading}
 	for _, part := range []struct {
 		split string
 		set   **data.Dataset

@@ -47,6 +47,10 @@ func threads(c *cli.Context) (int, error) {
 // pick is the images that --data, --split, --shuffle and a range flag name.
 func pick(c *cli.Context, take, split string) (experiment.Pick, error) {
 	p := experiment.Pick{Data: c.String("data"), Split: split, Seed: c.Uint64("shuffle")}
+	var err error
+	if p.Reading, err = reading(c); err != nil {
+		return p, err
+	}
 	first, end, err := parseRange(c.String(take))
 	if err != nil {
 		return p, usage.Errorf("--%s: %w", take, err)

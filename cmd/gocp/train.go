@@ -23,7 +23,7 @@ func trainCommand() *cli.Command {
 			dataFlag(), splitFlag("train"), takeFlag("take", "images to train on", ":"), shuffleFlag(),
 			&cli.StringFlag{Name: "poisons", Usage: "folder of poisons, as gocp attack and gocp audit write them"},
 			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
-		}, flagsOf(options)...),
+		}, slices.Concat(readingFlags(), flagsOf(options))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out")); err != nil {
 				return err

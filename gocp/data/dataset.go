@@ -116,6 +116,7 @@ type Source struct {
 	Name   string
 	Origin string // where it came from, in words
 	Splits []*Dataset
+	test   string // the split that Need("test") means, "" for the usual one
 }
 
 // Split returns the split of that name, or nil.
@@ -128,10 +129,20 @@ func (s *Source) Split(name string) *Dataset {
 	return nil
 }
 
-// Need is Split for a split that must be there.
+// Need is Split for a split that must be there, with two habits: other names in use for it are
+// understood, and "test" is the split that models are tested on, which is what Reading.Test names,
+// else test, else val.
 func (s *Source) Need(name string) (*Dataset, error) {
-	if d := s.Split(name); d != nil {
-		return d, nil
+	wanted := []string{name, splitName(name)}
+	if name == "test" {
+		if wanted = []string{"test", "val"}; s.test != "" {
+			wanted = []string{s.test}
+		}
+	}
+	for _, w := range wanted {
+		if d := s.Split(w); d != nil {
+			return d, nil
+		}
 	}
 	return nil, usage.Errorf("%s: no split is called %q; there is %s", s.Name, name, names(s.Splits, func(d *Dataset) string { return d.Name }))
 }

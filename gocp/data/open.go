@@ -113,8 +113,7 @@ func holdsFiles(dir string) bool {
 	return false
 }
 
-// Open reads the set of a known name, or what lies at a path.
-func Open(nameOrPath string) (*Source, error) {
+func openAny(nameOrPath string) (*Source, error) {
 	if e, ok := embedded[nameOrPath]; ok {
 		return e.open()
 	}

@@ -494,22 +494,82 @@ func TestAllocation(t *testing.T) {
 }
 
 func TestSymlinks(t *testing.T) {
-	ok := pngOf(grey(2, 2, 1))
+	link := func(old, new string) {
+		t.Helper()
+		if err := os.Symlink(old, new); err != nil {
+			t.Skip(err)
+		}
+	}
+	refused := func(dir, text string) {
+		t.Helper()
+		if _, err := Open(dir); !usage.Is(err) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v; want %q", err, text)
+		}
+	}
 	dir, other := t.TempDir(), t.TempDir()
-	put(t, other, "a.png", ok)
-	put(t, dir, "cat/a.png", ok)
-	if err := os.Symlink(other, filepath.Join(dir, "dog")); err != nil {
-		t.Skip(err)
-	}
-	if _, err := Open(dir); !usage.Is(err) || !strings.Contains(err.Error(), "link to a folder") {
-		t.Errorf("%v", err)
-	}
+	put(t, other, "a.png", pngOf(grey(2, 2, 1)))
+	put(t, dir, "cat/a.png", pngOf(grey(2, 2, 2)))
+	link(other, filepath.Join(dir, "dog"))
+	link(filepath.Join(other, "a.png"), filepath.Join(dir, "cat", "b.png"))
 	root := filepath.Join(t.TempDir(), "link")
-	os.Remove(filepath.Join(dir, "dog"))
-	if err := os.Symlink(dir, root); err != nil {
-		t.Fatal(err)
+	link(dir, root)
+	for _, p := range []string{dir, root} {
+		if d := open(t, p).Splits[0]; !reflect.DeepEqual(d.Labels, []int32{0, 0, 1}) || d.Image(0)[0] != 2 || d.Image(1)[0] != 1 || d.Image(2)[0] != 1 {
+			t.Errorf("%v, labels %v", d, d.Labels)
+		}
 	}
-	if s, err := Open(root); err != nil || s.Splits[0].Len() != 1 {
-		t.Errorf("a link as the root: %v", err)
+	link(filepath.Join(dir, "nothing"), filepath.Join(dir, "cat", "c.png"))
+	refused(dir, "c.png: it is a link to nothing")
+	os.Remove(filepath.Join(dir, "cat", "c.png"))
+	link(dir, filepath.Join(dir, "cat", "up"))
+	refused(dir, "up: it is a link to a folder that holds it")
+
+	// Ten folders, each with two links to the next: 1,024 ways down.
+	steps := t.TempDir()
+	for i := range 10 {
+		here := filepath.Join(steps, string(rune('a'+i)))
+		os.Mkdir(here, 0o777)
+		for _, name := range []string{"x", "y"} {
+			link(filepath.Join(steps, string(rune('b'+i))), filepath.Join(here, name))
+		}
+	}
+	put(t, steps, "k/a.png", pngOf(grey(2, 2, 1)))
+	refused(filepath.Join(steps, "a"), "more than 8 links to folders lie one in another")
+}
+
+// The split that models are tested on goes by several names.
+func TestTestSplit(t *testing.T) {
+	image := pngOf(grey(2, 2, 1))
+	for _, c := range []struct {
+		splits string // besides train
+		ask    string
+		want   string // or the beginning of an error
+	}{
+		{"test", "", "test"}, {"val", "", "val"}, {"valid", "", "val"}, {"validation", "", "val"}, {"testing", "", "test"},
+		{"test val", "", "test"}, {"test val", "val", "val"}, {"test val", "validation", "val"}, {"dev", "dev", "dev"},
+		{"dev", "", `no split is called "test"; there is train and dev`},
+		{"val", "dev", `no split is called "dev"; there is train and val`},
+	} {
+		dir := t.TempDir()
+		for _, s := range append(strings.Fields(c.splits), "train") {
+			put(t, dir, s+"/cat/a.png", image)
+		}
+		got := ""
+		s, err := Reading{Test: c.ask}.Open(dir)
+		if err == nil {
+			var d *Dataset
+			if d, err = s.Need("test"); err == nil {
+				got = d.Name
+			}
+		}
+		if err != nil {
+			got = err.Error()
+			if !usage.Is(err) {
+				t.Error(err)
+			}
+		}
+		if !strings.HasSuffix(got, c.want) {
+			t.Errorf("%q, asked for %q: %s; want %s", c.splits, c.ask, got, c.want)
+		}
 	}
 }

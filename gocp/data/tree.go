@@ -79,43 +79,78 @@ func hidden(p string) bool {
 	return false
 }
 
-// walk lists a folder.
+// Folders behind links are walked too, with bounds: links may nest this deep, and lead to this many
+// folders, those inside them counted.
+const (
+	maxLinks  = 8
+	maxLinked = 1 << 16
+)
+
+// walk lists a folder and what links in it lead to.
 func walk(root string) (*tree, error) {
-	t := &tree{origin: root}
-	// The slash makes a link to a folder count as the folder.
-	err := filepath.WalkDir(filepath.Clean(root)+string(filepath.Separator), func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return usage.Errorf("%s: cannot be read: %w", p, err)
-		}
-		rel, err := filepath.Rel(root, p)
-		if err != nil {
-			return err
-		}
-		rel = filepath.ToSlash(rel)
-		switch {
-		case rel == ".":
-		case hidden(rel):
-			if e.IsDir() {
-				return fs.SkipDir
-			}
-		case e.IsDir():
-			t.dirs = append(t.dirs, rel)
-		default:
-			fi, err := os.Stat(p)
-			if err != nil {
-				return usage.Errorf("%s: cannot be read: %w", p, err)
-			}
-			if fi.IsDir() {
-				return usage.Errorf("%s: it is a link to a folder, which is not followed; put the folder itself there", p)
-			}
-			if fi.Mode().IsRegular() {
-				t.files = append(t.files, file{path: rel, origin: p, disk: p})
-			}
-		}
-		return nil
-	})
+	w := walker{tree: &tree{origin: root}}
+	fi, err := os.Stat(root)
+	if err == nil {
+		err = w.folder(root, "", []os.FileInfo{fi}, 0)
+	} else {
+		err = usage.Errorf("%s: cannot be read: %w", root, err)
+	}
+	t := w.tree
 	sort.Slice(t.files, func(i, j int) bool { return t.files[i].path < t.files[j].path })
 	return t, err
+}
+
+type walker struct {
+	tree   *tree
+	linked int // folders behind links so far
+}
+
+// folder lists one folder. above are the folders on the way to it, itself included, and links how
+// many links lie on that way.
+func (w *walker) folder(disk, rel string, above []os.FileInfo, links int) error {
+	entries, err := os.ReadDir(disk)
+	if err != nil {
+		return usage.Errorf("%s: cannot be read: %w", disk, err)
+	}
+	for _, e := range entries {
+		if hidden(e.Name()) {
+			continue
+		}
+		p, name := filepath.Join(disk, e.Name()), path.Join(rel, e.Name())
+		fi, err := os.Stat(p)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && e.Type() == fs.ModeSymlink:
+			return usage.Errorf("%s: it is a link to nothing; remove it", p)
+		case err != nil:
+			return usage.Errorf("%s: cannot be read: %w", p, err)
+		case fi.Mode().IsRegular():
+			w.tree.files = append(w.tree.files, file{path: name, origin: p, disk: p})
+		case fi.IsDir():
+			n := links
+			if e.Type() == fs.ModeSymlink {
+				n++
+			}
+			if n > 0 {
+				w.linked++
+			}
+			for _, a := range above {
+				if os.SameFile(a, fi) {
+					return usage.Errorf("%s: it is a link to a folder that holds it; remove it", p)
+				}
+			}
+			switch {
+			case n > maxLinks:
+				return usage.Errorf("%s: more than %d links to folders lie one in another; put the folder itself there", p, maxLinks)
+			case w.linked > maxLinked:
+				return usage.Errorf("%s: links lead to more than %d folders; put the folders themselves there", p, maxLinked)
+			}
+			w.tree.dirs = append(w.tree.dirs, name)
+			if err := w.folder(p, name, append(above[:len(above):len(above)], fi), n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // untar reads a tar, gzipped or not, into memory. Only names that some reader

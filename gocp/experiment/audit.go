@@ -148,7 +148,7 @@ func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
 		return nil, err
 	}
 	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg, o.Tally)
-	h := header{Schema: 1, Data: d.Train.Name, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: r.cfg}
+	h := header{Schema: 1, Data: d.Train.Name, Reading: d.Reading, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: r.cfg}
 	if h.Identity, err = r.cfg.identity(h.Train, h.Test, h.Backend); err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func TestAuditIsReproducible(t *testing.T) {
 	if err != nil || len(back.Timings) == 0 {
 		t.Errorf("the folder's result: %v", err)
 	}
-	if cfg, name, err := LoadConfig(one); err != nil || name != "blobs" || cfg.TrainSize != 160 {
+	if cfg, name, err := LoadConfig(one); err != nil || name.Name != "blobs" || cfg.TrainSize != 160 {
 		t.Errorf("the folder's configuration: %+v, %q, %v", cfg, name, err)
 	}
 }

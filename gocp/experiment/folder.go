@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -31,10 +32,12 @@ type header struct {
 	Schema   int    `json:"schema"`
 	Identity string `json:"identity"` // hash of all that follows
 	Data     string `json:"data"`     // name of the data set
-	Train    string `json:"train"`    // SHA-256 of its parts
-	Test     string `json:"test"`     //
-	Backend  string `json:"backend"`  // whose bits the results are
-	Config   Config `json:"config"`
+	// how it was read, which its hashes tell too
+	Reading data.Reading `json:"reading,omitzero"`
+	Train   string       `json:"train"`   // SHA-256 of its parts
+	Test    string       `json:"test"`    //
+	Backend string       `json:"backend"` // whose bits the results are
+	Config  Config       `json:"config"`
 }
 
 // A folder holds a run. Every file in it appears whole or not at all, and a file that is there is
@@ -55,10 +58,10 @@ func (f *folder) has(parts ...string) bool {
 	return err == nil
 }
 
-// LoadConfig returns the configuration of the run in dir and the name of its data set.
-func LoadConfig(dir string) (Config, string, error) {
+// LoadConfig returns the configuration of the run in dir, its data set and how that was read.
+func LoadConfig(dir string) (Config, data.Ref, error) {
 	h, err := readHeader(dir)
-	return h.Config, h.Data, err
+	return h.Config, data.Ref{Name: h.Data, Reading: h.Reading}, err
 }
 
 func readHeader(dir string) (header, error) {

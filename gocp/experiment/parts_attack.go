@@ -62,7 +62,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	if err != nil {
 		return nil, err
 	}
-	targets, err := Pick{Data: j.Pool.Data, Split: "test", Seed: j.Pool.Seed}.open()
+	targets, err := Pick{Data: j.Pool.Data, Reading: j.Pool.Reading, Split: "test", Seed: j.Pool.Seed}.open()
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*C
 	if err != nil {
 		return nil, err
 	}
+	j.Images.Split = p.set.Name // by whatever name it was asked for
 	if n := level.MinCalibration(); p.Len() < n {
 		return nil, usage.Errorf("%d calibration images are too few for miscoverage %s, which needs at least %d", p.Len(), j.Miscoverage, n)
 	}

@@ -55,12 +55,13 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err := decide(&c.Precision, dev); err != nil { // the threshold is one of that rounding
 		return nil, usage.Errorf("%s: %w", j.Calibration, err)
 	}
-	if j.Images.Data == c.Images.Data && j.Images.Split == c.Images.Split && overlap(j.Images, c.Images) {
-		return nil, usage.Errorf("%s was calibrated on some of these images; evaluate on others", j.Calibration)
-	}
 	p, logits, sum, err := predict(ctx, dev, j.Model, j.Images, c.Precision, j.Threads)
 	if err != nil {
 		return nil, err
+	}
+	j.Images.Split = p.set.Name
+	if j.Images.Data == c.Images.Data && j.Images.Split == c.Images.Split && overlap(j.Images, c.Images) {
+		return nil, usage.Errorf("%s was calibrated on some of these images; evaluate on others", j.Calibration)
 	}
 	if sum != c.Model {
 		return nil, usage.Errorf("%s was made for another model than %s", j.Calibration, j.Model)

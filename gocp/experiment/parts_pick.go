@@ -9,11 +9,12 @@ import (
 // A Pick names images: of a split, in a random order that Seed fixes, those from First on. Picks
 // with one seed and ranges apart have no image in common.
 type Pick struct {
-	Data  string `json:"data"`  // name or path of the data set
-	Split string `json:"split"` // train, test, …
-	First int    `json:"first"`
-	Count int    `json:"count"` // 0: all that follow
-	Seed  uint64 `json:"seed"`
+	Data    string       `json:"data"` // name or path of the data set
+	Reading data.Reading `json:"reading,omitzero"`
+	Split   string       `json:"split"` // train, test, …
+	First   int          `json:"first"`
+	Count   int          `json:"count"` // 0: all that follow
+	Seed    uint64       `json:"seed"`
 }
 
 // picked is what a Pick found.
@@ -27,7 +28,7 @@ func (p picked) images() attack.Images {
 }
 
 func (p Pick) open() (picked, error) {
-	src, err := data.Open(p.Data)
+	src, err := p.Reading.Open(p.Data)
 	if err != nil {
 		return picked{}, err
 	}

@@ -14,6 +14,7 @@ type Data struct {
 	Train, Test *data.Dataset
 	Origin      string // where the images come from, in words
 	Embedded    bool   // they are the sample shipped with gocp
+	Reading     data.Reading
 }
 
 // A part is a subset of one of the two parts of the data.

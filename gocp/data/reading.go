@@ -1,0 +1,37 @@
+package data
+
+// A Reading says how a set is read. The zero value takes it as it lies there.
+type Reading struct {
+	// Test names the split that models are tested on; "" takes test, or val where there is no test.
+	Test string `json:"test,omitempty"`
+}
+
+// A Ref names a set, known or by its path, and says how it is read.
+type Ref struct {
+	Name    string
+	Reading Reading
+}
+
+// Open reads the set.
+func (r Ref) Open() (*Source, error) { return r.Reading.Open(r.Name) }
+
+// Open reads the set of a known name, or what lies at a path.
+func Open(nameOrPath string) (*Source, error) { return Reading{}.Open(nameOrPath) }
+
+// Open is the function Open, with images read as r says.
+func (r Reading) Open(nameOrPath string) (*Source, error) {
+	s, err := openAny(nameOrPath)
+	if err != nil {
+		return nil, err
+	}
+	if r.Test != "" {
+		// A set read twice may be shared; its test split is this reader's alone.
+		own := *s
+		own.test = splitName(r.Test)
+		if _, err := own.Need(own.test); err != nil {
+			return nil, err
+		}
+		s = &own
+	}
+	return s, nil
+}
