@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -113,5 +114,32 @@ func TestConformal(t *testing.T) {
 		"no command \"nope\"":        {"nope"},
 	} {
 		refuses(t, dir, want, append([]string{"conformal"}, args...)...)
+	}
+}
+
+// A page is drawn from values that are all equal, or differ by a rounding error, as from others. Their
+// axes once had ticks without end, so memory is bounded here.
+func TestPagesOfEqualValues(t *testing.T) {
+	dir := t.TempDir()
+	var z, y, sure strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&z, "%d,%d\n", 2*i%7, (2*i+1)%7)
+		fmt.Fprintf(&sure, "%d,%d\n", 9*(i%2), 9-9*(i%2))
+		fmt.Fprintln(&y, i%2)
+	}
+	write(t, dir, "z.csv", []byte(z.String()))
+	write(t, dir, "sure.csv", []byte(sure.String())) // sets of one label each
+	write(t, dir, "y.csv", []byte(y.String()))
+	write(t, dir, "other.csv", []byte(strings.Repeat("1\n0\n", 10)))
+	for name, args := range map[string][]string{
+		"every set is full": {"--share", ".3", "--logits", "z.csv", "--labels", "y.csv"},
+		"every set has one": {"--share", ".5", "--logits", "sure.csv", "--labels", "other.csv"},
+	} {
+		args = append([]string{"-c", `ulimit -v 4000000; exec "$0" "$@"`, self(t), "conformal", "evaluate", "--splits", "10", "--quiet", "--report", "a.html"}, args...)
+		cmd := exec.Command("sh", args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), asGocp+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %.300s", name, err, out)
+		}
 	}
 }

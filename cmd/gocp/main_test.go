@@ -27,19 +27,25 @@ type outcome struct {
 	stdout, stderr string
 }
 
-// gocp runs the command line in the folder dir.
-func gocp(t *testing.T, dir string, args ...string) outcome {
+// self is this test's program.
+func self(t *testing.T) string {
 	t.Helper()
-	self, err := os.Executable()
+	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...)
+	return path
+}
+
+// gocp runs the command line in the folder dir.
+func gocp(t *testing.T, dir string, args ...string) outcome {
+	t.Helper()
+	cmd := exec.Command(self(t), args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), asGocp+"=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)

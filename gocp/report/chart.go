@@ -103,34 +103,13 @@ func dashed() draw.LineStyle {
 	return draw.LineStyle{Color: theme["mute"], Width: 1, Dashes: []vg.Length{3, 3}}
 }
 
-// ticker puts about six ticks at multiples of 1, 2, 2.5 or 5 times a power of ten, with equal
-// decimals and a proper minus sign. The library's own are three whatever the room, at any multiple.
-type ticker struct{}
-
-func (ticker) Ticks(lo, hi float64) []plot.Tick {
-	raw := (hi - lo) / 6
-	power := math.Pow(10, math.Floor(math.Log10(raw)))
-	step := 10 * power
-	for _, m := range []float64{5, 2.5, 2, 1} {
-		if m*power >= raw*0.999 {
-			step = m * power
-		}
-	}
-	decimals := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
-	if s := step * math.Pow10(decimals); math.Abs(s-math.Round(s)) > 1e-6 {
-		decimals++ // 2.5 and the like
-	}
-	var at []plot.Tick
-	for i := math.Ceil(lo/step - 1e-9); i*step <= hi+1e-9*step; i++ {
-		at = append(at, plot.Tick{Value: i * step, Label: num(result.Number(i*step), decimals)})
-	}
-	return at
+// chart is a plot with the look of the page: quiet axes, no frame, labels where the data are.
+type chart struct {
+	*plot.Plot
+	infinite int // values that were to be drawn and cannot
 }
 
-// chart is a plot with the look of the page: quiet axes, no frame, labels where the data are.
-type chart struct{ *plot.Plot }
-
-func newChart(axis string) chart {
+func newChart(axis string) *chart {
 	p := plot.New()
 	p.BackgroundColor = nil
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
@@ -143,11 +122,11 @@ func newChart(axis string) chart {
 	}
 	p.X.Label.Text = axis
 	p.Y.Width, p.Y.Tick.Width = 0, 0
-	return chart{p}
+	return &chart{Plot: p}
 }
 
 // newRows is a chart of n rows, at y = 0, −1, …, over a common axis.
-func newRows(n int, axis string) chart {
+func newRows(n int, axis string) *chart {
 	c := newChart(axis)
 	c.HideY()
 	c.Y.Min, c.Y.Max = 0.5-float64(n), 0.5
@@ -155,31 +134,41 @@ func newRows(n int, axis string) chart {
 	return c
 }
 
-func finite(x ...float64) bool {
-	return !slices.ContainsFunc(x, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+// known leaves out, in a list of its own, what is not finite, and counts what is infinite. Not a number
+// is what there is no value of.
+func (c *chart) known(pts []plotter.XY) []plotter.XY {
+	return slices.DeleteFunc(slices.Clone(pts), func(p plotter.XY) bool {
+		out := !finite(p.X, p.Y)
+		if out && !math.IsNaN(p.X) && !math.IsNaN(p.Y) {
+			c.infinite++
+		}
+		return out
+	})
 }
 
-// known leaves out, in a list of its own, what is not finite.
-func known(pts []plotter.XY) []plotter.XY {
-	return slices.DeleteFunc(slices.Clone(pts), func(p plotter.XY) bool { return !finite(p.X, p.Y) })
+// tell says below the axis how many values could not be drawn.
+func (c *chart) tell() {
+	if c.infinite > 0 {
+		c.X.Label.Text += " (" + plural(c.infinite, "infinite value") + " left out)"
+	}
 }
 
 // line adds a line through those points that are finite.
-func (c chart) line(s draw.LineStyle, pts ...plotter.XY) {
-	if pts = known(pts); len(pts) > 0 {
+func (c *chart) line(s draw.LineStyle, pts ...plotter.XY) {
+	if pts = c.known(pts); len(pts) > 0 {
 		c.Add(&plotter.Line{XYs: pts, LineStyle: s})
 	}
 }
 
 // marks adds a glyph at those points that are finite.
-func (c chart) marks(g draw.GlyphStyle, pts ...plotter.XY) {
-	if pts = known(pts); len(pts) > 0 {
+func (c *chart) marks(g draw.GlyphStyle, pts ...plotter.XY) {
+	if pts = c.known(pts); len(pts) > 0 {
 		c.Add(&plotter.Scatter{XYs: pts, GlyphStyle: g})
 	}
 }
 
 // interval adds an estimate.
-func (c chart) interval(m interval, radius vg.Length, y float64) {
+func (c *chart) interval(m interval, radius vg.Length, y float64) {
 	if finite(m.at, m.low, m.high) && m.low < m.high {
 		c.Add(&plotter.XErrorBars{XYs: plotter.XYs{{X: m.at, Y: y}}, XErrors: plotter.XErrors{{Low: m.at - m.low, High: m.high - m.at}}, LineStyle: stroke(faded(string(m.cond), 0.55), radius/2)})
 	}
@@ -189,7 +178,7 @@ func (c chart) interval(m interval, radius vg.Length, y float64) {
 }
 
 // reference adds an upright line over all rows, with its text above.
-func (c chart) reference(x float64, label string) {
+func (c *chart) reference(x float64, label string) {
 	c.line(dashed(), plotter.XY{X: x, Y: c.Y.Min}, plotter.XY{X: x, Y: c.Y.Max})
 	above := lettering("mute", 12, draw.XCenter)
 	above.YAlign = draw.YBottom
@@ -197,26 +186,16 @@ func (c chart) reference(x float64, label string) {
 }
 
 // band shades an interval of the axis.
-func (c chart) band(low, high float64) {
+func (c *chart) band(low, high float64) {
+	if !finite(low, high) {
+		return
+	}
 	c.Add(&plotter.Polygon{XYs: []plotter.XYs{{{X: low, Y: c.Y.Min}, {X: high, Y: c.Y.Min}, {X: high, Y: c.Y.Max}, {X: low, Y: c.Y.Max}}}, Color: faded("randun", 0.09)})
 }
 
-// fit widens an axis by a twentieth of what it holds; a single value gets some room too.
-func fit(a *plot.Axis) {
-	d := (a.Max - a.Min) / 20
-	switch {
-	case !finite(d):
-		a.Min, a.Max = 0, 1
-		return
-	case d == 0:
-		d = math.Max(math.Abs(a.Max)*0.1, 0.05)
-	}
-	a.Min, a.Max = a.Min-d, a.Max+d
-}
-
 // write puts a text beside a point. The plot makes room for it, if its point is in the plot.
-func (c chart) write(x, y float64, s string, style text.Style, dx, dy vg.Length) {
-	if s == "" {
+func (c *chart) write(x, y float64, s string, style text.Style, dx, dy vg.Length) {
+	if s == "" || !finite(x, y) {
 		return
 	}
 	if style.YAlign == draw.YCenter {
@@ -226,7 +205,7 @@ func (c chart) write(x, y float64, s string, style text.Style, dx, dy vg.Length)
 }
 
 // drawBelow draws the chart below a legend on one line.
-func (c chart) drawBelow(legend []interval, to draw.Canvas) {
+func (c *chart) drawBelow(legend []interval, to draw.Canvas) {
 	below := draw.Crop(to, 0, 0, 0, -22)
 	at := c.DataCanvas(below).Min.X - to.Min.X
 	for _, m := range legend {

@@ -178,7 +178,7 @@ func farthest(list []stratum) []stratum {
 
 // intervals draws proportions with their intervals, one below the other.
 func intervals(list []stratum, promised float64) template.HTML {
-	p := rows{label: "Coverage with 95 % intervals", axis: "coverage", w: full, h: 24, radius: 4.4, to1: true, at: &promised, atText: "promised"}
+	p := rows{label: "Coverage with 95 % intervals", axis: "coverage", w: full, h: 24, radius: 4.4, ends: ends{toOne: true}, at: &promised, atText: "promised"}
 	for _, s := range list {
 		p.rows = append(p.rows, row{name: clip(s.name, 26), marks: []interval{{result.RandUn, s.p.Rate, s.p.Low, s.p.High}},
 			small: fmt.Sprintf("%s of %s", num(result.Number(s.p.Rate), 3), thousands(s.p.N))})

@@ -20,6 +20,9 @@ func minus(s string) string {
 	return s
 }
 
+// From longest on numbers are written with a power of ten: with all their digits they may have 300.
+const longest = 1e7
+
 // num formats x with d decimals; ±∞ and not-a-number have their signs, and −0.00 is 0.00.
 func num(x result.Number, d int) string {
 	f := x.Float()
@@ -30,6 +33,9 @@ func num(x result.Number, d int) string {
 		return "∞"
 	case math.IsInf(f, -1):
 		return "−∞"
+	case math.Abs(f) >= longest:
+		mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', 3, 64), "e+")
+		return minus(mantissa) + "e" + strings.TrimPrefix(exponent, "0")
 	}
 	s := strconv.FormatFloat(f, 'f', d, 64)
 	if strings.Trim(s, "-0.") == "" {
@@ -130,6 +136,8 @@ func duration(s float64) string {
 	switch {
 	case s < 0 || math.IsNaN(s) || math.IsInf(s, 0):
 		return dash
+	case s >= longest:
+		return num(result.Number(s/3600), 0) + " h"
 	case s < 60:
 		return fmt.Sprintf("%.1f s", s)
 	case s < 3600:

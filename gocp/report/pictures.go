@@ -47,7 +47,7 @@ func amplification(epsilon255 result.Number) int {
 	if !(e > 0) || e > 127 {
 		return 1
 	}
-	return max(1, int(127/e))
+	return int(min(127/max(e, 1), 127))
 }
 
 // difference draws after − before, times factor, around mid grey.

@@ -39,10 +39,10 @@ type rows struct {
 	name, label, axis string
 	rows              []row
 	w, h, radius      vg.Length // width of the drawing; height and size of marks of a row
-	from0, to1        bool      // ends of the axis
-	at                *float64  // reference line
-	atText            string
-	band              *[2]float64
+	ends
+	at     *float64 // reference line
+	atText string
+	band   *[2]float64
 }
 
 func (p rows) drawing() drawing {
@@ -76,13 +76,8 @@ func (p rows) drawing() drawing {
 		}
 		second = max(second, 27+value.Width(r.text))
 	}
-	fit(&c.X)
-	if p.from0 {
-		c.X.Min = 0
-	}
-	if p.to1 {
-		c.X.Min, c.X.Max = max(c.X.Min, 0), 1
-	}
+	fit(&c.X, p.ends)
+	c.tell()
 	for i, r := range p.rows {
 		y := float64(-i)
 		c.write(c.X.Min, y, r.name, lettering(cmp.Or(r.ink, "mute"), 12.5, draw.XRight), -14, 0)
@@ -142,11 +137,11 @@ func (v *view) drawings() []drawing {
 	sizes := v.strips("set-sizes", "Set size of the targets", "labels in the target’s prediction set", 2,
 		outcomes(func(o *result.Outcome) float64 { return float64(len(o.Set)) }), func(r *result.Row) result.Estimate { return r.SetSize })
 	sizes.rows = slices.Insert(sizes.rows, 0, v.strip(benign, "Benign models", v.Sum.Benign.SetSize, 2, func(r *result.Repeat) float64 { return mean(r.Targets, benignSize) }))
-	sizes.w, sizes.from0 = full, true
+	sizes.w, sizes.fromZero = full, true
 
 	confidence := v.strips("confidence", "Probability of the benign predicted label", "probability of the benign predicted label", 2,
 		outcomes(func(o *result.Outcome) float64 { return o.Prob.Float() }), func(r *result.Row) result.Estimate { return r.Prob })
-	confidence.from0, confidence.to1 = true, true
+	confidence.ends = ends{true, true}
 
 	margins := v.strips("margins", "Score minus threshold of the attacked labels", "← inside\u00a0\u00a0\u00a0 S − τ\u00a0\u00a0\u00a0 outside →", 2,
 		outcomes(func(o *result.Outcome) float64 { return mean(o.Margins, result.Number.Float) }), func(r *result.Row) result.Estimate { return r.Margin })
@@ -267,7 +262,7 @@ func histograms(d drawing, most int, panels ...panel) drawing {
 		shares[i] = make([]float64, bars)
 		total := 0
 		for _, n := range p.sizes {
-			total += n
+			total += max(n, 0)
 		}
 		for k, n := range p.sizes {
 			if n > 0 {
@@ -306,7 +301,9 @@ func histograms(d drawing, most int, panels ...panel) drawing {
 		}
 		c.Add(h)
 		c.X.Min, c.X.Max, c.Y.Min, c.Y.Max = -0.5, float64(bars)-0.5, 0, peak
-		c.marks(draw.GlyphStyle{Color: theme[string(p.cond)], Radius: 1, Shape: meanTick}, plotter.XY{X: (p.mean.Float()+0.5)/float64(width) - 0.5})
+		if at := (p.mean.Float()+0.5)/float64(width) - 0.5; at >= c.X.Min && at <= c.X.Max {
+			c.marks(draw.GlyphStyle{Color: theme[string(p.cond)], Radius: 1, Shape: meanTick}, plotter.XY{X: at})
+		}
 		if p.name != "" {
 			c.write(c.X.Min, peak*0.55, p.name, lettering(string(p.cond), 12.5, draw.XRight), -14, 0)
 			c.write(c.X.Min, peak*0.2, "mean "+num(p.mean, 2), lettering("mute", 12, draw.XRight), -14, 0)
@@ -397,7 +394,8 @@ func (v *view) alignmentPlot() drawing {
 	c.line(stroke(theme["attack"], 2.4), average...)
 	c.X.Min, c.X.Max = 0, math.Max(1, float64(steps-1))
 	c.line(dashed(), plotter.XY{}, plotter.XY{X: c.X.Max})
-	fit(&c.Y)
+	fit(&c.Y, ends{})
+	c.tell()
 	for end := steps - 1; end >= 0; end-- {
 		if p := average[end]; finite(p.Y) {
 			c.marks(mark(result.Attack, 4.5), p)

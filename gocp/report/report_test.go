@@ -338,21 +338,6 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-func TestTicks(t *testing.T) {
-	for _, c := range [][2]float64{{0, 1}, {-0.03, 0.004}, {0.88, 0.92}, {0, 100}, {-5, 1e6}, {1e-7, 2e-7}} {
-		at := ticker{}.Ticks(c[0], c[1])
-		if len(at) < 3 || len(at) > 7 {
-			t.Errorf("%v: ticks %v", c, at)
-		}
-		for _, tick := range at {
-			v := tick.Value
-			if d := c[1] - c[0]; v < c[0]-d*1e-6 || v > c[1]+d*1e-6 {
-				t.Errorf("%v: tick %v lies outside", c, v)
-			}
-		}
-	}
-}
-
 func TestText(t *testing.T) {
 	r, _ := cases()["clear"]()
 	var b bytes.Buffer

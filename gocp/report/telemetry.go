@@ -18,7 +18,7 @@ type watchedRow struct {
 // energyText writes joules for people.
 func energyText(j float64) string {
 	switch {
-	case j <= 0:
+	case j <= 0 || !finite(j):
 		return dash
 	case j < 1000:
 		return fmt.Sprintf("%.3g J", j)
@@ -31,19 +31,20 @@ func energyText(j float64) string {
 }
 
 // gaugeText is a mean and a maximum.
-func gaugeText(g *result.Gauge, format string, unit float64) string {
+func gaugeText(g *result.Gauge, decimals int, unit string, scale float64) string {
 	if g == nil {
 		return dash
 	}
-	return fmt.Sprintf(format+" (most "+format+")", g.Mean*unit, g.Max*unit)
+	text := func(x float64) string { return num(result.Number(x*scale), decimals) + " " + unit }
+	return text(g.Mean) + " (most " + text(g.Max) + ")"
 }
 
 func watchedRows(t *result.Telemetry) []watchedRow {
 	var rows []watchedRow
 	for _, d := range t.Devices {
-		row := watchedRow{Name: cmp.Or(d.Name, d.Kind), Energy: energyText(d.Joules), Power: gaugeText(d.Power, "%.0f W", 1),
-			Load: gaugeText(d.Utilization, "%.0f %%", 100), Memory: gaugeText(d.Memory, "%.1f GiB", 1.0/(1<<30)),
-			Heat: gaugeText(d.Temperature, "%.0f °C", 1), Clock: gaugeText(d.Clock, "%.0f MHz", 1)}
+		row := watchedRow{Name: cmp.Or(d.Name, d.Kind), Energy: energyText(d.Joules), Power: gaugeText(d.Power, 0, "W", 1),
+			Load: gaugeText(d.Utilization, 0, "%", 100), Memory: gaugeText(d.Memory, 1, "GiB", 1.0/(1<<30)),
+			Heat: gaugeText(d.Temperature, 0, "°C", 1), Clock: gaugeText(d.Clock, 0, "MHz", 1)}
 		var notes []string
 		for _, why := range slices.Sorted(maps.Keys(d.Throttled)) {
 			notes = append(notes, fmt.Sprintf("held back by %s for %s", strings.ReplaceAll(why, "_", " "), duration(d.Throttled[why])))
@@ -76,10 +77,10 @@ func telemetryText(t *result.Telemetry) string {
 	for _, d := range t.Devices {
 		var said []string
 		if d.Power != nil {
-			said = append(said, fmt.Sprintf("%.0f W", d.Power.Mean))
+			said = append(said, num(result.Number(d.Power.Mean), 0)+" W")
 		}
 		if d.Utilization != nil {
-			said = append(said, fmt.Sprintf("%.0f %% busy", 100*d.Utilization.Mean))
+			said = append(said, num(result.Number(100*d.Utilization.Mean), 0)+" % busy")
 		}
 		if len(d.Throttled) > 0 {
 			said = append(said, "held back by "+strings.ReplaceAll(strings.Join(slices.Sorted(maps.Keys(d.Throttled)), ", "), "_", " "))

@@ -425,6 +425,9 @@ type timingRow struct {
 	Share              float64 // of the total, in percent
 }
 
+// seconds are those of a phase that can be added up.
+func seconds(t result.Timing) float64 { return min(max(0, t.Seconds), drawable) }
+
 func (g *factGroup) add(name, value string) {
 	if value != "" {
 		g.Facts = append(g.Facts, fact{name, value})
@@ -518,7 +521,7 @@ func (v *view) facts() {
 	}
 	total := 0.0
 	for _, t := range r.Timings {
-		total += math.Max(0, t.Seconds)
+		total += seconds(t)
 	}
 	for _, t := range r.Timings {
 		row := timingRow{Phase: t.Phase, Time: duration(t.Seconds)}
@@ -526,7 +529,7 @@ func (v *view) facts() {
 			row.Count = thousands(t.Count)
 		}
 		if total > 0 {
-			row.Share = math.Round(1000*math.Max(0, t.Seconds)/total) / 10
+			row.Share = math.Round(1000*(seconds(t)/total)) / 10
 		}
 		v.Timings = append(v.Timings, row)
 	}
