@@ -16,14 +16,18 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C
 
-architectures=(80 86 89 90 100 120)
+# sm_89 runs sm_86's code: its own would be the same to the byte (nvcc 13.2).
+architectures=(80 86 90 100 120)
 ptx=80
 # As on the host, a product and a sum are fused only where the source says so (block::fused).
-flags=(-std=c++17 -O3 -fmad=false --Werror all-warnings -Xfatbin -compress-all)
+fused=-fmad=false
 # One translation to PTX, which is in the image too and which the emulator runs: every machine code is
-# made of that very text.
+# made of that very text. A driver translates no PTX of a version later than its own, so the text says
+# the first version with compute_80: the same code comes of it.
+translate=(-std=c++17 -O3 $fused --Werror all-warnings -arch "compute_$ptx" --ptx)
+version=7.0
 codes=$(printf 'sm_%s,' "${architectures[@]}")
-flags+=(-gencode "arch=compute_$ptx,code=[${codes}compute_$ptx]")
+assemble=($fused --Werror all-warnings --compress-mode=size --fatbin -gencode "arch=compute_$ptx,code=[${codes}compute_$ptx]")
 
 hash_of() { sha256sum "$@" | awk '{ print $2, $1 }' | sort | sha256sum | cut -c 1-16; }
 image=build/gpu/$(hash_of kernels/*.cu kernels/*.cuh scripts/gpu.sh scripts/cuda.txt).image # as in CMakeLists.txt
@@ -44,8 +48,11 @@ compile() {
 	out=build/gpu/$name-$release-$(hash_of "$file" kernels/*.cuh scripts/gpu.sh scripts/cuda.txt)
 	if ! [ -e "$out.names" ]; then
 		echo "gpu: $file" >&2
-		"$nvcc" "${flags[@]}" --fatbin "$file" -o "$out.part"
+		"$nvcc" "${translate[@]}" "$file" -o "$out.whole.ptx"
+		sed "s/^\.version .*/.version $version/" "$out.whole.ptx" >"$out.ptx"
+		"$nvcc" "${assemble[@]}" "$out.ptx" -o "$out.part"
 		mv "$out.part" "$out.fatbin"
+		rm "$out.whole.ptx" "$out.ptx"
 		"$tools/cuobjdump" -res-usage -arch "sm_$ptx" "$out.fatbin" 2>&1 |
 			sed -n 's/^ *Function \([A-Za-z0-9_]*\):.*/\1/p' | sort >"$out.names.part"
 		[ -s "$out.names.part" ] || { echo "gpu: $file has no kernels" >&2; return 1; }

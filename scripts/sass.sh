@@ -15,7 +15,8 @@
 # when a share falls.
 #
 # Occupancy is min over threads, blocks, registers (64 K in four parts, given to a warp by 256) and
-# shared memory (by 128 bytes, 1 KB reserved a block). Dynamic shared memory is the launch's and not
+# shared memory (by 128 bytes, 1 KB reserved a block, which cuobjdump counts from sm_90 on in kernels with
+# static shared memory, and the table does not). Dynamic shared memory is the launch's and not
 # in the code: for kernels that use it the number is an upper bound. Limits: CUDA C++ Programming
 # Guide, "Technical Specifications per Compute Capability"; the same in CCCL's arch_traits.h.
 set -euo pipefail
@@ -67,7 +68,7 @@ read_module() {
 			return 100 * b * warps / most
 		}
 		BEGIN { # threads, blocks, KB of shared memory of a multiprocessor
-			limits[80] = "2048 32 164"; limits[86] = "1536 16 100"; limits[89] = "1536 24 100"
+			limits[80] = "2048 32 164"; limits[86] = "1536 16 100"
 			limits[90] = "2048 32 228"; limits[100] = "2048 32 228"; limits[120] = "1536 24 100"
 		}
 		/^arch = / || /code for/ { sm = $NF; sub(/^sm_/, "", sm); next }
@@ -78,7 +79,7 @@ read_module() {
 		/^ +REG:/ {
 			for (i = 1; i <= NF; i++) { split($i, f, ":"); used[f[1]] = f[2] }
 			key = sm SUBSEP kernel; order[++n] = key
-			reg[key] = used["REG"]; shared[key] = used["SHARED"]; stack[key] = used["STACK"] + used["LOCAL"]
+			reg[key] = used["REG"]; shared[key] = used["SHARED"] - (sm + 0 >= 90 && used["SHARED"] ? 1024 : 0); stack[key] = used["STACK"] + used["LOCAL"]
 			next
 		}
 		/Function :/ { key = sm SUBSEP $NF; next }

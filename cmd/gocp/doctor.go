@@ -135,6 +135,9 @@ func (d *Diagnosis) print(w io.Writer) error {
 		if i.ISA != "" {
 			row("host kernels", "%s build", i.ISA)
 		}
+		if image, ok := device.Image(); ok && i.Backend == "cuda" && os.Getenv("GOCP_IMAGE") == "" {
+			row("and runs", "%s", image.For(i.Capability))
+		}
 	} else {
 		row("computes on", "nothing: %s", d.Error)
 	}

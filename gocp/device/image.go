@@ -45,6 +45,21 @@ func (i ImageInfo) String() string {
 	return fmt.Sprintf("%d kernels for %s, PTX for compute_%d and later, by nvcc %s", i.Kernels, strings.Join(sm, ", "), i.PTX, i.Nvcc)
 }
 
+// For says what of the image a device of that capability, such as 90, runs: the machine code of its own
+// architecture or of an earlier one of the same major number, or else what its driver makes of the PTX.
+func (i ImageInfo) For(capability int) string {
+	best := 0
+	for _, a := range i.Architectures {
+		if a/10 == capability/10 && a <= capability {
+			best = max(best, a)
+		}
+	}
+	if best == 0 {
+		return fmt.Sprintf("what the driver translates from PTX for compute_%d when a kernel is first used: that takes a while, and no code for sm_%d was looked at", i.PTX, capability)
+	}
+	return fmt.Sprintf("sm_%d's code", best)
+}
+
 // Image describes the GPU code in this binary, and reports whether there is any.
 func Image() (ImageInfo, bool) {
 	data := csrc.Image()
