@@ -52,13 +52,14 @@ func show(logits []float32, labels []int, k int) error {
 		if err != nil {
 			return err
 		}
-		// u is drawn by counter: sample i gets the same u whatever it is evaluated beside.
+		// u is drawn by the row of probabilities itself: a sample gets the same u whatever it is evaluated
+		// beside, and one seed serves both parts.
 		const seed = 1
-		threshold, err := scorer.Calibrate(cal, labels[:half], v.Uniforms(seed, 0, half, k), level)
+		threshold, err := scorer.Calibrate(cal, labels[:half], v.RowUniforms(seed, cal), level)
 		if err != nil {
 			return err
 		}
-		sets, err := scorer.Predict(test, v.Uniforms(seed, half, test.N, k), threshold)
+		sets, err := scorer.Predict(test, v.RowUniforms(seed, test), threshold)
 		if err != nil {
 			return err
 		}

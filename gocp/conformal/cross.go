@@ -55,8 +55,8 @@ func NewCross(s *Scorer, p *Probs, labels, fold []int, u []float64) (*Cross, err
 func (c *Cross) Folds() int { return len(c.folds) }
 
 // Predict returns the sets of test samples. models[f] holds their probabilities under the model
-// trained without fold f; u is the same under all models.
-func (c *Cross) Predict(models []*Probs, u []float64, level Level) (*Sets, error) {
+// trained without fold f, and u[f] is the u of its rows; u is nil for a variant that is not randomised.
+func (c *Cross) Predict(models []*Probs, u [][]float64, level Level) (*Sets, error) {
 	return c.predict(models, u, level, func(scores []float64) int {
 		atLeast := 0
 		for f, s := range c.folds {
@@ -69,7 +69,7 @@ func (c *Cross) Predict(models []*Probs, u []float64, level Level) (*Sets, error
 
 // PredictMinMax is the jackknife-minmax form: a label's score is its least over the folds' models.
 // Its sets contain those of Predict and cover with probability 1 − ε.
-func (c *Cross) PredictMinMax(models []*Probs, u []float64, level Level) (*Sets, error) {
+func (c *Cross) PredictMinMax(models []*Probs, u [][]float64, level Level) (*Sets, error) {
 	return c.predict(models, u, level, func(scores []float64) int {
 		least := slices.Min(scores)
 		atLeast := 0
@@ -81,12 +81,18 @@ func (c *Cross) PredictMinMax(models []*Probs, u []float64, level Level) (*Sets,
 	})
 }
 
-func (c *Cross) predict(models []*Probs, u []float64, level Level, atLeast func([]float64) int) (*Sets, error) {
+func (c *Cross) predict(models []*Probs, u [][]float64, level Level, atLeast func([]float64) int) (*Sets, error) {
 	if len(models) != len(c.folds) {
 		return nil, fmt.Errorf("probabilities of %d models for %d folds", len(models), len(c.folds))
 	}
 	if level.eps == nil {
 		return nil, fmt.Errorf("the miscoverage is not set")
+	}
+	if u == nil {
+		u = make([][]float64, len(models))
+	}
+	if len(u) != len(models) {
+		return nil, fmt.Errorf("u for %d models; there are %d", len(u), len(models))
 	}
 	m := models[0].N
 	all := make([][]float64, len(models))
@@ -95,7 +101,7 @@ func (c *Cross) predict(models []*Probs, u []float64, level Level, atLeast func(
 			return nil, fmt.Errorf("model %d has %d rows of %d labels; %d of %d are wanted", f, p.N, p.K, m, c.k)
 		}
 		var err error
-		if all[f], err = c.scorer.All(p, u); err != nil {
+		if all[f], err = c.scorer.All(p, u[f]); err != nil {
 			return nil, fmt.Errorf("model %d: %w", f, err)
 		}
 	}

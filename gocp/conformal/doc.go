@@ -37,8 +37,19 @@
 //
 // HPS, APS and RAPS, in the form that their documentation gives. Labels are ordered by falling
 // probability, ties by label index, and ranks count from 1. The u of APS and RAPS is 1, or drawn
-// per sample, or per label; libraries differ here, so a Variant records it and
-// Variant.Uniforms draws it by counter: the same sample gets the same u under every model.
+// per sample, or per label; libraries differ here, so a Variant records it.
+//
+// Variant.RowUniforms draws u from a seed and the row of probabilities itself, which makes a randomised
+// score a fixed function of (row, label): whatever is predicted beside it, in one file or in many, by one
+// call or a million. Rows that are equal share their u, in calibration and in prediction alike, so that
+// sets cover even where rows repeat; the price is that they also stay tied. Draws of different rows are
+// independent of each other. Calibration and prediction take one seed: with two, the score would be
+// another function on either side, and 1 − ε would not hold for repeated rows. What is hashed are the
+// probabilities as float64, so the same logits have the same u in every type of number that holds them;
+// logits that were rounded (to bfloat16, say) are other rows, with draws of their own.
+//
+// Variant.Uniforms draws it from a seed and the sample's number instead, for those who know their samples
+// by number: then the same sample gets the same u under every model that they compare.
 //
 // # How much coverage moves by chance
 //

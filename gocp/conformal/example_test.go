@@ -82,7 +82,7 @@ func show(v conformal.Variant) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	scores, err := s.All(p, s.Variant().Uniforms(1, 0, p.N, p.K))
+	scores, err := s.All(p, s.Variant().RowUniforms(1, p))
 	if err != nil {
 		log.Fatal(err)
 	}

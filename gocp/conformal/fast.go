@@ -49,6 +49,8 @@ type fast struct {
 	p      []float64 // exp(z − top), then −1 up to a multiple of 32; or probabilities
 	low    float64   // where the last row's search ended
 	bits   []uint64
+	prob   []float64 // of the row, where u is drawn by them
+	u      []float64
 }
 
 func (s *Scorer) fast(k int) *fast {
@@ -90,8 +92,26 @@ func (f *fast) penalty(rank int) float64 {
 	return f.raps.Lambda * float64(max(0, rank-f.raps.KReg))
 }
 
+// key is rowKey of the row whose exponentials are in f.p and sum up to sum.
+func (f *fast) key(sum float64) uint64 {
+	if f.prob == nil {
+		f.prob = make([]float64, f.k)
+	}
+	scale(f.prob, f.p[:f.k], 1/sum)
+	return rowKey(f.prob)
+}
+
+// draws are the u of a row of probabilities, nil for a score that uses none.
+func (f *fast) draws(seed uint64, p []float64) []float64 {
+	if f.hps || !f.s.variant.Randomized() {
+		return nil
+	}
+	f.u = f.s.variant.draws(f.u[:0], seed, rowKey(p), f.k)
+	return f.u
+}
+
 // labelled is the score of one label within f.error().
-func (f *fast) labelled(z []float32, u float64, y int) (float64, error) {
+func (f *fast) labelled(z []float32, seed uint64, y int) (float64, error) {
 	top, err := f.top(z)
 	if err != nil {
 		return 0, err
@@ -107,7 +127,11 @@ func (f *fast) labelled(z []float32, u float64, y int) (float64, error) {
 		if err := SoftmaxRow(p, z); err != nil {
 			return 0, err
 		}
-		return f.worker.labelled(p, []float64{u}, y)
+		return f.worker.labelled(p, f.draws(seed, p), y)
+	}
+	u := 1.0
+	if f.s.variant.Randomized() {
+		u = f.s.variant.draw(seed, f.key(sum), y)
 	}
 	return (before+u*own)/sum + f.penalty(int(count)+1), nil
 }
@@ -128,17 +152,17 @@ func (f *fast) error(score float64) float64 {
 }
 
 // exact puts the set of a row in by the definition.
-func (f *fast) exact(sets *Sets, i int, z []float32, u []float64, tau float64) error {
+func (f *fast) exact(sets *Sets, i int, z []float32, seed uint64, tau float64) error {
 	clear(sets.Bits(i))
 	p := f.p[:f.k]
 	if err := SoftmaxRow(p, z); err != nil {
 		return err
 	}
-	return f.worker.add(sets, i, p, u, limits{tau: tau})
+	return f.worker.add(sets, i, p, f.draws(seed, p), limits{tau: tau})
 }
 
 // add puts the labels y with S(x, y) ≤ τ into set i.
-func (f *fast) add(sets *Sets, i int, z []float32, u []float64, tau float64) error {
+func (f *fast) add(sets *Sets, i int, z []float32, seed uint64, tau float64) error {
 	top, err := f.top(z)
 	if err != nil {
 		return err
@@ -153,13 +177,13 @@ func (f *fast) add(sets *Sets, i int, z []float32, u []float64, tau float64) err
 	switch {
 	case f.hps:
 		settled = f.addHPS(sets.Bits(i), z, top, tau)
-	case len(u) < 2:
-		settled = f.addAPS(sets.Bits(i), z, top, (&Row{U: u}).Draw(0), tau)
+	case f.s.variant.U != DrawLabel:
+		settled = f.addAPS(sets.Bits(i), z, top, seed, tau)
 	}
 	if settled && (!f.s.variant.Nonempty || sets.Size(i) > 0) {
 		return nil
 	}
-	return f.exact(sets, i, z, u, tau)
+	return f.exact(sets, i, z, seed, tau)
 }
 
 // addHPS uses 1 − p_y ≤ τ ⇔ z_y ≥ top + ln(Σ exp(z − top)·(1 − τ)), and reports false when a logit is
@@ -176,7 +200,7 @@ func (f *fast) addHPS(bits []uint64, z []float32, top float32, tau float64) bool
 // addAPS finds the prefix of the order that is inside: with one u for all labels, scores grow along
 // it. Labels are split by their probability until a few are left between those inside and those
 // outside. It reports false when a score is too near to τ, or labels tie where it matters.
-func (f *fast) addAPS(bits []uint64, z []float32, top float32, u, tau float64) bool {
+func (f *fast) addAPS(bits []uint64, z []float32, top float32, seed uint64, tau float64) bool {
 	sum := expSum(f.p[:f.k], z, float64(top))
 	doubt := sumError64(f.k) + 0x1p-49*math.Abs(tau)
 	// Labels with e ≥ high are inside, of mass inMass and number inCount; those with e < low are
@@ -227,6 +251,10 @@ func (f *fast) addAPS(bits []uint64, z []float32, top float32, u, tau float64) b
 		}
 		return 0
 	})
+	u := 1.0
+	if f.s.variant.Randomized() {
+		u = f.s.variant.draw(seed, f.key(sum), 0)
+	}
 	in := 0
 	for ; in < n; in++ {
 		y := left[in]
@@ -284,13 +312,12 @@ func (s *Scorer) predictFast(t Table, read func([]float32, int) ([]float32, erro
 		f := s.fast(k)
 		return func(first int, rows []float32) (*Sets, error) {
 			sets := NewSets(len(rows)/k, k)
-			u := s.variant.Uniforms(o.Seed, first, sets.N, k)
 			for i := range sets.N {
 				g := 0
 				if th.Conditioning.By == ByGroup {
 					g = groups[first+i]
 				}
-				if err := f.add(sets, i, rows[i*k:(i+1)*k], s.variant.rowU(u, i, k), of(g).tau); err != nil {
+				if err := f.add(sets, i, rows[i*k:(i+1)*k], o.Seed, of(g).tau); err != nil {
 					return nil, fmt.Errorf("logits of %w", &RowError{first + i, err})
 				}
 			}
@@ -308,7 +335,7 @@ func (s *Scorer) calibrateFast(t Table, read func([]float32, int) ([]float32, er
 			for i := range len(rows) / k {
 				y := labels[first+i]
 				var err error
-				if scores[first+i], err = f.labelled(rows[i*k:(i+1)*k], s.variant.draw(o.Seed, first+i, y), y); err != nil {
+				if scores[first+i], err = f.labelled(rows[i*k:(i+1)*k], o.Seed, y); err != nil {
 					return struct{}{}, fmt.Errorf("logits of %w", &RowError{first + i, err})
 				}
 			}
@@ -331,8 +358,7 @@ func (s *Scorer) calibrateFast(t Table, read func([]float32, int) ([]float32, er
 		if err := SoftmaxRow(p, z); err != nil {
 			return &RowError{i, err}
 		}
-		u := s.variant.Uniforms(o.Seed, i, 1, k)
-		scores[i], err = f.worker.labelled(p, s.variant.rowU(u, 0, k), labels[i])
+		scores[i], err = f.worker.labelled(p, f.draws(o.Seed, p), labels[i])
 		done[i] = true
 		return err
 	}

@@ -311,18 +311,19 @@ func TestCrossIsCVPlus(t *testing.T) {
 		for i := range fold {
 			fold[i] = i % folds
 		}
-		u, ut := v.Uniforms(1, 0, n, k), v.Uniforms(1, n, m, k)
+		u := v.RowUniforms(1, p)
 		c, err := NewCross(s, p, labels, fold, u)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var models []*Probs
-		var scores [][]float64
+		var scores, ut [][]float64
 		for range folds {
 			z, _ := logits(r, m, k, true)
 			q, _ := Softmax(m, k, z)
-			a, _ := s.All(q, ut)
-			models, scores = append(models, q), append(scores, a)
+			w := v.RowUniforms(1, q)
+			a, _ := s.All(q, w)
+			models, scores, ut = append(models, q), append(scores, a), append(ut, w)
 		}
 		cal, _ := s.Labelled(p, labels, u)
 		sets, err := c.Predict(models, ut, level)
@@ -362,6 +363,9 @@ func TestCrossIsCVPlus(t *testing.T) {
 		}
 		if _, err := c.Predict(models[1:], ut, level); err == nil {
 			t.Error("too few models")
+		}
+		if _, err := c.Predict(models, ut[1:], level); err == nil {
+			t.Error("u for too few models")
 		}
 	}
 	if f := CrossFloor(MustLevel("0.1"), 100, 100); math.Abs(f-0.8) > 1e-12 {

@@ -85,8 +85,10 @@ type Smoothed struct {
 }
 
 // Smooth averages the base score over draws: one table of probabilities for each draw of the
-// noise, all of the same shape. u is that of the base, the same in all draws.
-func (r RSCP) Smooth(draws []*Probs, u []float64) (*Smoothed, error) {
+// noise, all of the same shape. u[j] are the draws of u for the rows of draws[j]; u is nil for a base
+// that is not randomised. With Variant.RowUniforms the base is a function of the noisy input, as the
+// smoothing wants it.
+func (r RSCP) Smooth(draws []*Probs, u [][]float64) (*Smoothed, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -102,6 +104,12 @@ func (r RSCP) Smooth(draws []*Probs, u []float64) (*Smoothed, error) {
 	if m == 0 || m < 2 && r.Correction == CorrectBernstein {
 		return nil, fmt.Errorf("rscp: %d draws of the noise are too few", m)
 	}
+	if u == nil {
+		u = make([][]float64, m)
+	}
+	if len(u) != m {
+		return nil, fmt.Errorf("rscp: %d draws of the noise, and draws of u for %d", m, len(u))
+	}
 	n, k := draws[0].N, draws[0].K
 	out := &Smoothed{N: n, K: k, Draws: m, Mean: make([]float64, n*k), Bound: make([]float64, n*k), sigma: r.Sigma}
 	low, high := b.Bounds(k)
@@ -110,7 +118,7 @@ func (r RSCP) Smooth(draws []*Probs, u []float64) (*Smoothed, error) {
 		if p.N != n || p.K != k {
 			return nil, fmt.Errorf("rscp: draw %d has %d rows of %d labels, the first has %d of %d", j, p.N, p.K, n, k)
 		}
-		err := s.each(p, u, func(i int, scores []float64) {
+		err := s.each(p, u[j], func(i int, scores []float64) {
 			for y, v := range scores {
 				v = max(0, min(1, (v-low)/(high-low)))
 				at := i*k + y

@@ -83,7 +83,7 @@ type Stream struct {
 	Context context.Context
 	// Workers is the number of goroutines; 0 stands for GOMAXPROCS. Results do not depend on it.
 	Workers int
-	// Seed of the u of randomised scores: row i has that of Variant.Uniforms(Seed, i, …).
+	// Seed of the u of randomised scores, which are those of Variant.RowUniforms.
 	Seed uint64
 	// Done, unless nil, is told after each block how many rows it had.
 	Done func(rows int)
@@ -97,7 +97,7 @@ const blockBytes = 1 << 19
 type Block struct {
 	First int
 	P     *Probs
-	// U holds the draws of the block's rows, as Variant.Uniforms returns them.
+	// U holds the draws of the block's rows, as Variant.RowUniforms returns them.
 	U []float64
 }
 
@@ -112,7 +112,7 @@ func Each[R any](s *Scorer, t Table, o Stream, work func(Block) (R, error), emit
 	return pipeline(t, o, read, func() func(int, []float64) (R, error) {
 		return func(first int, rows []float64) (R, error) {
 			b := block(first, rows)
-			b.U = s.variant.Uniforms(o.Seed, first, b.P.N, k)
+			b.U = s.variant.RowUniforms(o.Seed, b.P)
 			return work(b)
 		}
 	}, func(first int, rows []float64, r R) error { return emit(block(first, rows), r) })

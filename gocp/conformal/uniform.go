@@ -1,40 +1,94 @@
 package conformal
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
 
-// Uniforms draws u for samples first … first+n−1 of k labels: nil, n or n·k values in [0,1), as
-// the variant asks. The draws are counter-based: u of a sample depends on the seed, the sample's
-// number and the label alone, so benign and poisoned models see the same u whatever is evaluated
-// beside it.
+	"github.com/zeebo/xxh3"
+)
+
+// DrawnByRow names the rule of RowUniforms in what is recorded.
+const DrawnByRow = "row"
+
+// RowUniforms draws u for the rows of p: nil, N or N·K values in [0,1), as the variant asks. They depend
+// on the seed and on the row's own probabilities alone (their float64 bits, by XXH3; and on the label
+// with DrawLabel), so the score stays one fixed function of a row and a label, and all that holds of
+// such functions holds of it: for every seed, with rows that repeat, for each model of a
+// cross-conformal set and each draw of RSCP's noise. Calibrate and predict with the same seed.
+func (v Variant) RowUniforms(seed uint64, p *Probs) []float64 {
+	if !v.Randomized() {
+		return nil
+	}
+	u := v.room(p.N, p.K)
+	for i := range p.N {
+		u = v.draws(u, seed, rowKey(p.Row(i)), p.K)
+	}
+	return u
+}
+
+// Uniforms draws u for samples number first … first+n−1 of k labels, as RowUniforms does by row. They
+// depend on the seed, the sample's number and the label alone, whatever the model says of it: for those
+// who know their samples by number and compare models on the same ones. Samples that calibrate and
+// samples that are predicted need numbers, or seeds, of their own.
 func (v Variant) Uniforms(seed uint64, first, n, k int) []float64 {
+	if !v.Randomized() {
+		return nil
+	}
+	u := v.room(n, k)
+	for i := range n {
+		u = v.draws(u, seed, uint64(first+i), k)
+	}
+	return u
+}
+
+// room is an empty slice with room for the draws of n samples of k labels.
+func (v Variant) room(n, k int) []float64 {
+	if v.U == DrawLabel {
+		n *= k
+	}
+	return make([]float64, 0, n)
+}
+
+// draws appends the draws of one sample to u.
+func (v Variant) draws(u []float64, seed, sample uint64, k int) []float64 {
 	switch v.U {
 	case DrawSample:
-		u := make([]float64, n)
-		for i := range u {
-			u[i] = uniform(seed, uint64(first+i), 0)
-		}
-		return u
+		return append(u, uniform(seed, sample, 0))
 	case DrawLabel:
-		u := make([]float64, n*k)
-		for i := range n {
-			for y := range k {
-				u[i*k+y] = uniform(seed, uint64(first+i), 1+uint64(y))
-			}
+		for y := range k {
+			u = append(u, uniform(seed, sample, 1+uint64(y)))
 		}
-		return u
 	}
-	return nil
+	return u
 }
 
 // draw is the u of one label of one sample.
-func (v Variant) draw(seed uint64, sample, label int) float64 {
+func (v Variant) draw(seed, sample uint64, label int) float64 {
 	switch v.U {
 	case DrawSample:
-		return uniform(seed, uint64(sample), 0)
+		return uniform(seed, sample, 0)
 	case DrawLabel:
-		return uniform(seed, uint64(sample), 1+uint64(label))
+		return uniform(seed, sample, 1+uint64(label))
 	}
 	return 1
+}
+
+// rowKey hashes a row of probabilities, as little-endian float64.
+func rowKey(p []float64) uint64 {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return xxh3.Hash(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p))), 8*len(p)))
+	}
+	return portableKey(p)
+}
+
+func portableKey(p []float64) uint64 {
+	b := make([]byte, 0, 8*len(p))
+	for _, v := range p {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	return xxh3.Hash(b)
 }
 
 // uniform hashes (seed, sample, label) with the SplitMix64 finaliser (Steele, Lea, Flood, OOPSLA

@@ -26,6 +26,15 @@ func expSum64(dst *float64, z *float64, n int, top float64, lanes *[8]float64) {
 	}
 }
 
+// scale64 is scale for n entries, a multiple of 8.
+func scale64(dst, e *float64, n int, factor float64) {
+	if wide {
+		scale64AVX512(dst, e, n, factor)
+	} else {
+		scale64AVX2(dst, e, n, factor)
+	}
+}
+
 // top32 is the largest of n ≥ 1 entries, and odd is not 0 if one is not finite.
 func top32(z *float32, n int) (top float32, odd int64) {
 	if wide {
@@ -76,6 +85,9 @@ func expSum32AVX512(dst *float64, z *float32, n int, top float64, lanes *[8]floa
 func expSum64AVX512(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
 
 //go:noescape
+func scale64AVX512(dst, e *float64, n int, factor float64)
+
+//go:noescape
 func top32AVX512(z *float32, n int) (top float32, odd int64)
 
 //go:noescape
@@ -95,6 +107,9 @@ func expSum32AVX2(dst *float64, z *float32, n int, top float64, lanes *[8]float6
 
 //go:noescape
 func expSum64AVX2(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
+
+//go:noescape
+func scale64AVX2(dst, e *float64, n int, factor float64)
 
 //go:noescape
 func top32AVX2(z *float32, n int) (top float32, odd int64)

@@ -243,6 +243,29 @@ done:
 	VZEROUPPER
 	RET
 
+// func scale64AVX2(dst, e *float64, n int, factor float64)
+TEXT ·scale64AVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ e+8(FP), SI
+	MOVQ n+16(FP), CX
+	VBROADCASTSD factor+24(FP), Y8
+	SHRQ $3, CX
+	JZ   done
+
+loop:
+	VMULPD 0(SI), Y8, Y0
+	VMULPD 32(SI), Y8, Y1
+	VMOVUPD Y0, 0(DI)
+	VMOVUPD Y1, 32(DI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func top32AVX2(z *float32, n int) (top float32, odd int64)
 TEXT ·top32AVX2(SB), NOSPLIT, $0-32
 	MOVQ z+0(FP), SI

@@ -165,6 +165,27 @@ done:
 	VZEROUPPER
 	RET
 
+// func scale64AVX512(dst, e *float64, n int, factor float64)
+TEXT ·scale64AVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ e+8(FP), SI
+	MOVQ n+16(FP), CX
+	VBROADCASTSD factor+24(FP), Z8
+	SHRQ $3, CX
+	JZ   done
+
+loop:
+	VMULPD 0(SI), Z8, Z0
+	VMOVUPD Z0, 0(DI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func top32AVX512(z *float32, n int) (top float32, odd int64)
 TEXT ·top32AVX512(SB), NOSPLIT, $0-32
 	MOVQ z+0(FP), SI

@@ -111,6 +111,14 @@ func testVectors(t *testing.T) {
 		if sa != sb || sc != sb || !slices.Equal(a[:k], b) || !slices.Equal(c, b) || a[k] != 7 {
 			t.Fatalf("trial %d, %d labels: sums %v and %v with vectors, %v without", trial, k, sa, sc, sb)
 		}
+		factor := 1 / sb
+		vector = true
+		scale(a[:k], b, factor)
+		for y, v := range b {
+			if a[y] != v*factor || a[k] != 7 {
+				t.Fatalf("%v·%v is %v", v, factor, a[y])
+			}
+		}
 		if got, odd := top32(&z[0], k); float64(got) != top || odd != 0 {
 			t.Fatalf("top of %v: %v, odd %d", z, got, odd)
 		}

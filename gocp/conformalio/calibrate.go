@@ -1,6 +1,7 @@
 package conformalio
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"math/rand/v2"
@@ -37,8 +38,9 @@ type Calibration struct {
 	Form        Form                  `json:"form"`
 	Temperature float64               `json:"temperature"`
 	Seed        uint64                `json:"seed"`
-	N           int                   `json:"n"`       // calibration rows
-	Tuned       int                   `json:"n_tuned"` // rows that chose temperature, λ, k_reg or clusters
+	DrawnBy     string                `json:"u_drawn_by,omitempty"` // conformal.DrawnByRow, for a score that draws u
+	N           int                   `json:"n"`                    // calibration rows
+	Tuned       int                   `json:"n_tuned"`              // rows that chose temperature, λ, k_reg or clusters
 	Thresholds  *conformal.Thresholds `json:"thresholds"`
 	Tuning      *conformal.Tuning     `json:"tuning,omitempty"`
 	Sources     []Source              `json:"sources"`
@@ -60,6 +62,14 @@ func (c *Calibration) note() string {
 		return ""
 	}
 	return "τ is the score of a row's last label, the sum of all its probabilities: whether sets hold theirs is a matter of rounding (float32 and float64 logits can differ); u drawn for each sample has no such ties"
+}
+
+// drawnBy is how a variant's u is drawn here; empty for one that draws none.
+func drawnBy(v conformal.Variant) string {
+	if v.Randomized() {
+		return conformal.DrawnByRow
+	}
+	return ""
 }
 
 // CalibrateJob finds thresholds on labelled rows.
@@ -174,7 +184,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	c.Score = scorer.Variant()
+	c.Score, c.DrawnBy = scorer.Variant(), drawnBy(scorer.Variant())
 	t.temperature = c.Temperature
 	c.N = len(index)
 	var calibration interface {
@@ -229,7 +239,7 @@ func (j CalibrateJob) tune(c *Calibration, t table, index, labels []int) error {
 	if err != nil {
 		return err
 	}
-	u := c.Score.Uniforms(testSeed(j.Seed)+1, 0, p.N, p.K)
+	u := c.Score.RowUniforms(j.Seed, p)
 	if j.Auto {
 		var tuning conformal.Tuning
 		switch c.Score.Name {
@@ -338,6 +348,9 @@ func ParseCalibration(b []byte) (*Calibration, error) {
 	}
 	if _, err := conformal.NewScorer(c.Score); err != nil {
 		return nil, usage.Wrap(err)
+	}
+	if c.DrawnBy != drawnBy(c.Score) {
+		return nil, usage.Errorf("its u was drawn by %q, here it is by the %s itself: calibrate again", cmp.Or(c.DrawnBy, "number of the row"), conformal.DrawnByRow)
 	}
 	if c.Form != FormLogits && c.Form != FormProbabilities {
 		return nil, usage.Errorf("the form of its input is unknown")

@@ -182,7 +182,7 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 		ranks []int
 	}
 	a := newAccount(t.m.K)
-	o, task := j.stream("sets", t.m.N, testSeed(c.Seed))
+	o, task := j.stream("sets", t.m.N, c.Seed)
 	defer task.Done()
 	err = conformal.Each(scorer, t, o, func(b conformal.Block) (block, error) {
 		var g []int

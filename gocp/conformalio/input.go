@@ -39,10 +39,6 @@ func (r Run) stream(name string, rows int, seed uint64) (conformal.Stream, progr
 	return conformal.Stream{Context: r.Context, Workers: r.Workers, Seed: seed, Done: task.Add}, task
 }
 
-// testSeed is the seed of the u of test samples: not that of calibration, whose draws by number of
-// the row it would repeat.
-func testSeed(seed uint64) uint64 { return seed ^ 0x9e3779b97f4a7c15 }
-
 // table serves rows of a matrix as probabilities.
 type table struct {
 	m           *Matrix

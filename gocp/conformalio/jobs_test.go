@@ -108,7 +108,7 @@ func TestJobsAreTheLibrary(t *testing.T) {
 
 			s, _ := conformal.NewScorer(v)
 			p, _ := conformal.Softmax(cal.n, cal.k, cal.z)
-			scores, err := s.Labelled(p, cal.labels, v.Uniforms(9, 0, cal.n, cal.k))
+			scores, err := s.Labelled(p, cal.labels, v.RowUniforms(9, p))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func TestJobsAreTheLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			q, _ := conformal.Softmax(test.n, test.k, test.z)
-			want, err := s.PredictCells(q, v.Uniforms(testSeed(9), 0, test.n, test.k), th, group(test.labels))
+			want, err := s.PredictCells(q, v.RowUniforms(9, q), th, group(test.labels))
 			if err != nil {
 				t.Fatal(err)
 			}

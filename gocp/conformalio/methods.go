@@ -34,7 +34,8 @@ type MethodResult struct {
 	Out         string                `json:"out,omitempty"`
 	Sources     []Source              `json:"sources"`
 
-	Seed uint64 `json:"seed,omitempty"`
+	Seed    uint64 `json:"seed,omitempty"`
+	DrawnBy string `json:"u_drawn_by,omitempty"` // as Calibration.DrawnBy
 
 	// Of cross-conformal prediction: the folds, whether it was the min-max form, and the proven floor of
 	// coverage.
@@ -161,6 +162,15 @@ func loadAll(files []string, form Form, n, k int) ([]*conformal.Probs, error) {
 	return out, nil
 }
 
+// rowUniforms draws u for each of several tables.
+func rowUniforms(v conformal.Variant, seed uint64, tables []*conformal.Probs) [][]float64 {
+	var u [][]float64
+	for _, p := range tables {
+		u = append(u, v.RowUniforms(seed, p))
+	}
+	return u
+}
+
 // CrossJob is cross-conformal prediction: models trained without one fold each.
 type CrossJob struct {
 	Run
@@ -193,7 +203,7 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	c, err := conformal.NewCross(s, p, labels, fold, j.Score.Uniforms(j.Seed, 0, p.N, p.K))
+	c, err := conformal.NewCross(s, p, labels, fold, j.Score.RowUniforms(j.Seed, p))
 	if err != nil {
 		return nil, usage.Errorf("%s: %w", j.Folds, err)
 	}
@@ -210,7 +220,7 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	}
 	predict := c.Predict
 	variant := s.Variant()
-	r := &MethodResult{Method: "cross", Score: &variant, Miscoverage: j.Miscoverage, N: p.N, Seed: j.Seed, Folds: c.Folds(), MinMax: j.MinMax,
+	r := &MethodResult{Method: "cross", Score: &variant, Miscoverage: j.Miscoverage, N: p.N, Seed: j.Seed, DrawnBy: drawnBy(variant), Folds: c.Folds(), MinMax: j.MinMax,
 		Floor: conformal.CrossFloor(j.Miscoverage, p.N, c.Folds())}
 	if j.MinMax {
 		predict, r.Floor = c.PredictMinMax, 1-j.Miscoverage.Float()
@@ -224,7 +234,7 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	if err := r.record("folds", j.Folds); err != nil {
 		return nil, err
 	}
-	sets, err := predict(models, j.Score.Uniforms(testSeed(j.Seed), 0, models[0].N, p.K), j.Miscoverage)
+	sets, err := predict(models, rowUniforms(variant, j.Seed, models), j.Miscoverage)
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
@@ -266,10 +276,10 @@ func (j RSCPJob) Predict() (*MethodResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	smooth := func(draws []*conformal.Probs, seed uint64) (*conformal.Smoothed, error) {
-		return j.RSCP.Smooth(draws, j.RSCP.Base.Uniforms(seed, 0, draws[0].N, k))
+	smooth := func(draws []*conformal.Probs) (*conformal.Smoothed, error) {
+		return j.RSCP.Smooth(draws, rowUniforms(j.RSCP.Base, j.Seed, draws))
 	}
-	s, err := smooth(cal, j.Seed)
+	s, err := smooth(cal)
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
@@ -277,14 +287,14 @@ func (j RSCPJob) Predict() (*MethodResult, error) {
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	if s, err = smooth(test, testSeed(j.Seed)); err != nil {
+	if s, err = smooth(test); err != nil {
 		return nil, usage.Wrap(err)
 	}
 	sets, err := j.RSCP.Predict(s, th, j.Radius)
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	r := &MethodResult{Method: "rscp", Miscoverage: j.Miscoverage, N: n, Seed: j.Seed, RSCP: &j.RSCP, Draws: len(j.Draws), Radius: j.Radius, Threshold: &th}
+	r := &MethodResult{Method: "rscp", Miscoverage: j.Miscoverage, N: n, Seed: j.Seed, DrawnBy: drawnBy(j.RSCP.Base), RSCP: &j.RSCP, Draws: len(j.Draws), Radius: j.Radius, Threshold: &th}
 	if err := r.record("calibration draw", j.Draws...); err != nil {
 		return nil, err
 	}
@@ -448,7 +458,7 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	scores, err := s.All(p, j.Score.Uniforms(j.Seed, 0, p.N, p.K))
+	scores, err := s.All(p, j.Score.RowUniforms(j.Seed, p))
 	if err != nil {
 		return nil, err
 	}
@@ -457,7 +467,7 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 		return nil, usage.Errorf("%s: %w", j.Truth, err)
 	}
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Method: MethodRisk, Score: s.Variant(), Miscoverage: j.Risk, Coverage: j.Risk.Coverage(),
-		Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed, N: p.N,
+		Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed, DrawnBy: drawnBy(s.Variant()), N: p.N,
 		Thresholds: &conformal.Thresholds{Conditioning: conformal.Conditioning{By: conformal.Marginal, Below: conformal.BelowInfinite}, K: p.K, All: th, Absent: th}}
 	if err := c.record("calibration scores", j.Input.File); err != nil {
 		return nil, err

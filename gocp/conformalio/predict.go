@@ -79,7 +79,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 		if err := write.head(w); err != nil {
 			return err
 		}
-		o, task := j.stream("sets", t.m.N, testSeed(c.Seed))
+		o, task := j.stream("sets", t.m.N, c.Seed)
 		defer task.Done()
 		return scorer.PredictTable(t, c.Thresholds, groups, o, func(first int, sets *conformal.Sets) error {
 			for i := range sets.N {

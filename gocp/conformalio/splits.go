@@ -124,7 +124,7 @@ func (j SplitsJob) Evaluate() ([]SplitsResult, error) {
 			if v.Name == "saps" {
 				f = conformal.TuneSAPS
 			}
-			u := v.Uniforms(testSeed(j.Seed)+1, 0, tuned.N, tuned.K)
+			u := v.RowUniforms(j.Seed, tuned)
 			if v, _, err = f(v, tuned, pick(labels, tune), u, j.Miscoverage); err != nil {
 				return nil, usage.Wrap(err)
 			}
@@ -143,7 +143,7 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	scores, err := s.All(p, v.Uniforms(j.Seed, 0, p.N, p.K))
+	scores, err := s.All(p, v.RowUniforms(j.Seed, p))
 	if err != nil {
 		return nil, err
 	}

@@ -122,6 +122,9 @@ func readParams(f *safetensors.File, params []Param, flat []float32) error {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 				return usage.Errorf("tensor %q has the value %v at element %d; a model's numbers are finite", p.Name, v, i)
 			}
+			if v < 0 && strings.HasSuffix(p.Name, ".running_var") {
+				return usage.Errorf("tensor %q has the value %v at element %d; a variance is at least 0", p.Name, v, i)
+			}
 		}
 		if err := p.FromTorch(flat, values); err != nil {
 			return err

@@ -2,6 +2,7 @@ package nn
 
 import (
 	"errors"
+	"math"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -95,6 +96,17 @@ func TestNewIsAFunctionOfItsSeed(t *testing.T) {
 	}
 }
 
+// set changes one element of a tensor.
+func set(f *safetensors.File, name string, at int, v float32) {
+	for i, t := range f.Tensors {
+		if t.Name == name {
+			values, _ := t.Float32s()
+			values[at] = v
+			f.Tensors[i] = safetensors.FromFloat32(name, values, t.Shape...)
+		}
+	}
+}
+
 func TestBadModelFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		break_ func(*safetensors.File)
@@ -117,6 +129,9 @@ func TestBadModelFiles(t *testing.T) {
 				}
 			}
 		}, "finite"},
+		"negative variance": {func(f *safetensors.File) { set(f, "bn2.running_var", 3, -1e-9) }, `tensor "bn2.running_var" has the value -1e-09 at element 3; a variance is at least 0`},
+		"infinite variance": {func(f *safetensors.File) { set(f, "bn1.running_var", 0, float32(math.Inf(1))) }, `tensor "bn1.running_var" has the value +Inf at element 0`},
+		"NaN running mean":  {func(f *safetensors.File) { set(f, "bn3.running_mean", 1, nan32()) }, `tensor "bn3.running_mean" has the value NaN at element 1`},
 	} {
 		m, err := New(testSpec(), 1)
 		if err != nil {
