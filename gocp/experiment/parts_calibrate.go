@@ -9,7 +9,6 @@ import (
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
-	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -33,6 +32,7 @@ type Calibration struct {
 	Data        string              `json:"data_sha256"`
 	Score       conformal.Variant   `json:"score"`
 	Seed        uint64              `json:"seed"`
+	DrawnBy     string              `json:"u_drawn_by,omitempty"` // conformal.DrawnByRow, for a score that draws u
 	Miscoverage string              `json:"miscoverage"`
 	Precision   string              `json:"precision"`
 	Threshold   conformal.Threshold `json:"threshold"`
@@ -72,8 +72,10 @@ func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*C
 	}
 	c := &Calibration{Schema: 1, Model: sum, Images: j.Images, Data: p.SHA256, Score: v, Seed: j.Seed,
 		Miscoverage: j.Miscoverage, Precision: j.Precision, Accuracy: accuracy(logits, p.Labels, len(p.Classes))}
-	u := v.Uniforms(rng.Stream("u calibration", j.Seed), 0, probs.N, probs.K)
-	if c.Threshold, err = scorer.Calibrate(probs, ints(p.Labels), u, level); err != nil {
+	if v.Randomized() {
+		c.DrawnBy = conformal.DrawnByRow
+	}
+	if c.Threshold, err = scorer.Calibrate(probs, ints(p.Labels), v.RowUniforms(j.Seed, probs), level); err != nil {
 		return nil, err
 	}
 	b, err := json.MarshalIndent(c, "", " ")
@@ -95,6 +97,9 @@ func ReadCalibration(path string) (*Calibration, error) {
 	}
 	if c.Schema != 1 {
 		return nil, usage.Errorf("%s has schema %d; this gocp reads schema 1", path, c.Schema)
+	}
+	if c.Score.Randomized() && c.DrawnBy != conformal.DrawnByRow {
+		return nil, usage.Errorf("%s: its u was drawn by the number of an image, here it is by the row of probabilities: calibrate again", path)
 	}
 	return c, nil
 }

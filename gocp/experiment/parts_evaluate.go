@@ -7,7 +7,6 @@ import (
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
-	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -71,7 +70,7 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", j.Model, err)
 	}
-	sets, err := scorer.Predict(probs, scorer.Variant().Uniforms(rng.Stream("u test", c.Seed), 0, p.Len(), k), c.Threshold)
+	sets, err := scorer.Predict(probs, scorer.Variant().RowUniforms(c.Seed, probs), c.Threshold)
 	if err != nil {
 		return nil, err
 	}
