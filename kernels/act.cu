@@ -1,24 +1,29 @@
-// What follows a convolution or a linear layer, in one pass: per-channel affine map, ReLU, max
-// pooling over 2 × 2 windows (pool = 2) or none (pool = 1); and its adjoint. Activations are NHWC.
+// What follows a convolution or a linear layer, in one pass: per-channel affine map, a residual r,
+// ReLU or ReLU6, max pooling over 2 × 2 windows (pool = 2) or none (pool = 1); and its adjoint.
+// Other windows are act_window.cu's. Activations are NHWC.
 //
-//   y[n,h/p,w/p,c] = pool(relu(scale_c z + shift_c))        act_forward
+//   y[n,h/p,w/p,c] = pool(act(scale_c z + shift_c + r))     act_forward
 //   dz[n,h,w,c] = scale_c scatter(dy) + p_c z + q_c         act_backward
+//   dr[n,h,w,c] = scatter(dy)
 //   dscale_c = sum dy z, dshift_c = sum dy                  act_reduce, act_combine
 //
 // idx [n,h/p,w/p,c], one byte an output: the position in its window (0 … p²-1) of the FIRST
-// largest value, 255 where ReLU cuts it off; scatter and the sums look at idx and not at values. As
-// in PyTorch: NaN wins a window (the last NaN) and passes through ReLU, an odd last row or column
-// is dropped, ReLU's derivative at 0 is 0. p_c and q_c carry batch norm's correction in training.
+// largest value, 255 where the activation cuts it off; scatter and the sums look at idx and not at
+// values. As in PyTorch: NaN wins a window (the last NaN) and passes through activations, an odd
+// last row or column is dropped, derivatives at the bounds 0 and 6 are 0. p_c and q_c carry batch
+// norm's correction in training. r, dr and ReLU6 go without pooling here.
 //
 // Blocks take ranges of pixels or of lines of windows; lanes run over channels. For small c and
 // no pooling several pixels are treated as one row whose per-channel vectors repeat.
-// Bytes, pool 2, an input element: forward 4 + (4+1)/4, backward 4 (+ 4 with p) + (4+1)/4, a plane.
+// Bytes, pool 2, an input element: forward 4 + (4+1)/4, backward 4 (+ 4 with p) + (4+1)/4, a plane;
+// r and dr 4 each.
 // FLOPs: a few an element; memory is the limit.
 #include "dual.cuh"
 
 namespace act {
 
 enum Index { kNone, kWrite, kRead };
+enum Bounds { kUnbounded, kAtZero, kAtZeroAndSix };
 template <Index I>
 constexpr block::Access kAccess = I == kRead    ? block::Access::kRead
                                   : I == kWrite ? block::Access::kWrite
@@ -71,6 +76,11 @@ struct Walk {
   }
 };
 
+template <Bounds B>
+struct Bound {
+  static constexpr Bounds value = B;
+};
+
 // The value that a window passes on, and where it was.
 template <class T>
 struct Picked {
@@ -86,7 +96,7 @@ FN Picked<T> pick(Picked<T> best, T v, int at) {
 }
 
 // One output: f(j) is the affine map's value at position j of the window, at the byte of idx.
-template <bool Pool, bool Relu, Index I, class T, class F>
+template <bool Pool, Bounds B, Index I, class T, class F>
 FN T output(F f, int& at, T) {
   if constexpr (I == kRead) {
     T v = f(0);
@@ -95,7 +105,7 @@ FN T output(F f, int& at, T) {
       v = math::select(at == 2, f(2), v);
       v = math::select(at == 3, f(3), v);
     }
-    return Relu ? math::select(at == kOff, T(0), v) : v;
+    return B == kUnbounded ? v : math::select(at == kOff, T(0), v);
   } else {
     Picked<T> best = {f(0), 0};
     if constexpr (Pool) {
@@ -103,14 +113,16 @@ FN T output(F f, int& at, T) {
       best = pick(best, f(2), 2);
       best = pick(best, f(3), 3);
     }
-    bool off = Relu && primal(best.value) <= 0;
-    at = off ? kOff : best.at;
-    return math::select(off, T(0), best.value);
+    bool off = B != kUnbounded && primal(best.value) <= 0;
+    bool top = B == kAtZeroAndSix && primal(best.value) >= 6;
+    at = off | top ? kOff : best.at;
+    return math::select(off, T(0),
+                        B == kAtZeroAndSix ? math::select(top, T(6), best.value) : best.value);
   }
 }
 
-template <bool Pool, bool Relu, Index I, class T, class In, class Out>
-FN void forward_range(int n, int h, int w, int c, In z, in<T> scale, in<T> shift, Out y,
+template <bool Pool, Bounds B, Index I, bool Residual, class T, class In, class Out>
+FN void forward_range(int n, int h, int w, int c, In z, In r, in<T> scale, in<T> shift, Out y,
                       uint8_t* idx, float* store) {
   for (int c0 = 0; c0 < c; c0 += kStage) {
     Walk walk(c, c0, !Pool);
@@ -134,7 +146,7 @@ FN void forward_range(int n, int h, int w, int c, In z, in<T> scale, in<T> shift
               const In& zj = j == 0 ? z0 : j == 1 ? z1 : j == 2 ? z2 : z3;
               return zj[i] * s[i] + b[i];
             };
-            yx.set(i, output<Pool, Relu, I>(f, at, T(0)));
+            yx.set(i, output<Pool, B, I>(f, at, T(0)));
           };
         };
         block::rows_of_bytes<kAccess<I>>(0, ow, walk.span, [=](int64_t x) {
@@ -146,13 +158,18 @@ FN void forward_range(int n, int h, int w, int c, In z, in<T> scale, in<T> shift
       for (int64_t p = pixels.lo; p < pixels.hi; p += walk.pixels) {
         int64_t left = pixels.hi - p;
         int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
-        In zp = z + (p * c + c0);
+        In zp = z + (p * c + c0), rp = r;
+        if constexpr (Residual) rp = r + (p * c + c0);
         Out yp = y + (p * c + c0);
         uint8_t* ip = I == kNone ? idx : idx + (p * c + c0);
         LANES(i, len) {
-          auto f = [&](int) { return zp[i] * s[i] + b[i]; };
+          auto f = [&](int) {
+            T v = zp[i] * s[i] + b[i];
+            if constexpr (Residual) v = v + rp[i];
+            return v;
+          };
           int at = I == kRead ? ip[i] : 0;
-          yp.set(i, output<Pool, Relu, I>(f, at, T(0)));
+          yp.set(i, output<Pool, B, I>(f, at, T(0)));
           if constexpr (I == kWrite) ip[i] = static_cast<uint8_t>(at);
         }
       }
@@ -161,23 +178,39 @@ FN void forward_range(int n, int h, int w, int c, In z, in<T> scale, in<T> shift
 }
 
 template <class T>
-FN void forward(int n, int h, int w, int c, int pool, int relu, int index, in<T> z, in<T> scale,
-                in<T> shift, out<T> y, uint8_t* idx) {
+FN void forward(int n, int h, int w, int c, int pool, int bounds, int index, in<T> z, in<T> scale,
+                in<T> shift, in<T> r, out<T> y, uint8_t* idx) {
   BLOCK_SHARED(float, store, 4 * kStage);
-  auto run = [&](auto pooled, auto rectified) {
-    constexpr bool P = decltype(pooled)::value, R = decltype(rectified)::value;
-    auto range = [&](auto to, auto from) {
-      if (index == kNone || (!P && !R))
-        forward_range<P, R, kNone>(n, h, w, c, from, scale, shift, to, idx, store);
+  auto run = [&](auto pooled, auto bound, auto residual) {
+    constexpr bool P = decltype(pooled)::value, R = decltype(residual)::value;
+    constexpr Bounds B = decltype(bound)::value;
+    auto range = [&](auto to, auto from, auto added) {
+      if (index == kNone || (!P && B == kUnbounded))
+        forward_range<P, B, kNone, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
       else if (index == kWrite)
-        forward_range<P, R, kWrite>(n, h, w, c, from, scale, shift, to, idx, store);
+        forward_range<P, B, kWrite, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
       else
-        forward_range<P, R, kRead>(n, h, w, c, from, scale, shift, to, idx, store);
+        forward_range<P, B, kRead, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
     };
-    with_planes(range, y, z);
+    if constexpr (R)
+      with_planes(range, y, z, r);
+    else
+      with_planes([&](auto to, auto from) { range(to, from, from); }, y, z);
   };
-  block::specialise(pool == 2, [&](auto pooled) {
-    block::specialise(relu, [&](auto rectified) { run(pooled, rectified); });
+  using block::Constant;
+  if (pool == 2) {
+    block::specialise(bounds == kAtZero, [&](auto zero) {
+      run(Constant<true>{}, Bound < zero.value ? kAtZero : kUnbounded > {}, Constant<false>{});
+    });
+    return;
+  }
+  block::specialise(static_cast<bool>(r), [&](auto residual) {
+    if (bounds == kUnbounded)
+      run(Constant<false>{}, Bound<kUnbounded>{}, residual);
+    else if (bounds == kAtZero)
+      run(Constant<false>{}, Bound<kAtZero>{}, residual);
+    else
+      run(Constant<false>{}, Bound<kAtZeroAndSix>{}, residual);
   });
 }
 }  // namespace act
@@ -192,9 +225,9 @@ FN void scatter(Out dz, In z, int64_t i, bool chosen, T d, T p, T q) {
   dz.set(i, v);
 }
 
-template <bool Pool, bool Indexed, bool Affine, class T, class In, class Out>
+template <bool Pool, bool Indexed, bool Affine, bool Residual, class T, class In, class Out>
 FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<T> p, in<T> q,
-                       const uint8_t* idx, Out dz, float* store) {
+                       const uint8_t* idx, Out dz, Out dr, float* store) {
   for (int c0 = 0; c0 < c; c0 += kStage) {
     Walk walk(c, c0, !Pool);
     block::sync();
@@ -250,11 +283,14 @@ FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<
         int64_t left = pixels.hi - px, at = px * c + c0;
         int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
         In g = dy + at, zp = Affine ? z + at : z;
-        Out d = dz + at;
+        Out d = dz + at, e = dr;
+        if constexpr (Residual) e = dr + at;
         const uint8_t* ix = Indexed ? idx + at : idx;
         LANES(i, len) {
           bool on = Indexed ? ix[i] != kOff : true;
-          scatter<Affine>(d, zp, i, on, g[i] * s[i], ps[i], qs[i]);
+          T gi = g[i];
+          scatter<Affine>(d, zp, i, on, gi * s[i], ps[i], qs[i]);
+          if constexpr (Residual) e.set(i, math::keep(on, gi));
         }
       }
     }
@@ -263,23 +299,31 @@ FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<
 
 template <class T>
 FN void backward(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, in<T> scale, in<T> p,
-                 in<T> q, const uint8_t* idx, out<T> dz) {
+                 in<T> q, const uint8_t* idx, out<T> dz, out<T> dr) {
   BLOCK_SHARED(float, store, 6 * kStage);
   block::specialise(static_cast<bool>(p), [&](auto affine) {
     constexpr bool A = decltype(affine)::value;
     auto range = [&](auto to, auto from, auto value) {
+      auto other = like(to, dr);
       if (pool == 2)
-        backward_range<true, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
-      else if (idx)
-        backward_range<false, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
+        backward_range<true, true, A, false>(n, h, w, c, from, value, scale, p, q, idx, to, other,
+                                             store);
       else
-        backward_range<false, false, A>(n, h, w, c, from, value, scale, p, q, idx, to, store);
+        block::specialise(idx, [&](auto indexed) {
+          block::specialise(static_cast<bool>(dr), [&](auto residual) {
+            constexpr bool I = decltype(indexed)::value, R = decltype(residual)::value;
+            backward_range<false, I, A, R>(n, h, w, c, from, value, scale, p, q, idx, to, other,
+                                           store);
+          });
+        });
     };
-    // Without p and q nothing reads z.
-    if constexpr (A)
-      with_planes(range, dz, dy, z);
-    else
-      with_planes([&](auto to, auto from) { range(to, from, from); }, dz, dy);
+    bool alike = !dr || same_planes(dz, dr);
+    if constexpr (A) {
+      alike ? with_planes(range, dz, dy, z) : range(dz, dy, z);
+    } else {  // nothing reads z
+      auto linear = [&](auto to, auto from) { range(to, from, from); };
+      alike ? with_planes(linear, dz, dy) : linear(dz, dy);
+    }
   });
 }
 
@@ -338,31 +382,32 @@ FN void reduce(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, const ui
 }
 }  // namespace act
 
-KERNEL act_forward_f32(int n, int h, int w, int c, int pool, int relu, int index, const float* z,
-                       const float* scale, const float* shift, float* y, uint8_t* idx) {
-  act::forward<float>(n, h, w, c, pool, relu, index, {z}, {scale}, {shift}, {y}, idx);
+KERNEL act_forward_f32(int n, int h, int w, int c, int pool, int bounds, int index, const float* z,
+                       const float* scale, const float* shift, const float* r, float* y,
+                       uint8_t* idx) {
+  act::forward<float>(n, h, w, c, pool, bounds, index, {z}, {scale}, {shift}, {r}, {y}, idx);
 }
 
-KERNEL act_forward_dual(int n, int h, int w, int c, int pool, int relu, int index, const float* z,
+KERNEL act_forward_dual(int n, int h, int w, int c, int pool, int bounds, int index, const float* z,
                         const float* zt, const float* scale, const float* scalet,
-                        const float* shift, const float* shiftt, float* y, float* yt,
-                        uint8_t* idx) {
-  act::forward<dual>(n, h, w, c, pool, relu, index, {z, zt}, {scale, scalet}, {shift, shiftt},
-                     {y, yt}, idx);
+                        const float* shift, const float* shiftt, const float* r, const float* rt,
+                        float* y, float* yt, uint8_t* idx) {
+  act::forward<dual>(n, h, w, c, pool, bounds, index, {z, zt}, {scale, scalet}, {shift, shiftt},
+                     {r, rt}, {y, yt}, idx);
 }
 
 KERNEL act_backward_f32(int n, int h, int w, int c, int pool, const float* dy, const float* z,
                         const float* scale, const float* p, const float* q, const uint8_t* idx,
-                        float* dz) {
-  act::backward<float>(n, h, w, c, pool, {dy}, {z}, {scale}, {p}, {q}, idx, {dz});
+                        float* dz, float* dr) {
+  act::backward<float>(n, h, w, c, pool, {dy}, {z}, {scale}, {p}, {q}, idx, {dz}, {dr});
 }
 
 KERNEL act_backward_dual(int n, int h, int w, int c, int pool, const float* dy, const float* dyt,
                          const float* z, const float* zt, const float* scale, const float* scalet,
                          const float* p, const float* pt, const float* q, const float* qt,
-                         const uint8_t* idx, float* dz, float* dzt) {
+                         const uint8_t* idx, float* dz, float* dzt, float* dr, float* drt) {
   act::backward<dual>(n, h, w, c, pool, {dy, dyt}, {z, zt}, {scale, scalet}, {p, pt}, {q, qt}, idx,
-                      {dz, dzt});
+                      {dz, dzt}, {dr, drt});
 }
 
 // Partial sums: part[block][k][c], k = dscale (with z), dshift, each with its tangent in dual.

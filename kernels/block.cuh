@@ -8,7 +8,8 @@
 //   LANES(i, n) { … }     i = 0 … n-1, shared among the threads of this block
 //   block::range(n)       this block's contiguous part [lo, hi) of 0 … n-1
 //   block::each(n, f)     f(i) for i in range(n), shared among the threads
-//   block::rows(…)        f(row)(channel), channels fastest; rows_of_bytes with a byte each
+//   block::rows(…)        f(row)(channel), channels fastest; rows_of_bytes with a byte each;
+//                         rows_in_strips for bodies with loops of their own
 //   block::sum, max, argmax, columns   reductions inside a block, in a fixed order
 //
 // Rules. A block owns its outputs; what must be summed across blocks goes through a second launch
@@ -36,6 +37,7 @@ constexpr int kMaxColumns = 4;    // sums a channel in columns()
 #define FN __device__ __forceinline__
 #define BLOCK_SHARED(type, name, n) __shared__ type name[n]
 #define LANES(i, n) for (auto i = block::first(n); i < (n); i += block::size())
+#define STRIP(l, n) for (int l = 0; l < (n); l++)
 
 namespace block {
 constexpr bool kHost = false;
@@ -100,6 +102,7 @@ FN V all_reduce(V v, Op op) {
 #define FN inline __attribute__((always_inline))
 #define BLOCK_SHARED(type, name, n) alignas(64) type name[n]
 #define LANES(i, n) _Pragma("GCC ivdep") for (auto i = block::first(n); i < (n); i++)
+#define STRIP(l, n) _Pragma("GCC ivdep") for (int l = 0; l < (n); l++)
 
 namespace block {
 constexpr bool kHost = true;
@@ -192,6 +195,30 @@ FN void rows(int64_t lo, int64_t hi, int channels, F f) {
   }
 }
 
+// rows() for bodies that loop over something else and keep values of several channels meanwhile:
+// f(row) returns a function of (i, length), which does channels i … i+length-1, at most kStrip, in
+// loops STRIP(l, length). On a GPU a strip is one channel, on the host most have a constant length.
+constexpr int kStrip = kHost ? kLanes : 1;
+template <int N>
+struct Length {
+  FN constexpr operator int() const { return N; }
+};
+
+template <class F>
+FN void rows_in_strips(int64_t lo, int64_t hi, int channels, F f) {
+  if constexpr (kHost) {
+    for (int64_t r = lo; r < hi; r++) {
+      auto row = f(r);
+      int i = 0;
+      for (; i + kStrip <= channels; i += kStrip) row(i, Length<kStrip>{});
+      if (i < channels) row(i, channels - i);
+    }
+  } else {
+    int64_t n = (hi - lo) * channels;
+    LANES(i, n) f(lo + i / channels)(static_cast<int>(i % channels), Length<1>{});
+  }
+}
+
 // A row's bytes and what is done with each: g(channel, byte), the byte widened to an int.
 template <class P, class G>
 struct Bytes {
@@ -201,10 +228,6 @@ struct Bytes {
 template <class P, class G>
 Bytes(P, G) -> Bytes<P, G>;
 enum class Access { kNone, kRead, kWrite };
-struct Strip {
-  FN constexpr operator int() const { return kLanes; }
-};
-
 // rows() where f(row) returns Bytes, which are read before g or written after it. On the host they
 // are widened and narrowed in loops of their own: next to floats in one loop they would make the
 // compiler take vectors of 16 bytes for both.
@@ -222,7 +245,7 @@ FN void rows_of_bytes(int64_t lo, int64_t hi, int channels, F f) {
     for (int64_t r = lo; r < hi; r++) {
       auto row = f(r);
       int64_t i = 0;
-      for (; i + kLanes <= channels; i += kLanes) strip(row, i, Strip{});
+      for (; i + kLanes <= channels; i += kLanes) strip(row, i, Length<kLanes>{});
       if (i < channels) strip(row, i, static_cast<int>(channels - i));
     }
   } else {

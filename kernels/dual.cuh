@@ -157,6 +157,14 @@ struct out_tangent {
   FN void set(int64_t i, dual x) const { t[i] = x.b; }
 };
 
+// A second result in the view that was chosen for the first; fits if they have the same planes.
+FN out<float> like(out<float>, out<float> o) { return o; }
+FN out<dual> like(out<dual>, out<dual> o) { return o; }
+FN out_whole like(out_whole, out<dual> o) { return {o.p, o.t}; }
+FN out_tangent like(out_tangent, out<dual> o) { return {o.t}; }
+FN bool same_planes(out<float>, out<float>) { return true; }
+FN bool same_planes(out<dual> x, out<dual> y) { return !x.p == !y.p && !x.t == !y.t; }
+
 // f(to, from…), on the host with the views above where they fit.
 template <class F, class... In>
 FN void with_planes(F f, out<float> to, In... from) {

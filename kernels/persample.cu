@@ -397,14 +397,48 @@ FN void affine(int64_t i, int h, int w, int c, const float* dy, const float* z, 
       done);
 }
 
+// The same over any windows: k × k, `stride` apart, `pad` lines of padding (act_window.cu).
+template <bool kZ, class Done>
+FN void affine(int64_t i, int h, int w, int c, int k, int stride, int pad, const float* dy,
+               const float* z, const uint8_t* idx, Done done) {
+  int oh = (h + 2 * pad - k) / stride + 1, ow = (w + 2 * pad - k) / stride + 1;
+  int64_t pixels = static_cast<int64_t>(oh) * ow;
+  int rows = 4096 / k + 1;  // tap / k = tap rows / 4096 for k up to 15
+  block::columns<2>(
+      i * pixels, (i + 1) * pixels, c,
+      [&](int64_t row) {
+        int64_t at = row - i * pixels;
+        int oy = static_cast<int>(at / ow),
+            ox = static_cast<int>(at - static_cast<int64_t>(oy) * ow);
+        int top = oy * stride - pad, left = ox * stride - pad;
+        int first = (top < 0 ? -top : 0) * k + (left < 0 ? -left : 0);
+        int64_t corner = ((i * h + top) * w + left) * c;
+        const float* d = dy + row * c;
+        const uint8_t* pick = idx + row * c;
+        return [=](int ch, float* v) {
+          bool on = pick[ch] != 255;
+          float dc = on ? d[ch] : 0.0f, chosen = 0;
+          if constexpr (kZ) {
+            int tap = on ? pick[ch] : first, a = (tap * rows) >> 12;
+            chosen = z[corner + (static_cast<int64_t>(a) * w + tap - a * k) * c + ch];
+          }
+          v[0] = dc * chosen;
+          v[1] = dc;
+        };
+      },
+      done);
+}
+
 }  // namespace persample
 
-// The parameters of act.cu's affine map, y = pool(relu(scale_c z + shift_c)), for each sample:
+// The parameters of act.cu's affine map, y = pool(act(scale_c z + shift_c + r)), for each sample:
 //   dscale_ic = sum dy z,  dshift_ic = sum dy,  over the outputs of sample i that idx says passed,
 // z at the input that idx names. Row i starts `stride` floats after row i-1. z and dscale may be
-// absent, and idx where all pass (no ReLU, no pooling). Bytes: (4 + 4 p^2 + 1) n h w c / p^2 read.
-KERNEL persample_affine(int64_t n, int h, int w, int c, int pool, const float* dy, const float* z,
-                        const uint8_t* idx, float* dscale, float* dshift, int64_t stride) {
+// absent, and idx where all pass (no activation, no pooling). Bytes: (4 + 4 p^2 + 1) n h w c / p^2
+// read.
+KERNEL persample_affine(int64_t n, int h, int w, int c, int pool, int step, int pad,
+                        const float* dy, const float* z, const uint8_t* idx, float* dscale,
+                        float* dshift, int64_t stride) {
   block::Range range = block::range(n);
   block::specialise(z != nullptr, [&](auto with_z) {
     for (int64_t i = range.lo; i < range.hi; i++) {
@@ -414,8 +448,10 @@ KERNEL persample_affine(int64_t n, int h, int w, int c, int pool, const float* d
       };
       if (pool == 1)
         persample::affine<1, with_z.value>(i, h, w, c, dy, z, idx, done);
-      else
+      else if (pool == 2 && step == 2 && pad == 0)
         persample::affine<2, with_z.value>(i, h, w, c, dy, z, idx, done);
+      else
+        persample::affine<with_z.value>(i, h, w, c, pool, step, pad, dy, z, idx, done);
     }
   });
 }

@@ -15,7 +15,7 @@ import (
 func TestLaunchersRefuse(t *testing.T) {
 	d := testkit.Open(t)
 	var none tensor.Tensor
-	a := kernel.Act{N: 2, H: 4, W: 4, C: 3, ReLU: true, Pool: 2}
+	a := kernel.Act{N: 2, H: 4, W: 4, C: 3, Activation: kernel.ReLU, Pool: 2}
 	for _, c := range []struct {
 		want string
 		run  func(s *device.Stream)
@@ -28,16 +28,22 @@ func TestLaunchersRefuse(t *testing.T) {
 			kernel.SoftmaxXent(s, 2, 3, tensor.New(s, 2, 3), 0, tensor.New(s, 2), none)
 		}},
 		{"kernel SoftmaxXent: no classes", func(s *device.Stream) { kernel.SoftmaxXent(s, 2, 0, none, 0, tensor.New(s, 2), none) }},
-		{"kernel ActForward: z is absent", func(s *device.Stream) { kernel.ActForward(s, a, none, none, none, tensor.New(s, 24), 0) }},
-		{"kernel ActForward: pooling by 3", func(s *device.Stream) {
-			kernel.ActForward(s, kernel.Act{N: 1, H: 3, W: 3, C: 1, Pool: 3}, none, none, none, none, 0)
+		{"kernel ActForward: z is absent", func(s *device.Stream) { kernel.ActForward(s, a, none, none, none, none, tensor.New(s, 24), 0) }},
+		{"kernel ActForward: pooling by 16, stride 0, padding 0; windows are 1 to 15 wide", func(s *device.Stream) {
+			kernel.ActForward(s, kernel.Act{N: 1, H: 3, W: 3, C: 1, Pool: 16}, none, none, none, none, none, 0)
+		}},
+		{"kernel ActForward: pooling by 3 with padding 2; at most half of the window", func(s *device.Stream) {
+			kernel.ActForward(s, kernel.Act{N: 1, H: 3, W: 3, C: 1, Pool: 3, Pad: 2}, none, none, none, none, none, 0)
+		}},
+		{"kernel ActForward: no window of 3 fits", func(s *device.Stream) {
+			kernel.ActForward(s, kernel.Act{N: 1, H: 2, W: 3, C: 1, Pool: 3}, none, none, none, none, none, 0)
 		}},
 		{"kernel ActBackward: idx is absent", func(s *device.Stream) {
-			kernel.ActBackward(s, a, tensor.New(s, 24), none, none, none, none, 0, tensor.New(s, 96))
+			kernel.ActBackward(s, a, tensor.New(s, 24), none, none, none, none, 0, tensor.New(s, 96), none)
 		}},
 		{"kernel ActBackward: z is absent", func(s *device.Stream) {
 			p := tensor.New(s, 3)
-			kernel.ActBackward(s, a, tensor.New(s, 24), none, none, p, p, s.Alloc(24), tensor.New(s, 96))
+			kernel.ActBackward(s, a, tensor.New(s, 24), none, none, p, p, s.Alloc(24), tensor.New(s, 96), none)
 		}},
 		{"kernel ActBackwardReduce: workspace has 8 bytes, wants", func(s *device.Stream) {
 			kernel.ActBackwardReduce(s, kernel.NewWorkspace(s, 8), a, tensor.New(s, 24), none, s.Alloc(24), none, tensor.New(s, 3))
@@ -71,9 +77,9 @@ func TestEmptyLaunches(t *testing.T) {
 		var none tensor.Tensor
 		kernel.Softmax(s, 0, 3, none, none)
 		kernel.Gather(s, 0, 0, 0, 0, 2, 2, 1, none)
-		a := kernel.Act{N: 0, H: 4, W: 4, C: 3, ReLU: true, Pool: 2}
-		kernel.ActForward(s, a, none, none, none, none, 0)
-		kernel.ActBackward(s, a, none, none, none, none, none, 0, none)
+		a := kernel.Act{N: 0, H: 4, W: 4, C: 3, Activation: kernel.ReLU, Pool: 2}
+		kernel.ActForward(s, a, none, none, none, none, none, 0)
+		kernel.ActBackward(s, a, none, none, none, none, none, 0, none, none)
 		sum := tensor.Tensor{Shape: []int{3}, P: upload(s, []float32{1, 2, 3})}
 		kernel.ActBackwardReduce(s, nil, a, none, none, 0, none, sum)
 		for _, v := range download[float32](t, s, sum.P, 3) {

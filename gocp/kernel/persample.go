@@ -50,7 +50,7 @@ func (g Conv) grid() int { return max(1, min(g.N, persampleBlocks)) }
 // PersampleBytes is the workspace that the per-sample launchers ask for on s at this geometry and at
 // smaller batches.
 func PersampleBytes(s *device.Stream, g Conv) int {
-	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 {
+	if g.Stride < 1 || g.OutH() < 1 || g.OutW() < 1 || g.groups() > 1 {
 		return 0
 	}
 	if onGPU(s) {
@@ -156,7 +156,7 @@ func PersampleInner(s *device.Stream, g Conv, x, dy, v, out device.Ptr, w *Works
 // PersampleAffine writes, for each sample, the gradients of the affine map inside ActForward: row i
 // of dscale is Σ dy·z and row i of dshift Σ dy over sample i's outputs that idx says passed, z at
 // the inputs that idx names. Rows of both [N,C] start stride floats apart. Either may be absent;
-// idx may be absent with neither ReLU nor pooling, z without dscale. With Pool 1 and no idx, dshift
+// idx may be absent with neither activation nor pooling, z without dscale. With Pool 1 and no idx, dshift
 // is each sample's gradient to the bias of the layer whose output gradient is dy.
 func PersampleAffine(s *device.Stream, a Act, dy, z, idx, dscale, dshift device.Ptr, stride int) {
 	const name = "PersampleAffine"
@@ -168,15 +168,16 @@ func PersampleAffine(s *device.Stream, a Act, dy, z, idx, dscale, dshift device.
 		fail(s, name, "stride %d, want at least %d", stride, a.C)
 	case dscale != 0 && z == 0:
 		fail(s, name, "dscale is wanted and z is absent")
-	case idx == 0 && a.indexed():
-		fail(s, name, "idx is absent with ReLU or pooling in %+v", a)
+	case idx == 0 && a.Indexed():
+		fail(s, name, "idx is absent with an activation or pooling in %+v", a)
 	default:
 		if dscale == 0 {
 			z = 0
 		}
 		s.Launch("persample_affine", blocks(a.N, max(1, perBlock/max(a.H*a.W*a.C, 1))), threads,
-			device.I64(a.N), device.I32(a.H), device.I32(a.W), device.I32(a.C), device.I32(a.Pool),
-			device.P(dy), device.P(z), device.P(idx), device.P(dscale), device.P(dshift), device.I64(stride))
+			device.I64(a.N), device.I32(a.H), device.I32(a.W), device.I32(a.C),
+			device.I32(a.pool()), device.I32(a.stride()), device.I32(a.Pad),
+			device.P(dy), device.P(z), device.P(a.index(idx)), device.P(dscale), device.P(dshift), device.I64(stride))
 	}
 }
 

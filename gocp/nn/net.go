@@ -95,7 +95,7 @@ func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
 			weight: b.name + ".weight",
 			conv: kernel.Conv{H: b.inH, W: b.inW, C: b.inC, K: b.outC, R: b.kernel, S: b.kernel,
 				Stride: b.stride, Pad: b.pad, Precision: o.Precision},
-			act: kernel.Act{H: b.outH, W: b.outW, C: b.outC, ReLU: true, Pool: b.pool},
+			act: kernel.Act{H: b.outH, W: b.outW, C: b.outC, Activation: kernel.ReLU, Pool: b.pool},
 		}
 		if spec.BatchNorm {
 			l.bn = fmt.Sprintf("bn%d", i+1)
@@ -105,7 +105,7 @@ func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
 		n.add(l)
 	}
 	h, w, c := spec.features()
-	n.add(&layer{weight: "fc1.weight", bias: "fc1.bias", conv: n.linear(h*w*c, 4*spec.Width), act: kernel.Act{H: 1, W: 1, C: 4 * spec.Width, ReLU: true, Pool: 1}})
+	n.add(&layer{weight: "fc1.weight", bias: "fc1.bias", conv: n.linear(h*w*c, 4*spec.Width), act: kernel.Act{H: 1, W: 1, C: 4 * spec.Width, Activation: kernel.ReLU, Pool: 1}})
 	n.add(&layer{weight: "fc2.weight", bias: "fc2.bias", conv: n.linear(4*spec.Width, spec.Classes), act: kernel.Act{H: 1, W: 1, C: spec.Classes, Pool: 1}})
 	if o.Reuse {
 		n.share()
@@ -132,7 +132,7 @@ func (n *Net) add(l *layer) {
 	a := l.act
 	l.name = "layer " + strings.TrimSuffix(l.weight, ".weight")
 	l.h = n.alloc(n.batch, a.H/a.Pool, a.W/a.Pool, a.C)
-	if a.ReLU || a.Pool > 1 {
+	if a.Indexed() {
 		l.idx = n.s.Alloc(l.h.Len())
 	}
 	if !n.opt.Reuse {

@@ -37,7 +37,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
 	xn := n.stored(n.xn, p.X.T != 0)
 	if !p.Replay || p.X.T != 0 {
-		kernel.ActForward(s, in, p.X, n.inScale, n.inShift, n.output(xn), 0)
+		kernel.ActForward(s, in, p.X, n.inScale, n.inShift, tensor.Tensor{}, n.output(xn), 0)
 	}
 	h := xn
 	for _, l := range n.layers {
@@ -48,7 +48,7 @@ func (n *Net) Forward(p Pass) tensor.Tensor {
 		kernel.ConvForward(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
 		scale, shift := n.affine(l, z)
 		h = n.stored(l.h, n.pass.dual())
-		kernel.ActForward(s, a, z, scale, shift, n.output(h), l.idx)
+		kernel.ActForward(s, a, z, scale, shift, tensor.Tensor{}, n.output(h), l.idx)
 		r.End()
 	}
 	return h
@@ -109,7 +109,7 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 	if replay {
 		dx.P = 0
 	}
-	kernel.ActBackward(s, in, dh, tensor.Tensor{}, n.inScale, tensor.Tensor{}, tensor.Tensor{}, 0, dx)
+	kernel.ActBackward(s, in, dh, tensor.Tensor{}, n.inScale, tensor.Tensor{}, tensor.Tensor{}, 0, dx, tensor.Tensor{})
 }
 
 // backwardAct goes back through pooling, ReLU and the affine map of l: from dh, the gradient
@@ -127,7 +127,7 @@ func (n *Net) backwardAct(l *layer, a kernel.Act, dh, dtheta tensor.Tensor, want
 		if l.idx == 0 { // neither ReLU nor pooling: dz is dh
 			return dh
 		}
-		kernel.ActBackward(s, a, dh, none, none, none, none, l.idx, n.output(dz))
+		kernel.ActBackward(s, a, dh, none, none, none, none, l.idx, n.output(dz), none)
 		return dz
 	}
 	gamma := n.param(n.pass.Theta, l.bn+".weight")
@@ -154,11 +154,11 @@ func (n *Net) backwardAct(l *layer, a kernel.Act, dh, dtheta tensor.Tensor, want
 		}
 		kernel.BNBackward(s, a.N*a.H*a.W, a.C, mean, variance, gamma, bnEpsilon, dscale, dshift, dgamma, p, q)
 		if training {
-			kernel.ActBackward(s, a, dh, z, scale, p, q, l.idx, n.output(dz))
+			kernel.ActBackward(s, a, dh, z, scale, p, q, l.idx, n.output(dz), none)
 			return dz
 		}
 	}
-	kernel.ActBackward(s, a, dh, none, scale, none, none, l.idx, n.output(dz))
+	kernel.ActBackward(s, a, dh, none, scale, none, none, l.idx, n.output(dz), none)
 	return dz
 }
 

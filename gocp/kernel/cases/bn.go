@@ -5,6 +5,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/tensor"
 )
 
 // bnEps is float32's 1e-5: what the kernels are given.
@@ -34,9 +35,13 @@ func batchNorm() []Case {
 		{Name: "BNRunning", Kernels: []string{"bn_running"}, Axes: rows, Tests: channels, Benches: channels[3:], New: newBNRunning},
 		{
 			Name: "BatchNorm", Kernels: []string{"bn_partial_dual", "bn_combine_dual", "bn_affine_dual", "bn_backward_dual", "act_reduce_dual", "act_backward_dual"},
-			Axes:    []string{"n", "h", "w", "c", "pool", "relu", "affine"},
-			Tests:   []Shape{Dims(3, 4, 4, 5, 1, 0, 2), Dims(4, 6, 5, 7, 2, 1, 2), Dims(2, 3, 3, 33, 1, 1, 2), Dims(8, 8, 8, 17, 2, 1, 2)},
-			Benches: []Shape{Dims(128, 32, 32, 64, 2, 1, 2)}, New: newBatchNorm,
+			Axes: actAxes,
+			Tests: []Shape{
+				actShape(3, 4, 4, 5, 1, 1, 0, kernel.Linear, affineBoth, 0), actShape(4, 6, 5, 7, 2, 2, 0, kernel.ReLU, affineBoth, 0),
+				actShape(2, 3, 3, 33, 1, 1, 0, kernel.ReLU, affineBoth, 0), actShape(8, 8, 8, 17, 2, 2, 0, kernel.ReLU, affineBoth, 0),
+				actShape(2, 5, 6, 7, 3, 2, 1, kernel.ReLU6, affineBoth, 0),
+			},
+			Benches: []Shape{actShape(128, 32, 32, 64, 2, 2, 0, kernel.ReLU, affineBoth, 0)}, New: newBatchNorm,
 		},
 	}
 }
@@ -146,7 +151,7 @@ func newBNRunning(sh Shape, r *Rand) *Problem {
 // newBatchNorm is a whole layer in training mode, forward and backward: statistics, their map, ReLU and
 // pooling, and back to z, gamma and beta.
 func newBatchNorm(sh Shape, r *Rand) *Problem {
-	a, _ := actOf(sh)
+	a, _, _ := actOf(sh)
 	n, c := a.N*a.H*a.W, a.C
 	in, out, ix := actBytes(a)
 	p := &Problem{
@@ -155,31 +160,31 @@ func newBatchNorm(sh Shape, r *Rand) *Problem {
 	}
 	z := p.Diff("z", r.Normal(a.In()), a.N, a.H, a.W, a.C)
 	gamma, beta := p.Diff("gamma", r.Uniform(c, 0.5, 1.5)), p.Diff("beta", r.Normal(c))
-	dy := p.Diff("dy", r.Normal(a.Out()), a.N, a.H/a.Pool, a.W/a.Pool, a.C)
+	dy := p.Diff("dy", r.Normal(a.Out()), a.N, a.OutH(), a.OutW(), a.C)
 	tol := bnTol
 	tol.Rel = 1e-5 // a chain of the parts' errors
 	vector := func(name string) *Buffer { return p.Out(name, tol, c) }
 	mean, variance, scale, shift := vector("mean"), vector("variance"), vector("scale"), vector("shift")
 	dscale, dshift, dgamma, pc, qc := vector("dscale"), vector("dshift"), vector("dgamma"), vector("p"), vector("q")
-	y := p.Out("y", tol, a.N, a.H/a.Pool, a.W/a.Pool, a.C)
+	y := p.Out("y", tol, a.N, a.OutH(), a.OutW(), a.C)
 	dz := p.Out("dz", tol, a.N, a.H, a.W, a.C)
 	var idx *Buffer
-	if indexed(a) {
+	if a.Indexed() {
 		idx = OutConst[uint8](p, "idx", exact, a.Out())
 	}
 	p.Run = func(s *device.Stream, b *Bound) {
 		t, ws := b.Tensor, b.Workspace()
 		kernel.BNStats(s, ws, n, c, t(z), t(mean), t(variance))
 		kernel.BNAffine(s, c, t(mean), t(variance), t(gamma), t(beta), 1e-5, t(scale), t(shift))
-		kernel.ActForward(s, a, t(z), t(scale), t(shift), t(y), b.Ptr(idx))
+		kernel.ActForward(s, a, t(z), t(scale), t(shift), tensor.Tensor{}, t(y), b.Ptr(idx))
 		kernel.ActBackwardReduce(s, ws, a, t(dy), t(z), b.Ptr(idx), t(dscale), t(dshift))
 		kernel.BNBackward(s, n, c, t(mean), t(variance), t(gamma), 1e-5, t(dscale), t(dshift), t(dgamma), t(pc), t(qc))
-		kernel.ActBackward(s, a, t(dy), t(z), t(scale), t(pc), t(qc), b.Ptr(idx), t(dz))
+		kernel.ActBackward(s, a, t(dy), t(z), t(scale), t(pc), t(qc), b.Ptr(idx), t(dz), tensor.Tensor{})
 	}
 	forward := func(v *Values) {
 		statsRef(n, c, v.F(z), v.F(mean), v.F(variance))
 		affineRef(c, v.F(mean), v.F(variance), v.F(gamma), v.F(beta), v.F(scale), v.F(shift))
-		actForwardRef(a, v.F(z), v.F(scale), v.F(shift), v.F(y), v.F(idx))
+		actForwardRef(a, v.F(z), v.F(scale), v.F(shift), nil, v.F(y), v.F(idx))
 	}
 	p.Ref = func(v *Values) {
 		forward(v)

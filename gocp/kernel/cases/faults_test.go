@@ -28,6 +28,9 @@ type fault struct {
 // The kernels that a convolution in TF32 launches.
 const convUnit = "conv_tf32.cu conv_sum.cu conv_pack.cu conv_depthwise.cu"
 
+// The kernels that the cases of activations launch.
+const actUnit = "act.cu act_window.cu"
+
 var faults = []fault{
 	{
 		name: "missing barrier between a reduction's writes and reads", file: "block.cuh", unit: "softmax.cu",
@@ -55,7 +58,7 @@ var faults = []fault{
 		breaks: "a channel's sum is taken before its parts are there", cases: []string{"BNStats"},
 	},
 	{
-		name: "sums over rows without the first part", file: "block.cuh", unit: "act.cu",
+		name: "sums over rows without the first part", file: "block.cuh", unit: actUnit,
 		from: "for (int j = 0; j < groups; j++) s +=", to: "for (int j = 1; j < groups; j++) s +=",
 		breaks: "rows are left out of every channel's sum", cases: []string{"ActBackwardReduce"},
 	},
@@ -76,42 +79,57 @@ var faults = []fault{
 		breaks: "every row takes the first row's tangent", cases: []string{"Softmax", "SoftmaxXent"},
 	},
 	{
-		name: "tangents stored with their primals alone", file: "dual.cuh", unit: "act.cu",
+		name: "tangents stored with their primals alone", file: "dual.cuh", unit: actUnit,
 		from: "if (t) t[i] = x.b;", to: "if (p && t) t[i] = x.b;",
 		breaks: "a replayed pass leaves its tangents unwritten", cases: []string{"ActForward", "ActBackward"},
 	},
 	{
-		name: "missing barrier after staging", file: "act.cu",
+		name: "missing barrier after staging", file: "act.cu", unit: actUnit,
 		from: "store + 2 * kStage, store + 3 * kStage);\n    block::sync();", to: "store + 2 * kStage, store + 3 * kStage);",
 		breaks: "threads read coefficients that others have not staged", cases: []string{"ActForward"},
 	},
 	{
-		name: "missing barrier between doublings of what is staged", file: "act.cu",
+		name: "missing barrier between doublings of what is staged", file: "act.cu", unit: actUnit,
 		from: "    block::sync();\n    LANES(i, more)", to: "    LANES(i, more)",
 		breaks: "threads repeat coefficients that others have not staged", cases: []string{"ActForward", "ActBackward"},
 	},
 	{
-		name: "overlapping planes in shared memory", file: "act.cu",
+		name: "overlapping planes in shared memory", file: "act.cu", unit: actUnit,
 		from: "store + 2 * kStage, store + 3 * kStage);", to: "store + kStage, store + 3 * kStage);",
 		breaks: "in dual numbers the shift takes the place of the scale's tangent", cases: []string{"ActForward"},
 	},
 	{
-		name: "uninitialised shared memory", file: "act.cu",
+		name: "uninitialised shared memory", file: "act.cu", unit: actUnit,
 		from: "for (int done = period; done < width; done *= 2) {", to: "for (int done = width; done < width; done *= 2) {",
 		breaks: "coefficients are staged for the first pixel of a row alone", cases: []string{"ActForward", "ActBackward"},
 	},
 	{
-		name: "last largest value of a window in place of the first", file: "act.cu",
+		name: "last largest value of a window in place of the first", file: "act.cu", unit: actUnit,
 		from: "bool take = (x > primal(best.value)) | (x != x);", to: "bool take = (x >= primal(best.value)) | (x != x);",
 		breaks: "ties send the gradient to another pixel", cases: []string{"ActForward"},
 	},
 	{
-		name: "window positions swapped", file: "act.cu",
+		name: "window positions swapped", file: "act.cu", unit: actUnit,
 		from: "scatter<Affine>(d1, z1, i, at == 1, d, ps[i], qs[i]);", to: "scatter<Affine>(d1, z1, i, at == 2, d, ps[i], qs[i]);",
 		breaks: "gradients go to the wrong pixel of a window", cases: []string{"ActBackward"},
 	},
 	{
-		name: "combining one part too many", file: "act.cu",
+		name: "residual without its tangent", file: "act.cu", unit: actUnit,
+		from: "if constexpr (Residual) v = v + rp[i];", to: "if constexpr (Residual) v = v + primal(rp[i]);",
+		breaks: "what flows past the convolutions has no derivative", cases: []string{"ActForward"},
+	},
+	{
+		name: "overlapping windows without the last", file: "act_window.cu", unit: actUnit,
+		from: "int last = at / stride + 1;", to: "int last = at < k ? at / stride + 1 : at / stride;",
+		breaks: "an input's gradient lacks that of one of its windows", cases: []string{"ActBackward"},
+	},
+	{
+		name: "padding as a place of the image", file: "act_window.cu", unit: actUnit,
+		from: "int tap = on ? at : first, a = row_of(tap, g.k);", to: "int tap = on ? at : 0, a = row_of(tap, g.k);",
+		breaks: "memory before the image is read", cases: []string{"ActBackwardReduce"},
+	},
+	{
+		name: "combining one part too many", file: "act.cu", unit: actUnit,
 		from: "0, parts, static_cast<int>(r.hi - r.lo),", to: "0, parts + 1, static_cast<int>(r.hi - r.lo),",
 		breaks: "memory behind the partial sums is added", cases: []string{"ActBackwardReduce"},
 	},

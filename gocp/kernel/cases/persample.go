@@ -7,28 +7,28 @@ import (
 	"github.com/gocp/gocp/gocp/kernel"
 )
 
-var persampleAxes = []string{"n", "h", "w", "c", "k", "r", "stride", "pad"}
+var persampleAxes = []string{"n", "h", "w", "c", "k", "r", "stride", "pad", "groups"}
 
 func persampleConv(d []int) kernel.Conv {
-	return kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7]}
+	return kernel.Conv{N: d[0], H: d[1], W: d[2], C: d[3], K: d[4], R: d[5], S: d[5], Stride: d[6], Pad: d[7], Groups: d[8]}
 }
 
 var persampleTests = []Shape{
-	Dims(0, 5, 5, 2, 3, 3, 1, 1), Dims(1, 1, 1, 1, 1, 1, 1, 0), Dims(5, 9, 7, 3, 10, 3, 1, 1), Dims(3, 6, 6, 24, 40, 3, 1, 1),
-	Dims(18, 4, 5, 33, 9, 5, 1, 2), Dims(2, 12, 11, 3, 16, 5, 2, 2), Dims(33, 1, 1, 70, 11, 1, 1, 0), Dims(2, 5, 6, 40, 8, 3, 1, 0),
-	Dims(2, 7, 5, 17, 31, 1, 1, 0), Dims(1, 20, 19, 1, 9, 3, 1, 1), Dims(2, 8, 8, 4, 4, 3, 2, 1),
-	Dims(1, 1, 1, 17, 17, 3, 1, 1), Dims(2, 4, 4, 128, 128, 1, 1, 0), Dims(2, 3, 3, 57, 190, 3, 1, 1),
-	Dims(1, 9, 9, 64, 260, 3, 2, 1), Dims(1, 9, 9, 60, 580, 3, 1, 1), Dims(130, 2, 1, 3, 5, 2, 1, 1),
+	Dims(0, 5, 5, 2, 3, 3, 1, 1, 1), Dims(1, 1, 1, 1, 1, 1, 1, 0, 1), Dims(5, 9, 7, 3, 10, 3, 1, 1, 1), Dims(3, 6, 6, 24, 40, 3, 1, 1, 1),
+	Dims(18, 4, 5, 33, 9, 5, 1, 2, 1), Dims(2, 12, 11, 3, 16, 5, 2, 2, 1), Dims(33, 1, 1, 70, 11, 1, 1, 0, 1), Dims(2, 5, 6, 40, 8, 3, 1, 0, 1),
+	Dims(2, 7, 5, 17, 31, 1, 1, 0, 1), Dims(1, 20, 19, 1, 9, 3, 1, 1, 1), Dims(2, 8, 8, 4, 4, 3, 2, 1, 1),
+	Dims(1, 1, 1, 17, 17, 3, 1, 1, 1), Dims(2, 4, 4, 128, 128, 1, 1, 0, 1), Dims(2, 3, 3, 57, 190, 3, 1, 1, 1),
+	Dims(1, 9, 9, 64, 260, 3, 2, 1, 1), Dims(1, 9, 9, 60, 580, 3, 1, 1, 1), Dims(130, 2, 1, 3, 5, 2, 1, 1, 1),
 }
 
 var persampleBenches = []Shape{
-	Dims(32, 32, 32, 3, 64, 3, 1, 1), Dims(32, 16, 16, 64, 128, 3, 1, 1), Dims(32, 8, 8, 128, 256, 3, 1, 1),
-	Dims(32, 1, 1, 4096, 256, 1, 1, 0),
+	Dims(32, 32, 32, 3, 64, 3, 1, 1, 1), Dims(32, 16, 16, 64, 128, 3, 1, 1, 1), Dims(32, 8, 8, 128, 256, 3, 1, 1, 1),
+	Dims(32, 1, 1, 4096, 256, 1, 1, 0, 1),
 }
 
-// sampleGradient adds sample i's gradient to the weights [K,R,S,C] to to.
+// sampleGradient adds sample i's gradient to the weights [K,R,S,C/Groups] to to.
 func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
-	oh, ow := g.OutH(), g.OutW()
+	oh, ow, cs, ks := g.OutH(), g.OutW(), g.C/g.Groups, g.K/g.Groups
 	for oy := range oh {
 		for ox := range ow {
 			d := dy[((i*oh+oy)*ow+ox)*g.K:][:g.K]
@@ -40,8 +40,8 @@ func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
 					}
 					pixel := x[((i*g.H+iy)*g.W+ix)*g.C:][:g.C]
 					for k, dk := range d {
-						row := to[((k*g.R+r)*g.S+s)*g.C:][:g.C]
-						for c, xc := range pixel {
+						row := to[((k*g.R+r)*g.S+s)*cs:][:cs]
+						for c, xc := range pixel[k/ks*cs:][:cs] {
 							row[c] += dk * xc
 						}
 					}
@@ -105,8 +105,10 @@ func persampleProducts(precision kernel.Precision) []Case {
 				g := geometry(sh)
 				p := &Problem{}
 				x, dy := p.persample(g, r)
-				t := float64(g.OutH() * g.OutW()) // or half of the products of positions, in both operands
-				p.FLOPs = min(p.FLOPs, float64(g.N)*t*(t+1)*float64(g.C+g.K))
+				if g.Groups == 1 { // or half of the products of positions, in both operands
+					t := float64(g.OutH() * g.OutW())
+					p.FLOPs = min(p.FLOPs, float64(g.N)*t*(t+1)*float64(g.C+g.K))
+				}
 				tol := Tol{Rel: 5e-6, Why: "float sums of products of float sums; the ghost form cancels where patches point apart"}
 				if precision != kernel.F32 {
 					tol = persampleTolerance(g, Tol{})
@@ -185,12 +187,13 @@ func persampleProducts(precision kernel.Precision) []Case {
 func persampleMaps() []Case {
 	return []Case{
 		{
-			Name: "PersampleAffine", Kernels: []string{"persample_affine"}, Axes: []string{"n", "h", "w", "c", "pool", "relu", "scale"},
+			Name: "PersampleAffine", Kernels: []string{"persample_affine"}, Axes: []string{"n", "h", "w", "c", "pool", "stride", "pad", "relu", "scale"},
 			Tests: []Shape{
-				Dims(0, 4, 4, 3, 2, 1, 1), Dims(1, 1, 1, 1, 1, 0, 1), Dims(3, 5, 7, 13, 2, 1, 1), Dims(3, 4, 6, 130, 2, 1, 1),
-				Dims(5, 3, 4, 5, 1, 1, 1), Dims(5, 3, 4, 5, 1, 0, 0), Dims(2, 4, 4, 3, 2, 0, 1),
+				Dims(0, 4, 4, 3, 2, 2, 0, 1, 1), Dims(1, 1, 1, 1, 1, 1, 0, 0, 1), Dims(3, 5, 7, 13, 2, 2, 0, 1, 1), Dims(3, 4, 6, 130, 2, 2, 0, 1, 1),
+				Dims(5, 3, 4, 5, 1, 1, 0, 1, 1), Dims(5, 3, 4, 5, 1, 1, 0, 0, 0), Dims(2, 4, 4, 3, 2, 2, 0, 0, 1),
+				Dims(3, 8, 7, 13, 3, 2, 1, 1, 1), Dims(2, 5, 6, 3, 2, 1, 0, 0, 0), Dims(1, 15, 16, 2, 15, 1, 7, 1, 1),
 			},
-			Benches: []Shape{Dims(128, 16, 16, 128, 2, 1, 1)},
+			Benches: []Shape{Dims(128, 16, 16, 128, 2, 2, 0, 1, 1)},
 			New:     newPersampleAffine,
 		},
 		{
@@ -220,26 +223,18 @@ func persampleMaps() []Case {
 }
 
 func newPersampleAffine(sh Shape, r *Rand) *Problem {
-	a := kernel.Act{N: sh.Dims[0], H: sh.Dims[1], W: sh.Dims[2], C: sh.Dims[3], Pool: sh.Dims[4], ReLU: sh.Dims[5] != 0}
-	oh, ow, stride := a.H/a.Pool, a.W/a.Pool, a.C+2
+	d := sh.Dims
+	a := kernel.Act{N: d[0], H: d[1], W: d[2], C: d[3], Pool: d[4], Stride: d[5], Pad: d[6], Activation: kernel.Activation(d[7])}
+	stride := a.C + 2
 	p := &Problem{Bytes: 5*float64(a.Out()) + 4*float64(a.In()), FLOPs: 3 * float64(a.Out())}
 	dy := Const(p, "dy", r.Values(a.Out()))
-	tol := Tol{Rel: 1e-6, Abs: 5e-7 * math.Sqrt(float64(oh*ow)), Why: "float sums over outputs"}
-	var z, idx, dscale *Buffer
-	if sh.Dims[6] != 0 {
+	tol := Tol{Rel: 1e-6, Abs: 5e-7 * math.Sqrt(float64(a.OutH()*a.OutW())), Why: "float sums over outputs"}
+	var z, dscale *Buffer
+	if d[8] != 0 {
 		z = Const(p, "z", r.Values(a.In()))
 		dscale = InOut(p, "dscale", tol, r.Normal(a.N*stride))
 	}
-	if a.ReLU || a.Pool > 1 {
-		choice := make([]uint8, a.Out())
-		for i := range choice {
-			choice[i] = uint8(r.Int(a.Pool * a.Pool))
-			if a.ReLU && r.Int(3) == 0 {
-				choice[i] = 255
-			}
-		}
-		idx = Const(p, "idx", choice)
-	}
+	idx := chosen(a, p, r)
 	dshift := InOut(p, "dshift", tol, r.Normal(a.N*stride))
 	p.Run = func(s *device.Stream, d *Bound) {
 		kernel.PersampleAffine(s, a, d.Ptr(dy), d.Ptr(z), d.Ptr(idx), d.Ptr(dscale), d.Ptr(dshift), stride)
@@ -250,23 +245,18 @@ func newPersampleAffine(sh Shape, r *Rand) *Problem {
 			if dscale != nil {
 				clear(v.F(dscale)[i*stride : i*stride+a.C])
 			}
-			for o := range oh * ow {
-				for c := range a.C {
-					at, pick := (i*oh*ow+o)*a.C+c, 0
-					if idx != nil {
-						pick = int(v.F(idx)[at])
-					}
-					if pick == 255 {
-						continue
-					}
-					v.F(dshift)[i*stride+c] += v.F(dy)[at]
-					if dscale != nil {
-						y, x := o/ow*a.Pool+pick/a.Pool, o%ow*a.Pool+pick%a.Pool
-						v.F(dscale)[i*stride+c] += v.F(dy)[at] * v.F(z)[((i*a.H+y)*a.W+x)*a.C+c]
-					}
-				}
-			}
 		}
+		eachOutput(a, func(o, c int, window []int) {
+			from := pickedAt(v.F(idx), o, window)
+			if from < 0 {
+				return
+			}
+			row := o / (a.OutH() * a.OutW() * a.C) * stride
+			v.F(dshift)[row+c] += v.F(dy)[o]
+			if dscale != nil {
+				v.F(dscale)[row+c] += v.F(dy)[o] * v.F(z)[from]
+			}
+		})
 	}
 	return p
 }
