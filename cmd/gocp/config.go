@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"os"
 
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -27,20 +24,15 @@ func readConfig(path string) (experiment.Config, error) {
 
 func parseConfig(b []byte) (experiment.Config, error) {
 	var folder struct {
-		Identity string          `json:"identity"`
-		Config   json.RawMessage `json:"config"`
+		Identity string         `json:"identity"`
+		Config   strictjson.Raw `json:"config"`
 	}
-	if err := json.Unmarshal(b, &folder); err == nil && folder.Identity != "" && folder.Config != nil {
+	if err := strictjson.Unmarshal(b, &folder); err == nil && folder.Identity != "" && folder.Config != nil {
 		b = folder.Config
 	}
 	var c experiment.Config
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields() // a misspelt name must not mean its default
-	if err := d.Decode(&c); err != nil {
+	if err := strictjson.UnmarshalKnown(b, &c); err != nil { // a misspelt name must not mean its default
 		return experiment.Config{}, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return experiment.Config{}, errors.New("something follows the configuration")
 	}
 	return c, nil
 }

@@ -167,7 +167,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{"unknown field", []string{"audit", "--out", "x", "--config", "unknown.json"}, `unknown.json: json: unknown field "seeds"`},
 		{"broken configuration", []string{"audit", "--out", "x", "--config", "broken.json"}, `broken.json`},
-		{"two configurations", []string{"audit", "--out", "x", "--config", "two.json"}, `something follows the configuration`},
+		{"two configurations", []string{"audit", "--out", "x", "--config", "two.json"}, `after top-level value`},
 		{"wrong type", []string{"audit", "--out", "x", "--config", "wrong.json"}, `wrong.json`},
 		{"corrupt JPEG", []string{"data", "info", "photos"}, `1.jpg`},
 		{"truncated npz", []string{"data", "info", "cut.npz"}, `cut.npz`},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -120,11 +120,11 @@ func WriteBundle(dir string, b *Bundle) (err error) {
 	if err := atomicfile.WriteBytes(filepath.Join(part, DeltaFile), buf.Bytes()); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(m, "", " ")
+	text, err := strictjson.Indent(m, " ")
 	if err != nil {
 		return fmt.Errorf("poisons: %w", err)
 	}
-	if err := atomicfile.WriteBytes(filepath.Join(part, ManifestFile), append(text, '\n')); err != nil {
+	if err := atomicfile.WriteBytes(filepath.Join(part, ManifestFile), text); err != nil {
 		return err
 	}
 	if err := os.Rename(part, dir); err != nil {
@@ -150,7 +150,7 @@ func ReadBundle(dir string) (*Bundle, error) {
 		return nil, fmt.Errorf("poisons: %w", err)
 	}
 	var m Manifest
-	if err := json.Unmarshal(text, &m); err != nil {
+	if err := strictjson.Unmarshal(text, &m); err != nil {
 		return nil, usage.Errorf("%s: %s: %w", dir, ManifestFile, err)
 	}
 	if m.Schema != 1 || m.H < 1 || m.W < 1 || (m.C != 1 && m.C != 3) || m.H > 1<<12 || m.W > 1<<12 {

@@ -1,13 +1,14 @@
 package conformal
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/big"
 	"slices"
 	"strings"
+
+	"github.com/gocp/gocp/gocp/strictjson"
 )
 
 // Level is a miscoverage ε held exactly, as the rational its decimal string names. The zero value
@@ -161,41 +162,32 @@ func (t Threshold) Infinite() bool { return math.IsInf(t.Tau, 1) }
 func (t Threshold) TooFew() bool { return t.Rank > t.N }
 
 type thresholdJSON struct {
-	Tau  any `json:"tau"`
-	Rank int `json:"rank"`
-	N    int `json:"n"`
+	Tau  *float64 `json:"tau"`
+	Rank int      `json:"rank"`
+	N    int      `json:"n"`
 }
 
-// MarshalJSON writes an infinite τ as "inf", which JSON numbers cannot hold.
+// MarshalJSON writes an infinite τ as "inf" or "-inf", which JSON numbers cannot hold.
 func (t Threshold) MarshalJSON() ([]byte, error) {
-	j := thresholdJSON{Tau: t.Tau, Rank: t.Rank, N: t.N}
-	switch {
-	case math.IsInf(t.Tau, 1):
-		j.Tau = "inf"
-	case math.IsNaN(t.Tau) || math.IsInf(t.Tau, -1):
+	if math.IsNaN(t.Tau) {
 		return nil, fmt.Errorf("threshold %v cannot be written", t.Tau)
 	}
-	return json.Marshal(j)
+	return strictjson.Marshal(thresholdJSON{&t.Tau, t.Rank, t.N})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
 func (t *Threshold) UnmarshalJSON(b []byte) error {
 	var j thresholdJSON
-	if err := json.Unmarshal(b, &j); err != nil {
+	if err := strictjson.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("threshold: %w", err)
 	}
-	switch v := j.Tau.(type) {
-	case float64:
-		t.Tau = v
-	case string:
-		if v != "inf" {
-			return fmt.Errorf("threshold: tau %q is neither a number nor \"inf\"", clip(v))
-		}
-		t.Tau = math.Inf(1)
-	default:
+	switch {
+	case j.Tau == nil:
 		return errors.New("threshold: tau is missing")
+	case math.IsNaN(*j.Tau):
+		return errors.New("threshold: tau is not a number")
 	}
-	t.Rank, t.N = j.Rank, j.N
+	*t = Threshold{*j.Tau, j.Rank, j.N}
 	return nil
 }
 

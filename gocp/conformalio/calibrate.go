@@ -2,7 +2,6 @@ package conformalio
 
 import (
 	"cmp"
-	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -308,11 +308,11 @@ func (c *Calibration) recordLater(role, name string) func() error {
 
 // Save writes the threshold file.
 func (c *Calibration) Save(path string) error {
-	b, err := json.MarshalIndent(c, "", "  ")
+	b, err := strictjson.Indent(c, "  ")
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteBytes(path, append(b, '\n'))
+	return atomicfile.WriteBytes(path, b)
 }
 
 // LoadCalibration reads what Save writes.
@@ -331,7 +331,7 @@ func LoadCalibration(path string) (*Calibration, error) {
 // ParseCalibration reads a threshold file from memory.
 func ParseCalibration(b []byte) (*Calibration, error) {
 	c := new(Calibration)
-	if err := json.Unmarshal(b, c); err != nil {
+	if err := strictjson.Unmarshal(b, c); err != nil {
 		return nil, usage.Wrap(err)
 	}
 	if c.Format != FileFormat || c.Version != FileVersion || c.Thresholds == nil {

@@ -1,12 +1,13 @@
 package conformalio
 
 import (
-	"encoding/json"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -57,7 +58,7 @@ type MethodResult struct {
 	Needed            int                `json:"needed,omitempty"`
 	TrainingRadius    int                `json:"training_radius,omitempty"`
 	CalibrationRadius int                `json:"calibration_radius,omitempty"`
-	Taus              []*float64         `json:"taus,omitempty"`
+	Taus              []float64          `json:"taus,omitempty"`
 	CoverageReliable  []bool             `json:"coverage_reliable,omitempty"`
 	SizeReliable      []bool             `json:"size_reliable,omitempty"`
 }
@@ -119,11 +120,11 @@ func (t Test) finish(r *MethodResult, sets *conformal.Sets, truth []int, write w
 		}
 	}
 	if t.Threshold != "" {
-		b, err := json.MarshalIndent(r, "", "  ")
+		b, err := strictjson.Indent(r, "  ")
 		if err != nil {
 			return nil, err
 		}
-		if err := atomicfile.WriteBytes(t.Threshold, append(b, '\n')); err != nil {
+		if err := atomicfile.WriteBytes(t.Threshold, b); err != nil {
 			return nil, err
 		}
 	}
@@ -358,10 +359,10 @@ func (j RPSJob) Predict() (*MethodResult, error) {
 	r := &MethodResult{Method: "rps", Miscoverage: j.Miscoverage, N: votes.N, Rule: j.Rule, Models: votes.Models, Parts: parts, Needed: rps.Needed(),
 		TrainingRadius: j.Training, CalibrationRadius: j.Calibration}
 	for _, tau := range got.Thresholds {
-		r.Taus = append(r.Taus, nil)
-		if tau <= 1 { // scores lie below
-			r.Taus[len(r.Taus)-1] = &tau
+		if tau > 1 { // no score lies above: every label is inside
+			tau = math.Inf(1)
 		}
+		r.Taus = append(r.Taus, tau)
 	}
 	for i := range test.N {
 		r.CoverageReliable = append(r.CoverageReliable, got.CoverageReliable(i))

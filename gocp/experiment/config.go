@@ -3,7 +3,6 @@ package experiment
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"math/big"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -263,7 +263,7 @@ func (c Config) poisonCount() (int, error) {
 // identity is the hash that a run folder is bound to: the configuration, the data and the engine
 // whose bits the results are.
 func (c Config) identity(parts ...string) (string, error) {
-	b, err := json.Marshal(c)
+	b, err := strictjson.Marshal(c)
 	if err != nil {
 		return "", err
 	}

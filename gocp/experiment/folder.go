@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -73,7 +73,7 @@ func readHeader(dir string) (header, error) {
 	if err != nil {
 		return h, fmt.Errorf("run folder: %w", err)
 	}
-	if err := json.Unmarshal(b, &h); err != nil {
+	if err := strictjson.Unmarshal(b, &h); err != nil {
 		return h, usage.Errorf("%s: %s is broken: %w", dir, configFile, err)
 	}
 	if h.Schema != 1 {
@@ -116,11 +116,11 @@ func openFolder(dir string, h header, resume bool) (*folder, error) {
 		}
 	}
 	if !f.has(configFile) {
-		b, err := json.MarshalIndent(h, "", " ")
+		b, err := strictjson.Indent(h, " ")
 		if err != nil {
 			return nil, fmt.Errorf("run folder: %w", err)
 		}
-		if err := atomicfile.WriteBytes(f.path(configFile), append(b, '\n')); err != nil {
+		if err := atomicfile.WriteBytes(f.path(configFile), b); err != nil {
 			return nil, err
 		}
 	}
@@ -159,7 +159,7 @@ type clockLine struct {
 }
 
 func (f *folder) note(line clockLine) error {
-	b, err := json.Marshal(line)
+	b, err := strictjson.Marshal(line)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (f *folder) read() (out []result.Timing, seen *result.Telemetry, err error)
 	lines.Buffer(nil, 1<<20) // telemetry of many devices is a long line
 	for lines.Scan() {
 		var t clockLine
-		if json.Unmarshal(lines.Bytes(), &t) != nil {
+		if strictjson.Unmarshal(lines.Bytes(), &t) != nil {
 			continue
 		}
 		if t.Telemetry != nil {

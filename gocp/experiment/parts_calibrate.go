@@ -2,13 +2,13 @@ package experiment
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -78,11 +78,11 @@ func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*C
 	if c.Threshold, err = scorer.Calibrate(probs, ints(p.Labels), v.RowUniforms(j.Seed, probs), level); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(c, "", " ")
+	b, err := strictjson.Indent(c, " ")
 	if err != nil {
 		return nil, err
 	}
-	return c, atomicfile.WriteBytes(j.Out, append(b, '\n'))
+	return c, atomicfile.WriteBytes(j.Out, b)
 }
 
 // ReadCalibration reads a calibration file.
@@ -92,7 +92,7 @@ func ReadCalibration(path string) (*Calibration, error) {
 		return nil, usage.Errorf("calibration: %w", err)
 	}
 	c := new(Calibration)
-	if err := json.Unmarshal(b, c); err != nil {
+	if err := strictjson.Unmarshal(b, c); err != nil {
 		return nil, usage.Errorf("%s is no calibration file: %w", path, err)
 	}
 	if c.Schema != 1 {

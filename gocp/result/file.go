@@ -1,9 +1,7 @@
 package result
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -32,16 +31,7 @@ func (r *Result) Encode() ([]byte, error) {
 	return encode(r)
 }
 
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", " ")
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
+func encode(v any) ([]byte, error) { return strictjson.Indent(v, " ") }
 
 // Decode reads the bytes of a result.json and validates them. Its errors are usage errors: the file
 // is not what it should be.
@@ -49,14 +39,14 @@ func Decode(b []byte) (*Result, error) {
 	var head struct {
 		Schema int `json:"schema"`
 	}
-	if err := json.Unmarshal(b, &head); err != nil {
+	if err := strictjson.Unmarshal(b, &head); err != nil {
 		return nil, usage.Errorf("%s: %w", File, err)
 	}
 	if head.Schema != Schema {
 		return nil, usage.Errorf("%s has schema %d; this gocp reads schema %d", File, head.Schema, Schema)
 	}
 	r := new(Result)
-	if err := json.Unmarshal(b, r); err != nil {
+	if err := strictjson.Unmarshal(b, r); err != nil {
 		return nil, usage.Errorf("%s: %w", File, err)
 	}
 	if err := r.Validate(); err != nil {
@@ -112,7 +102,7 @@ func LoadFS(fsys fs.FS) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(b, f.to); err != nil {
+		if err := strictjson.Unmarshal(b, f.to); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
