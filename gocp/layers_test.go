@@ -32,6 +32,8 @@ var layers = [][]string{
 	{"gocp/result"},
 	{"gocp/data/cifar10sample"},
 	{"gocp/data", "gocp/conformalio"},
+	{"gocp/data/internal/picture", "gocp/data/internal/resample"},
+	{"gocp/data/internal/jpeg"},
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/atomicfile", "gocp/strictjson"},
 	{"gocp/usage"},

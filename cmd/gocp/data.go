@@ -113,7 +113,11 @@ func dataInfoCommand() *cli.Command {
 				splits[i] = splitInfo{d.Name, d.Len(), d.H, d.W, d.C, d.Classes, d.Counts(), d.SHA256}
 			}
 			if c.Bool("json") {
-				return printJSON(c.App.Writer, map[string]any{"name": src.Name, "origin": src.Origin, "splits": splits})
+				out := map[string]any{"name": src.Name, "origin": src.Origin, "splits": splits}
+				if len(src.Skipped) > 0 {
+					out["skipped"] = src.Skipped
+				}
+				return printJSON(c.App.Writer, out)
 			}
 			return printSplits(c.App.Writer, src, splits)
 		},
@@ -140,6 +144,9 @@ func printSplits(w io.Writer, src *data.Source, splits []splitInfo) error {
 	for _, s := range splits {
 		line("%s\t%d images of %d×%d×%d, %d classes", s.Name, s.Images, s.Height, s.Width, s.Chans, len(s.Classes))
 		line("\tsha256 %s", s.SHA256)
+	}
+	for _, u := range src.Skipped {
+		line("left out\t%s: %s", u.File, u.Why)
 	}
 	if len(splits) > 0 {
 		line("class\timages in each split")

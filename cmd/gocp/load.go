@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 // dataFlags choose a data set and how it is read.
@@ -14,7 +15,11 @@ func dataFlags() []cli.Flag { return append([]cli.Flag{dataFlag()}, readingFlags
 
 // readingFlags say how a data set is read.
 func readingFlags() []cli.Flag {
-	return []cli.Flag{}
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "skip-unreadable", Usage: "leave out image files that cannot be read, and name them"},
+		&cli.StringFlag{Name: "resize", Usage: "scale images: `N` for the shorter side, or HxW; bilinear, antialiased, as torchvision's Resize"},
+		&cli.StringFlag{Name: "crop", Usage: "then keep the middle: `N` or HxW"},
+	}
 }
 
 // testSplitFlag is of commands that take their test images by themselves.
@@ -24,7 +29,17 @@ func testSplitFlag() cli.Flag {
 
 // reading is what readingFlags and testSplitFlag say.
 func reading(c *cli.Context) (data.Reading, error) {
-	return data.Reading{Test: c.String("test-split")}, nil
+	r := data.Reading{Test: c.String("test-split"), SkipUnreadable: c.Bool("skip-unreadable")}
+	for name, size := range map[string]*data.Size{"resize": &r.Resize, "crop": &r.Crop} {
+		if !c.IsSet(name) {
+			continue
+		}
+		var err error
+		if *size, err = data.ParseSize(c.String(name)); err != nil {
+			return r, usage.Errorf("--%s: %w", name, err)
+		}
+	}
+	return r, nil
 }
 
 // readAnew tells whether a flag says how data are read.

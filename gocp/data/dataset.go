@@ -116,7 +116,9 @@ type Source struct {
 	Name   string
 	Origin string // where it came from, in words
 	Splits []*Dataset
-	test   string // the split that Need("test") means, "" for the usual one
+	// Skipped are the files that Reading.SkipUnreadable left out.
+	Skipped []Unreadable
+	test    string // the split that Need("test") means, "" for the usual one
 }
 
 // Split returns the split of that name, or nil.

@@ -2,10 +2,9 @@ package data
 
 import (
 	"bytes"
-	"image"
-	"image/color"
 	"testing"
 
+	"github.com/gocp/gocp/gocp/data/internal/picture"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -74,36 +73,6 @@ func FuzzCIFAR(f *testing.F) {
 	})
 }
 
-func seedImages() [][]byte {
-	palette := image.NewPaletted(image.Rect(0, 0, 3, 2), color.Palette{red, color.RGBA{0, 0, 255, 255}})
-	cat := jpegOf(plain(9, 5, red))
-	return [][]byte{cat, cat[:len(cat)/2], jpegOf(grey(8, 8, 100)), pngOf(plain(3, 2, red)), pngOf(grey(1, 7, 3)), pngOf(palette),
-		pngOf(image.NewNRGBA(image.Rect(0, 0, 2, 2))), pngOf(image.NewGray16(image.Rect(0, 0, 2, 2))), claim(60000, 60000), hugeJPEG(), {0xff, 0xd8}, {}}
-}
-
-func FuzzImage(f *testing.F) {
-	for _, b := range seedImages() {
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var cfg config
-		if bounded(t, len(b), 8, func() (err error) { cfg, err = readConfig("f", b); return err }) != nil {
-			return
-		}
-		c := 3
-		if cfg.grey {
-			c = 1
-		}
-		if cfg.h*cfg.w > maxPixels*len(b) {
-			t.Fatalf("%d×%d pixels of %d bytes", cfg.h, cfg.w, len(b))
-		}
-		// Up to maxPixels pixels a byte, each up to 3 coefficients of 4 bytes in a
-		// progressive JPEG, three planes, the result, and blocks rounded up to 32.
-		dst := make([]uint8, cfg.h*cfg.w*c)
-		bounded(t, len(b)+32*(cfg.h+cfg.w+32), 64*maxPixels, func() error { return decode("f", b, cfg, c, dst) })
-	})
-}
-
 func FuzzTar(f *testing.F) {
 	ok, cat := pngOf(grey(2, 2, 1)), jpegOf(plain(2, 2, red))
 	f.Add(tarOf(member{"cat/a.png", ok}, member{"dog/a.jpg", cat}))
@@ -114,7 +83,7 @@ func FuzzTar(f *testing.F) {
 	f.Add(zipped(tarOf(member{"cat/a.png", ok})))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		bounded(t, len(b), 64*maxPixels, func() error {
+		bounded(t, len(b), 64*picture.MaxPixels, func() error {
 			s, err := ReadTar("set", "set.tar", b)
 			if err == nil {
 				for _, d := range s.Splits {

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/data/internal/picture"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -113,9 +114,13 @@ func holdsFiles(dir string) bool {
 	return false
 }
 
-func openAny(nameOrPath string) (*Source, error) {
+func (r Reading) open(nameOrPath string) (*Source, error) {
 	if e, ok := embedded[nameOrPath]; ok {
-		return e.open()
+		s, err := e.open()
+		if err != nil || !r.transforms() {
+			return s, err
+		}
+		return r.remade(s)
 	}
 	if b := find(nameOrPath); b != nil {
 		where, err := b.where()
@@ -129,13 +134,13 @@ func openAny(nameOrPath string) (*Source, error) {
 			}
 			return nil, usage.Errorf("%s is not on this machine: run \"gocp data fetch %s\", or put its files in %s", b.name, b.name, filepath.Join(dir, b.name))
 		}
-		return openPath(b.name, where, b.classes)
+		return r.openPath(b.name, where, b.classes)
 	}
-	return openPath(strings.TrimSuffix(filepath.Base(nameOrPath), filepath.Ext(nameOrPath)), nameOrPath, nil)
+	return r.openPath(strings.TrimSuffix(filepath.Base(nameOrPath), filepath.Ext(nameOrPath)), nameOrPath, nil)
 }
 
 // openPath reads what lies at a path, whatever its format.
-func openPath(name, path string, classes []string) (*Source, error) {
+func (r Reading) openPath(name, path string, classes []string) (*Source, error) {
 	fi, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, usage.Errorf("%q is neither a known data set nor a file or folder; the known ones are %s", path, knownNames())
@@ -144,14 +149,14 @@ func openPath(name, path string, classes []string) (*Source, error) {
 		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
 	}
 	var splits []*Dataset
+	t := &tree{origin: path}
 	switch base := filepath.Base(path); {
 	case fi.IsDir():
-		t, err := walk(path)
-		if err != nil {
+		if t, err = walk(path); err != nil {
 			return nil, err
 		}
-		splits, err = readTree(t, classes)
-		if err != nil {
+		t.reading = r
+		if splits, err = readTree(t, classes); err != nil {
 			return nil, err
 		}
 	case !fi.Mode().IsRegular():
@@ -162,10 +167,10 @@ func openPath(name, path string, classes []string) (*Source, error) {
 			return nil, usage.Errorf("%s: cannot be read: %w", path, err)
 		}
 		defer f.Close()
-		t, err := untar(path, f)
-		if err != nil {
+		if t, err = untar(path, f); err != nil {
 			return nil, err
 		}
+		t.reading = r
 		if splits, err = readTree(t, classes); err != nil {
 			return nil, err
 		}
@@ -188,7 +193,29 @@ func openPath(name, path string, classes []string) (*Source, error) {
 	default:
 		return nil, usage.Errorf("%s: unknown format; a data set is a folder, a .tar, .tar.gz, .npz or .safetensors file, or an IDX file named …-images-idx3-ubyte", path)
 	}
-	return newSource(name, path, splits)
+	s, err := newSource(name, path, splits)
+	if err != nil {
+		return nil, err
+	}
+	s.Skipped = t.skipped
+	if t.scaled || !r.transforms() {
+		return s, nil
+	}
+	return r.remade(s)
+}
+
+// remade is s with all images scaled and cropped.
+func (r Reading) remade(s *Source) (*Source, error) {
+	out := *s
+	out.Splits = nil
+	for _, d := range s.Splits {
+		d, err := r.transformed(d)
+		if err != nil {
+			return nil, err
+		}
+		out.Splits = append(out.Splits, d)
+	}
+	return &out, nil
 }
 
 // beside returns the IDX file at path with its partner.
@@ -234,7 +261,7 @@ func readTree(t *tree, classes []string) ([]*Dataset, error) {
 			found["IDX"] = readIDX
 		case strings.HasSuffix(base, ".npy"):
 			found["NumPy"] = readNPY
-		case isImage(base):
+		case isPicture(base):
 			found["image"] = readImages
 		case isTar(base) && t.files[i].disk != "":
 			found["tar"] = readArchives
@@ -251,12 +278,12 @@ func readTree(t *tree, classes []string) ([]*Dataset, error) {
 	case len(kinds) == 1:
 		return found[kinds[0]](t, classes)
 	}
-	return nil, usage.Errorf("%s: no data set found; it may hold CIFAR .bin, IDX or .npy files, or PNG and JPEG images at [SPLIT/]CLASS/NAME", t.origin)
+	return nil, usage.Errorf("%s: no data set found; it may hold CIFAR .bin, IDX or .npy files, or images ("+picture.Endings+") at [SPLIT/]CLASS/NAME", t.origin)
 }
 
 // readArchives takes the content of all tars of a folder together.
 func readArchives(t *tree, classes []string) ([]*Dataset, error) {
-	all := &tree{origin: t.origin}
+	all := &tree{origin: t.origin, reading: t.reading}
 	seen := map[string]bool{}
 	for _, f := range t.files {
 		if !isTar(f.path) {
@@ -281,5 +308,7 @@ func readArchives(t *tree, classes []string) ([]*Dataset, error) {
 		all.dirs = append(all.dirs, one.dirs...)
 	}
 	sort.Slice(all.files, func(i, j int) bool { return all.files[i].path < all.files[j].path })
-	return readTree(all, classes)
+	splits, err := readTree(all, classes)
+	t.skipped, t.scaled = all.skipped, all.scaled
+	return splits, err
 }

@@ -253,7 +253,7 @@ func TestBadInput(t *testing.T) {
 
 		{"corrupt JPEG", []member{{"cat/a.jpg", cat[:len(cat)*3/4]}, {"dog/a.png", ok}}, ".", "cat/a.jpg: corrupt image:"},
 		{"damaged JPEG header", []member{{"cat/a.jpg", cat[:20]}, {"dog/a.png", ok}}, ".", "cat/a.jpg: corrupt image:"},
-		{"empty JPEG", []member{{"cat/a.jpg", []byte{}}, {"dog/a.png", ok}}, ".", "cat/a.jpg: corrupt image:"},
+		{"empty JPEG", []member{{"cat/a.jpg", []byte{}}, {"dog/a.png", ok}}, ".", "cat/a.jpg: the file is empty"},
 		{"corrupt PNG", []member{{"cat/a.png", ok[:len(ok)-20]}, {"dog/a.png", ok}}, ".", "cat/a.png: corrupt image:"},
 		{"text as JPEG", []member{{"cat/a.jpg", []byte("hello")}}, ".", "cat/a.jpg: corrupt image:"},
 		{"huge PNG", []member{{"cat/a.png", claim(60000, 60000)}}, ".", "60000×60000 pixels are too many for a file of"},
@@ -265,9 +265,9 @@ func TestBadInput(t *testing.T) {
 		{"no class folder", []member{{"a.png", ok}, {"b.png", ok}}, ".", "must lie at CLASS/NAME or SPLIT/CLASS/NAME"},
 		{"mixed depth", []member{{"cat/a.png", ok}, {"dog/big/a.png", ok}}, ".", "must lie at CLASS/NAME or SPLIT/CLASS/NAME"},
 		{"splits without classes", []member{{"train/a.png", ok}, {"test/a.png", ok}}, ".", `folder "test" names a split`},
-		{"empty class folder", []member{{"cat/a.png", ok}, {"dog/readme.txt", []byte("none")}}, ".", `class folder "dog" holds no PNG or JPEG image`},
+		{"empty class folder", []member{{"cat/a.png", ok}, {"dog/readme.txt", []byte("none")}}, ".", `class folder "dog" holds no image`},
 		{"empty class in a split", []member{{"train/cat/a.png", ok}, {"test/cat/a.png", ok}, {"test/dog/a.png", ok}}, ".", `class "dog" has no image in train`},
-		{"empty class in a tar", []member{{"a.tar", tarOf(member{"cat/a.png", ok}, member{"dog/", nil})}}, "", `class folder "dog" holds no PNG or JPEG image`},
+		{"empty class in a tar", []member{{"a.tar", tarOf(member{"cat/a.png", ok}, member{"dog/", nil})}}, "", `class folder "dog" holds no image`},
 
 		{"tar cut off", []member{{"a.tar.gz", whole[:len(whole)-30]}}, "", "the archive is cut off; fetch it again"},
 		{"tar damaged", []member{{"a.tar.gz", append(bytes.Clone(whole[:60]), bytes.Repeat([]byte{7}, 60)...)}}, "", "the archive is damaged:"},
@@ -570,6 +570,124 @@ func TestTestSplit(t *testing.T) {
 		}
 		if !strings.HasSuffix(got, c.want) {
 			t.Errorf("%q, asked for %q: %s; want %s", c.splits, c.ask, got, c.want)
+		}
+	}
+}
+
+// Files that cannot be read are refused, all in one sentence, or left out and named.
+func TestUnreadable(t *testing.T) {
+	ok := pngOf(grey(2, 2, 1))
+	dir := t.TempDir()
+	for _, m := range []member{{"train/cat/a.png", ok}, {"train/cat/b.png", ok[:len(ok)/2]}, {"train/cat/c.gif", []byte("GIF89a")},
+		{"train/cat/d.bin", []byte{1}}, {"train/cat/notes.txt", []byte("a cat")}, {"train/dog/e.bmp", []byte("BM")}, {"train/dog/f.png", ok},
+		{"test/dog/g.png", ok}, {"README", []byte("cats")}, {"train/cat/h.png", []byte{}}, {"test/cat/i.jfif", ok}, {"test/cat/j.png", ok}} {
+		put(t, dir, m.name, m.content)
+	}
+	tarred := func() string {
+		var all []member
+		filepath.WalkDir(dir, func(p string, e os.DirEntry, _ error) error {
+			if rel, _ := filepath.Rel(dir, p); !e.IsDir() {
+				b, _ := os.ReadFile(p)
+				all = append(all, member{filepath.ToSlash(rel), b})
+			}
+			return nil
+		})
+		return put(t, t.TempDir(), "set.tar", tarOf(all...))
+	}()
+	for _, p := range []string{dir, tarred} {
+		_, err := Open(p)
+		for _, text := range []string{"test/cat/i.jfif: no image by its name", "nor can 5 others of 10 be read", "b.png", "c.gif", "d.bin",
+			"h.png and 1 more; mend them", "--skip-unreadable"} {
+			if !usage.Is(err) || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v; want %q", err, text)
+			}
+		}
+		s, err := Reading{SkipUnreadable: true}.Open(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tr, te := s.Split("train"), s.Split("test"); !reflect.DeepEqual(tr.Labels, []int32{0, 1}) || !reflect.DeepEqual(te.Labels, []int32{0, 1}) || len(s.Skipped) != 6 {
+			t.Errorf("%v, %v, skipped %v", tr, te, s.Skipped)
+		}
+	}
+	// Nothing left is an error with either.
+	none := t.TempDir()
+	put(t, none, "cat/a.png", ok[:20])
+	if _, err := (Reading{SkipUnreadable: true}).Open(none); !usage.Is(err) || !strings.Contains(err.Error(), "cut off") {
+		t.Errorf("%v", err)
+	}
+	// Nor is a class of which nothing is left.
+	one := t.TempDir()
+	put(t, one, "cat/a.png", ok[:20])
+	put(t, one, "dog/a.png", ok)
+	if _, err := (Reading{SkipUnreadable: true}).Open(one); !usage.Is(err) || !strings.Contains(err.Error(), `class "cat" has no image in train`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Images of several sizes are scaled and cropped to one.
+func TestSizes(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "cat/a.png", pngOf(plain(8, 12, red)))
+	put(t, dir, "cat/b.bmp", pngOf(plain(9, 6, red))) // the content decides
+	refused := func(r Reading, text string) {
+		t.Helper()
+		if _, err := r.Open(dir); !usage.Is(err) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%+v: %v; want %q", r, err, text)
+		}
+	}
+	refused(Reading{}, "it has 9×6 pixels but cat/a.png has 8×12; all images must have one size: --resize and --crop")
+	refused(Reading{Resize: Size{4, 0}}, "it becomes 6×4 pixels but cat/a.png 4×6")
+	refused(Reading{Crop: Size{7, 0}}, "9×6 pixels hold no crop of 7×7")
+	for _, r := range []Reading{{Resize: Size{4, 0}, Crop: Size{4, 0}}, {Resize: Size{4, 4}}, {Crop: Size{6, 5}}, {Resize: Size{20, 10}, Crop: Size{7, 9}}} {
+		s, err := r.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, w, _ := r.size(8, 12)
+		if d := s.Splits[0]; d.H != h || d.W != w || d.Len() != 2 || d.Images[0] != red.R || d.Images[len(d.Images)-1] != red.B {
+			t.Errorf("%+v: %v", r, d)
+		}
+	}
+	// Arrays are scaled as the same images in files are.
+	var gradient []uint8
+	for i := range 6 * 4 * 3 {
+		gradient = append(gradient, uint8(3*i))
+	}
+	d, err := New("train", 6, 4, 3, gradient, []int32{0}, []string{"cat"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	npz := filepath.Join(t.TempDir(), "a.npz")
+	if err := ExportSource(npz, &Source{Splits: []*Dataset{d}}); err != nil {
+		t.Fatal(err)
+	}
+	img := image.NewRGBA(image.Rect(0, 0, 4, 6))
+	for i := range 24 {
+		img.Set(i%4, i/4, color.RGBA{gradient[3*i], gradient[3*i+1], gradient[3*i+2], 255})
+	}
+	folder := t.TempDir()
+	put(t, folder, "cat/a.png", pngOf(img))
+	r := Reading{Resize: Size{3, 0}, Crop: Size{3, 2}}
+	var hashes []string
+	for _, p := range []string{npz, folder} {
+		s, err := r.Open(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes = append(hashes, s.Splits[0].SHA256)
+	}
+	if hashes[0] != hashes[1] || hashes[0] == d.SHA256 {
+		t.Errorf("%v", hashes)
+	}
+	for _, bad := range []string{"", "0", "-3", "3x", "x3", "3x0", "9999", "3x4x5", "3 x 4"} {
+		if _, err := ParseSize(bad); !usage.Is(err) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	for _, good := range []string{"3", "3x4"} {
+		if z, err := ParseSize(good); err != nil || z.String() != good {
+			t.Errorf("%q: %v, %v", good, z, err)
 		}
 	}
 }

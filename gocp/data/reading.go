@@ -4,6 +4,12 @@ package data
 type Reading struct {
 	// Test names the split that models are tested on; "" takes test, or val where there is no test.
 	Test string `json:"test,omitempty"`
+	// SkipUnreadable leaves out image files that cannot be read, which are an error otherwise.
+	SkipUnreadable bool `json:"skip_unreadable,omitempty"`
+	// Resize scales images, as torchvision's Resize does with PIL images, and then Crop keeps their
+	// middle, as its CenterCrop does.
+	Resize Size `json:"resize,omitzero"`
+	Crop   Size `json:"crop,omitzero"`
 }
 
 // A Ref names a set, known or by its path, and says how it is read.
@@ -20,7 +26,7 @@ func Open(nameOrPath string) (*Source, error) { return Reading{}.Open(nameOrPath
 
 // Open is the function Open, with images read as r says.
 func (r Reading) Open(nameOrPath string) (*Source, error) {
-	s, err := openAny(nameOrPath)
+	s, err := r.open(nameOrPath)
 	if err != nil {
 		return nil, err
 	}

@@ -14,14 +14,18 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/data/internal/picture"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
 // tree is what a folder or an archive holds, by slash-separated path.
 type tree struct {
-	origin string // for messages
-	files  []file // sorted by path
-	dirs   []string
+	origin  string // for messages
+	reading Reading
+	files   []file // sorted by path
+	dirs    []string
+	skipped []Unreadable // files that were left out
+	scaled  bool         // the reader applied reading's Resize and Crop
 }
 
 // file is one regular file; an archive's are in memory already.
@@ -30,6 +34,7 @@ type file struct {
 	origin  string // for messages
 	content []byte
 	disk    string
+	unread  bool // of an archive, and no reader asks for it: the name alone is kept
 }
 
 func (f *file) read() ([]byte, error) {
@@ -200,6 +205,7 @@ func untar(origin string, r io.Reader) (*tree, error) {
 		}
 		seen[name] = true
 		if !wanted(name) {
+			t.files = append(t.files, file{path: name, origin: where, unread: true})
 			continue
 		}
 		var b bytes.Buffer // grows with what arrives; the size in the header is only a claim
@@ -225,5 +231,5 @@ func damaged(origin string, err error) error {
 
 // wanted tells whether any reader takes a file of that name.
 func wanted(name string) bool {
-	return isImage(name) || isCIFAR(path.Base(name)) || isIDX(path.Base(name)) || strings.HasSuffix(name, ".npy")
+	return picture.Readable(name) || isCIFAR(path.Base(name)) || isIDX(path.Base(name)) || strings.HasSuffix(name, ".npy")
 }

@@ -1,0 +1,75 @@
+package picture
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"image"
+
+	"golang.org/x/image/tiff"
+)
+
+// Tags that x/image/tiff passes over though they change what the samples mean (TIFF 6.0), and the
+// compression: fax files come out of x/image/tiff 0.30 with black and white exchanged.
+const (
+	tiffCompression  = 259
+	tiffOrientation  = 274
+	tiffPlanar       = 284
+	tiffSampleFormat = 339
+)
+
+// tiffHeader refuses what would be read wrongly.
+func tiffHeader(b []byte) (h, w, c int, err error) {
+	for _, t := range []struct {
+		tag  uint16
+		what string
+	}{
+		{tiffOrientation, "it is stored rotated or mirrored"},
+		{tiffPlanar, "its colours lie in planes of their own"},
+		{tiffSampleFormat, "its samples are not unsigned integers"},
+	} {
+		if v, ok := tiffShort(b, t.tag); ok && v != 1 {
+			return 0, 0, 0, errRefused(fmt.Sprintf("a TIFF file with tag %d = %d: %s; convert it to PNG", t.tag, v, t.what))
+		}
+	}
+	if v, ok := tiffShort(b, tiffCompression); ok && v >= 2 && v <= 4 {
+		return 0, 0, 0, errRefused("a TIFF file in fax compression; convert it to PNG")
+	}
+	return config(tiff.DecodeConfig)(b)
+}
+
+func tiffImage(b []byte) (image.Image, error) { return tiff.Decode(bytes.NewReader(b)) }
+
+// tiffShort is the first value of a tag of 16-bit numbers in the first directory.
+func tiffShort(b []byte, tag uint16) (uint16, bool) {
+	if len(b) < 8 {
+		return 0, false
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if b[0] == 'M' {
+		order = binary.BigEndian
+	}
+	at := uint64(order.Uint32(b[4:]))
+	if at+2 > uint64(len(b)) {
+		return 0, false
+	}
+	dir := b[at+2:]
+	for range order.Uint16(b[at:]) {
+		if len(dir) < 12 {
+			return 0, false
+		}
+		if order.Uint16(dir) == tag && order.Uint16(dir[2:]) == 3 {
+			value := dir[8:]
+			if order.Uint32(dir[4:]) > 2 { // the values lie elsewhere
+				p := uint64(order.Uint32(value))
+				if p+2 > uint64(len(b)) {
+					return 0, false
+				}
+				value = b[p:]
+			}
+			return order.Uint16(value), true
+		}
+		dir = dir[12:]
+	}
+	return 0, false
+}
