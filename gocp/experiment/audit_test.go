@@ -111,7 +111,7 @@ func TestAuditIsReproducible(t *testing.T) {
 		t.Errorf("the folder's result: %v", err)
 	}
 	if cfg, name, err := LoadConfig(one); err != nil || name.Name != "blobs" || cfg.TrainSize != 160 {
-		t.Errorf("the folder's configuration: %+v, %q, %v", cfg, name, err)
+		t.Errorf("the folder's configuration: %+v, %q, %v", cfg, name.Name, err)
 	}
 }
 
