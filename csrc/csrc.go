@@ -23,6 +23,9 @@ func Why() string { return C.GoString(C.gocp_why()) }
 // ISA names the build of the host kernels in use: base, v3 or v4; "" on cuda.
 func ISA() string { return C.GoString(C.gocp_isa()) }
 
+// OneDNN says which oneDNN the host engine has and what it makes of this processor; "" on cuda.
+func OneDNN() string { return C.GoString(C.gocp_onednn()) }
+
 // Checked reports whether GOCP_CHECK=1 asks for checks of memory and launches.
 func Checked() bool { return C.gocp_checked() != 0 }
 

@@ -15,6 +15,8 @@ const char* gocp_backend(void);
 const char* gocp_why(void);
 /* Which build of the host kernels runs: "base", "v3" or "v4"; "" on cuda. */
 const char* gocp_isa(void);
+/* Version of oneDNN and what it makes of this processor, "" on cuda. */
+const char* gocp_onednn(void);
 /* Whether GOCP_CHECK=1 guards the host engine's memory and launches; on cuda, whether it was set.
  */
 int gocp_checked(void);

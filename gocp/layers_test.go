@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"gocp/data/internal/picture", "gocp/data/internal/resample"},
 	{"gocp/data/internal/jpeg"},
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
+	{"gocp/journal"},
 	{"gocp/atomicfile", "gocp/strictjson"},
 	{"gocp/usage"},
 	{"gocp/internal/twin"}, // of tests alone

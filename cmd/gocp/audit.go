@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -279,6 +280,13 @@ func auditConfig(c *cli.Context, options []option[experiment.Config], dir string
 		if cfg, err = readConfig(path); err != nil {
 			return cfg, set, err
 		}
+	}
+	// Surrogates that were as the victims stay so, whatever the flags make of these.
+	if reflect.DeepEqual(cfg.Surrogate, cfg.Victim) {
+		cfg.Surrogate = experiment.Model{}
+	}
+	if reflect.DeepEqual(cfg.SurrogateTrain, cfg.VictimTrain) {
+		cfg.SurrogateTrain = experiment.Train{}
 	}
 	if c.Bool("quick") {
 		quick(&cfg)

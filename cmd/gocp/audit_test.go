@@ -88,6 +88,19 @@ func TestAudit(t *testing.T) {
 	t.Run("export", func(t *testing.T) {
 		succeeds(t, dir, "data", "export", "run", "--out", "victims.npz")
 		refuses(t, dir, "victims.npz exists already", "data", "export", "run", "--out", "victims.npz")
+		write(t, dir, "bare/config.json", read(t, dir, "run", "config.json"))
+		refuses(t, dir, "bare: there is no journal.jsonl", "data", "export", "bare", "--out", "x.npz")
+	})
+	t.Run("another run on resuming", func(t *testing.T) {
+		refuses(t, dir, "run holds another run (epochs 20, was 16); go on with it as it began, or give a new folder", "audit", "--resume", "--out", "run", "--epochs", "20")
+		refuses(t, dir, "precision bf16, was f32", "audit", "--resume", "--out", "run", "--precision", "bf16")
+		t.Run("engine", func(t *testing.T) {
+			if strings.Contains(string(read(t, dir, "run", "config.json")), `"isa": "base"`) {
+				t.Skip("there is one build of the host kernels here")
+			}
+			t.Setenv("GOCP_ISA", "base")
+			refuses(t, dir, "run holds another run (host kernels (GOCP_ISA) base, was ", "audit", "--resume", "--out", "run")
+		})
 	})
 	t.Run("folder of another run", func(t *testing.T) {
 		refuses(t, dir, "holds another run", append(slices.Clone(tinyAudit), "--out", "run", "--seed", "4")...)

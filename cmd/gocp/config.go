@@ -24,10 +24,10 @@ func readConfig(path string) (experiment.Config, error) {
 
 func parseConfig(b []byte) (experiment.Config, error) {
 	var folder struct {
-		Identity string         `json:"identity"`
-		Config   strictjson.Raw `json:"config"`
+		Schema int            `json:"schema"`
+		Config strictjson.Raw `json:"config"`
 	}
-	if err := strictjson.Unmarshal(b, &folder); err == nil && folder.Identity != "" && folder.Config != nil {
+	if err := strictjson.Unmarshal(b, &folder); err == nil && folder.Schema > 0 && folder.Config != nil {
 		b = folder.Config
 	}
 	var c experiment.Config

@@ -225,6 +225,9 @@ func dataExportCommand() *cli.Command {
 				return err
 			}
 			_, set, runErr := experiment.LoadConfig(from)
+			if runErr != nil && experiment.IsRun(from) {
+				return runErr
+			}
 			if runErr != nil {
 				// Not a run: a data set, or nothing that is known.
 				src, err := openArg(c)

@@ -133,7 +133,7 @@ func (d *Diagnosis) print(w io.Writer) error {
 		row("computes on", "%s: %s", i.Backend, i.Name)
 		row("because", "%s", i.Why)
 		if i.ISA != "" {
-			row("host kernels", "%s build", i.ISA)
+			row("host kernels", "%s build; oneDNN %s", i.ISA, i.OneDNN)
 		}
 		if image, ok := device.Image(); ok && i.Backend == "cuda" && os.Getenv("GOCP_IMAGE") == "" {
 			row("and runs", "%s", image.For(i.Capability))

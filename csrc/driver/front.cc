@@ -23,6 +23,7 @@
 #include <string>
 
 #include "../host/engine.h"
+#include "../onednn/about.h"
 #include "image.h"
 #include "table.h"
 
@@ -284,6 +285,9 @@ const char* gocp_backend(void) {
 }
 const char* gocp_why(void) { return why.c_str(); }
 const char* gocp_isa(void) { return backend == Backend::kHost ? gocp::isa() : ""; }
+const char* gocp_onednn(void) {
+  return backend == Backend::kHost ? gocp::about_onednn().c_str() : "";
+}
 int gocp_checked(void) {
   if (backend == Backend::kHost) return gocp::checked();
   const char* check = getenv("GOCP_CHECK");

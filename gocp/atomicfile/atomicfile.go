@@ -79,7 +79,7 @@ func Clean(dir string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !temporary(e.Name()) {
+		if !e.Type().IsRegular() || !Temporary(e.Name()) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !os.IsNotExist(err) {
@@ -89,7 +89,8 @@ func Clean(dir string) error {
 	return errors.Join(errs...)
 }
 
-func temporary(name string) bool {
+// Temporary reports whether name is one that Write gives to files that are not whole yet.
+func Temporary(name string) bool {
 	i := strings.LastIndex(name, suffix)
 	if i <= 0 || name[0] != '.' {
 		return false

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -71,16 +72,16 @@ type Bundle struct {
 	Targets   []Aimed
 }
 
-// WriteBundle writes b as the folder dir, which must not hold another bundle. The folder takes its
-// name only when it is complete.
-func WriteBundle(dir string, b *Bundle) (err error) {
+// WriteBundle writes b as the folder dir, which must not hold anything. The folder takes its name only
+// when it is complete. It returns the names of the files, the manifest last.
+func WriteBundle(dir string, b *Bundle) (files []string, err error) {
 	part := dir + ".part"
 	if err := os.RemoveAll(part); err != nil {
-		return unwritten(err)
+		return nil, unwritten(err)
 	}
 	for _, sub := range []string{"before", "after"} {
 		if err := os.MkdirAll(filepath.Join(part, sub), 0o777); err != nil {
-			return unwritten(err)
+			return nil, unwritten(err)
 		}
 	}
 	m := Manifest{Schema: 1, Method: b.Method, Epsilon255: b.Epsilon255, Seed: b.Seed,
@@ -99,12 +100,13 @@ func WriteBundle(dir string, b *Bundle) (err error) {
 		}{{e.Before, b.Before.At(i)}, {e.After, after.At(i)}} {
 			content, err := EncodePNG(f.pix, m.H, m.W, m.C)
 			if err != nil {
-				return fmt.Errorf("poisons: %s: %w", f.name, err)
+				return nil, fmt.Errorf("poisons: %s: %w", f.name, err)
 			}
 			// A folder without a manifest is not read, so these many small files need no sync each.
 			if err := os.WriteFile(filepath.Join(part, f.name), content, 0o666); err != nil {
-				return unwritten(err)
+				return nil, unwritten(err)
 			}
+			files = append(files, f.name)
 		}
 		m.Entries = append(m.Entries, e)
 	}
@@ -114,23 +116,23 @@ func WriteBundle(dir string, b *Bundle) (err error) {
 	}
 	var buf bytes.Buffer
 	if err := delta.Encode(&buf); err != nil {
-		return fmt.Errorf("poisons: %w", err)
+		return nil, fmt.Errorf("poisons: %w", err)
 	}
 	m.Delta = hash(buf.Bytes())
 	if err := atomicfile.WriteBytes(filepath.Join(part, DeltaFile), buf.Bytes()); err != nil {
-		return err
+		return nil, err
 	}
 	text, err := strictjson.Indent(m, " ")
 	if err != nil {
-		return fmt.Errorf("poisons: %w", err)
+		return nil, fmt.Errorf("poisons: %w", err)
 	}
 	if err := atomicfile.WriteBytes(filepath.Join(part, ManifestFile), text); err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Rename(part, dir); err != nil {
-		return unwritten(err)
+		return nil, unwritten(err)
 	}
-	return nil
+	return append(files, DeltaFile, ManifestFile), nil
 }
 
 // unwritten marks the failures of a file system that its user can mend.
@@ -143,7 +145,8 @@ func unwritten(err error) error {
 	return fmt.Errorf("poisons: not written: %w", err)
 }
 
-// ReadBundle reads a bundle and holds every image against its hash, its ball and its size.
+// ReadBundle reads a bundle and holds every image against its hash, its ball and its size, and δ
+// against its hash.
 func ReadBundle(dir string) (*Bundle, error) {
 	text, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err != nil {
@@ -155,6 +158,15 @@ func ReadBundle(dir string) (*Bundle, error) {
 	}
 	if m.Schema != 1 || m.H < 1 || m.W < 1 || (m.C != 1 && m.C != 3) || m.H > 1<<12 || m.W > 1<<12 {
 		return nil, usage.Errorf("%s: the manifest has schema %d and images of %dx%dx%d; this gocp reads schema 1, with 1 or 3 channels", dir, m.Schema, m.H, m.W, m.C)
+	}
+	delta, err := os.ReadFile(filepath.Join(dir, DeltaFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, lost(dir, DeltaFile)
+	case err != nil:
+		return nil, fmt.Errorf("poisons: %w", err)
+	case hash(delta) != m.Delta:
+		return nil, usage.Errorf("%s: %s is not the file that the manifest has the hash of; take a whole copy of the poisons", dir, DeltaFile)
 	}
 	p := &Poisons{Method: m.Method, Epsilon255: m.Epsilon255, Seed: m.Seed, Report: m.Report,
 		Before: Images{H: m.H, W: m.W, C: m.C}}
@@ -168,11 +180,14 @@ func ReadBundle(dir string) (*Bundle, error) {
 				return nil, usage.Errorf("%s: poison %d has the path %q, which leaves the folder", dir, i, f.name)
 			}
 			pix, err := readPNG(filepath.Join(dir, f.name), m.H, m.W, m.C)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, lost(dir, f.name)
+			}
 			if err != nil {
 				return nil, err
 			}
 			if hash(pix) != f.sum {
-				return nil, usage.Errorf("%s: %s is not the image that the manifest has the hash of", dir, f.name)
+				return nil, usage.Errorf("%s: %s is not the image that the manifest has the hash of; take a whole copy of the poisons", dir, f.name)
 			}
 			*f.dst = append(*f.dst, pix...)
 		}
@@ -181,6 +196,10 @@ func ReadBundle(dir string) (*Bundle, error) {
 		b.DataIndex = append(b.DataIndex, e.Base)
 	}
 	return b, p.check()
+}
+
+func lost(dir, name string) error {
+	return usage.Errorf("%s: %s is gone, which the manifest lists; take a whole copy of the poisons", dir, name)
 }
 
 // EncodePNG writes an 8-bit image [H,W,C], C = 1 or 3, as PNG.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gocp/gocp/gocp/usage"
+
 	"github.com/gocp/gocp/gocp/rng"
 )
 
@@ -85,8 +87,12 @@ func TestBundle(t *testing.T) {
 		b := &Bundle{Poisons: p, DataIndex: []int{40, 20, 90}, Dataset: "abc",
 			Targets: []Aimed{{Index: 7, Label: 1, Aim: Aim{Remove: []int{0}, Keep: 1, Inside: 1}}}}
 		dir := filepath.Join(t.TempDir(), "b")
-		if err := WriteBundle(dir, b); err != nil {
+		files, err := WriteBundle(dir, b)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if len(files) != 2*3+2 || files[len(files)-1] != ManifestFile {
+			t.Errorf("files %v", files)
 		}
 		got, err := ReadBundle(dir)
 		if err != nil {
@@ -106,6 +112,18 @@ func TestBundle(t *testing.T) {
 		}
 		if _, err := ReadBundle(dir); err == nil || !strings.Contains(err.Error(), "after/0000.png is not the image") {
 			t.Errorf("a changed picture: %v", err)
+		}
+		if err := os.Remove(filepath.Join(dir, "after/0000.png")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadBundle(dir); !usage.Is(err) || !strings.Contains(err.Error(), "after/0000.png is gone") {
+			t.Errorf("a picture that is gone: %v", err)
+		}
+		if err := os.Truncate(filepath.Join(dir, DeltaFile), 100); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadBundle(dir); !usage.Is(err) || !strings.Contains(err.Error(), "delta.safetensors is not the file") {
+			t.Errorf("a cut δ: %v", err)
 		}
 	}
 }

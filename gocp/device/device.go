@@ -2,6 +2,8 @@ package device
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -50,6 +52,8 @@ type Info struct {
 	UUID          string `json:"uuid,omitempty"`       // as NVML and nvidia-smi write it
 	Why           string `json:"why"`                  // one line: what was taken, and why
 	ISA           string `json:"isa,omitempty"`        // which build of the host kernels: base, v3 or v4
+	OneDNN        string `json:"onednn,omitempty"`     // its version and what it makes of the processor
+	Image         string `json:"image,omitempty"`      // SHA-256 of the GPU code that runs
 	Cores         int    `json:"cores"`                // a stream's width by default
 	TotalMem      int64  `json:"totalMem"`             // bytes
 	Capability    int    `json:"capability,omitempty"` // of a GPU: 90 is compute capability 9.0
@@ -96,7 +100,7 @@ func OpenAt(index int) (*Device, error) {
 	}
 	d := &Device{
 		info: Info{
-			Backend: csrc.Backend(), Index: index, Name: name, Why: csrc.Why(), ISA: csrc.ISA(), Cores: csrc.Cores(),
+			Backend: csrc.Backend(), Index: index, Name: name, Why: csrc.Why(), ISA: csrc.ISA(), OneDNN: csrc.OneDNN(), Cores: csrc.Cores(),
 			TotalMem: total, DriverVersion: cu.Version(), Checked: csrc.Checked(), Build: csrc.BuildHash(),
 			FastBF16: cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16,
 		},
@@ -151,6 +155,8 @@ func (d *Device) load() error {
 		}
 		name = path
 	}
+	sum := sha256.Sum256(data)
+	d.info.Image = hex.EncodeToString(sum[:])
 	var err error
 	d.image, err = parseImage(name, data)
 	return err

@@ -1,10 +1,8 @@
 package experiment
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
@@ -19,10 +17,13 @@ func (r *run) assemble() (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.pictures(); err != nil {
+		return nil, err
+	}
 	info := r.dev.Info()
 	res := &result.Result{Schema: result.Schema, Version: r.opt.Version, Kind: "audit", Embedded: r.data.Embedded,
 		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Why: info.Why},
-		Dataset: result.Dataset{Name: r.data.Train.Name, Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
+		Dataset: result.Dataset{Name: filepath.Base(r.folder.data), Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
 			H: r.data.Train.H, W: r.data.Train.W, C: r.data.Train.C, Classes: r.data.Train.Classes,
 			Splits: r.split.record(r.cfg.WhiteBox)},
 	}
@@ -50,11 +51,7 @@ func (r *run) assemble() (*result.Result, error) {
 			return nil, err
 		}
 		for i, v := range benign[b.role] {
-			m, err := r.modelRecord(b.role, i, v)
-			if err != nil {
-				return nil, err
-			}
-			res.Models = append(res.Models, m)
+			res.Models = append(res.Models, r.modelRecord(b.role, i, v))
 		}
 	}
 	for g := range groups {
@@ -78,15 +75,11 @@ func (r *run) hasControls() bool {
 }
 
 // modelRecord describes a benign model.
-func (r *run) modelRecord(role string, i int, v *verdict) (result.Model, error) {
+func (r *run) modelRecord(role string, i int, v *verdict) result.Model {
 	j := r.benign(role, i)
-	hash, err := fileHash(r.folder.path(modelsDir, j.name+".safetensors"))
-	if err != nil {
-		return result.Model{}, err
-	}
 	t := r.onTest(v)
-	return result.Model{Role: role, Seed: j.seed, Spec: specText(j.spec), SHA256: hash,
-		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold}, nil
+	return result.Model{Role: role, Seed: j.seed, Spec: specText(j.spec), SHA256: r.folder.journal.SHA256(modelFile(j.name)),
+		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold}
 }
 
 // onTest measures a model on the test images that are no targets.
@@ -140,14 +133,11 @@ func consensus(vs []*verdict) []int {
 // repeat assembles one group.
 func (r *run) repeat(g int, gr group, benign map[string][]*verdict) (*result.Repeat, error) {
 	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g)}
-	for i, t := range gr.targets {
+	for _, t := range gr.targets {
 		rt := result.Target{ID: r.split.whole.index[t.row], Label: t.belief.Label, Predicted: t.belief.Predicted,
-			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim)}
+			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture}
 		for _, v := range benign[roleReference] {
 			rt.Benign = append(rt.Benign, v.sets.Size(t.row))
-		}
-		if name := pictureName(g, i); r.exists(name) {
-			rt.Picture = name
 		}
 		rep.Targets = append(rep.Targets, rt)
 	}
@@ -279,13 +269,4 @@ func (r *run) record() (result.Config, error) {
 		SurrogateModel: specText(r.surrogateSpec), VictimModel: specText(r.victimSpec),
 		SurrogateTrain: recipe(c.SurrogateTrain), VictimTrain: recipe(c.VictimTrain),
 	}, nil
-}
-
-func fileHash(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("run folder: %w", err)
-	}
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:]), nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -102,7 +101,11 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	if res.Timings, res.Telemetry, err = r.folder.read(); err != nil {
 		return nil, err
 	}
-	return res, res.Save(o.Dir)
+	r.folder.holds(result.File, result.File) // says it if it was damaged
+	if err := res.Save(o.Dir); err != nil {
+		return nil, err
+	}
+	return res, r.folder.journal.Replaced(result.File)
 }
 
 // prepare cuts the data and settles everything that does not need a device or a folder.
@@ -148,11 +151,11 @@ func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
 		return nil, err
 	}
 	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg, o.Tally)
-	h := header{Schema: 1, Data: d.Train.Name, Reading: d.Reading, Train: d.Train.SHA256, Test: d.Test.SHA256, Backend: dev.Info().Backend, Config: r.cfg}
-	if h.Identity, err = r.cfg.identity(h.Train, h.Test, h.Backend); err != nil {
+	id, err := newIdentity(r.cfg, d, dev.Info(), o.Version)
+	if err != nil {
 		return nil, err
 	}
-	r.folder, err = openFolder(o.Dir, h, o.Resume)
+	r.folder, err = openFolder(o.Dir, id, o.Resume, progress.Or(o.Progress).Note)
 	return r, err
 }
 
@@ -180,7 +183,7 @@ func (r *run) plan() []*job {
 	}
 	fitJob := func(m modelJob, priority float64, deps ...*job) *job {
 		return todo(&job{name: "train " + m.name, role: m.role, cost: priority, deps: after(deps...), run: r.fitted(m)},
-			r.folder.has(logitsDir, m.name+".safetensors") && (!m.keepModel || r.folder.has(modelsDir, m.name+".safetensors")))
+			r.folder.holds(m.name, m.files()...))
 	}
 	var surrogates []*job
 	for i := range c.Surrogates {
@@ -199,7 +202,7 @@ func (r *run) plan() []*job {
 	}
 	for g := range c.Repeats {
 		craft := todo(&job{name: fmt.Sprintf("craft poisons %d", g), role: roleCraft, cost: craftNext, deps: after(surrogates...),
-			run: func(ctx context.Context) error { return r.craft(ctx, g) }}, r.folder.has(poisonsDir, bundleName(g), attack.ManifestFile))
+			run: func(ctx context.Context) error { return r.craft(ctx, g) }}, r.folder.holds(poisonsDir+"/"+bundleName(g), r.folder.bundle(g)...))
 		// Poisons of the noise controls lie on the bases that the attack chose.
 		for _, cond := range c.Conditions {
 			for v := range r.victims(cond) {
@@ -282,7 +285,7 @@ func (r *run) verdicts(role string, n int) ([]*verdict, error) {
 	return out, nil
 }
 
-// targets chooses the targets once, from the surrogates' logits, and draws their pictures.
+// targets chooses the targets once, from the surrogates' logits.
 func (r *run) targets() ([]group, error) {
 	r.once.Do(func() {
 		var vs []*verdict
@@ -294,11 +297,8 @@ func (r *run) targets() ([]group, error) {
 		}
 		r.aimed = map[int]bool{}
 		for g := range r.groups {
-			for v, t := range r.groups[g].targets {
+			for _, t := range r.groups[g].targets {
 				r.aimed[t.row] = true
-				if r.err == nil && !r.folder.has(pictureName(g, v)) {
-					r.err = r.picture(pictureName(g, v), r.split.whole.At(t.row))
-				}
 			}
 		}
 	})
@@ -307,21 +307,29 @@ func (r *run) targets() ([]group, error) {
 
 func pictureName(g, v int) string { return fmt.Sprintf("%s/%03d-%d.png", targetsDir, g, v) }
 
-// picture writes an 8-bit image; images that PNG cannot hold have no picture.
-func (r *run) picture(name string, pix []uint8) error {
+// pictures draws the targets and notes who has one: images that PNG cannot hold have none.
+func (r *run) pictures() error {
 	m := r.split.whole
 	if m.C != 1 && m.C != 3 {
 		return nil
 	}
-	b, err := attack.EncodePNG(pix, m.H, m.W, m.C)
-	if err != nil {
-		return err
+	var names []string
+	for g := range r.groups {
+		for v := range r.groups[g].targets {
+			t := &r.groups[g].targets[v]
+			t.picture = pictureName(g, v)
+			if r.folder.holds(t.picture, t.picture) {
+				continue
+			}
+			b, err := attack.EncodePNG(m.At(t.row), m.H, m.W, m.C)
+			if err != nil {
+				return err
+			}
+			if err := atomicfile.WriteBytes(r.folder.path(t.picture), b); err != nil {
+				return err
+			}
+			names = append(names, t.picture)
+		}
 	}
-	return atomicfile.WriteBytes(r.folder.path(name), b)
-}
-
-// exists reports whether a file of the run folder is there, for names in the result.
-func (r *run) exists(name string) bool {
-	_, err := os.Stat(r.folder.path(name))
-	return err == nil
+	return r.folder.journal.Wrote(names...)
 }

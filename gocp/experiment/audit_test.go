@@ -17,13 +17,14 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/testkit"
+	"github.com/gocp/gocp/gocp/journal"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
 func tinyData(t *testing.T) Data {
-	return Data{Train: testkit.Quarters(t, "blobs", 500, 1), Test: testkit.Quarters(t, "blobs", 160, 2), Origin: "noise"}
+	return Data{Train: testkit.Quarters(t, "/data/blobs", 500, 1), Test: testkit.Quarters(t, "blobs", 160, 2), Origin: "noise"}
 }
 
 func tiny() Config {
@@ -41,12 +42,13 @@ func audit(t *testing.T, dev *device.Device, c Config, dir string) *result.Resul
 	return r
 }
 
-// contents hashes every file of a run folder, clock times and telemetry apart.
+// contents hashes every file of a run folder, apart from clock times, telemetry and the journal, whose
+// lines come in the order of the work.
 func contents(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == clockFile || d.Name() == result.TimingsFile || d.Name() == result.TelemetryFile {
+		if err != nil || d.IsDir() || d.Name() == clockFile || d.Name() == journal.File || d.Name() == result.TimingsFile || d.Name() == result.TelemetryFile {
 			return err
 		}
 		content, err := os.ReadFile(path)
@@ -110,7 +112,10 @@ func TestAuditIsReproducible(t *testing.T) {
 	if err != nil || len(back.Timings) == 0 {
 		t.Errorf("the folder's result: %v", err)
 	}
-	if cfg, name, err := LoadConfig(one); err != nil || name.Name != "blobs" || cfg.TrainSize != 160 {
+	if r.Dataset.Name != "blobs" {
+		t.Errorf("data set %q: the result does not say where the files lie", r.Dataset.Name)
+	}
+	if cfg, name, err := LoadConfig(one); err != nil || name.Name != "/data/blobs" || cfg.TrainSize != 160 {
 		t.Errorf("the folder's configuration: %+v, %q, %v", cfg, name.Name, err)
 	}
 }
@@ -182,8 +187,8 @@ func TestFolderOfAnotherRun(t *testing.T) {
 		text   string
 	}{
 		{func(*Config) {}, false, "holds this run already"},
-		{func(c *Config) { c.Seed++ }, true, "holds another run"},
-		{func(c *Config) { c.Craft.Steps++ }, false, "holds another run"},
+		{func(c *Config) { c.Seed++ }, true, "holds another run (seed 4, was 3)"},
+		{func(c *Config) { c.Craft.Steps++ }, false, "holds another run (crafting steps 5, was 4)"},
 	} {
 		cfg := tiny()
 		c.change(&cfg)

@@ -1,8 +1,6 @@
 package experiment
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"math/big"
 	"slices"
 	"strings"
@@ -11,7 +9,6 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
-	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -258,20 +255,4 @@ func (c Config) poisonCount() (int, error) {
 	}
 	r.Mul(r, new(big.Rat).SetInt64(int64(c.TrainSize)))
 	return int(new(big.Int).Quo(r.Num(), r.Denom()).Int64()), nil
-}
-
-// identity is the hash that a run folder is bound to: the configuration, the data and the engine
-// whose bits the results are.
-func (c Config) identity(parts ...string) (string, error) {
-	b, err := strictjson.Marshal(c)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	h.Write(b)
-	for _, p := range parts {
-		h.Write([]byte{0})
-		h.Write([]byte(p))
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/attack"
-	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -58,25 +57,6 @@ func TestConfigErrors(t *testing.T) {
 		err := c.cfg.WithDefaults().Validate()
 		if !usage.Is(err) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%q: %v", c.text, err)
-		}
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	id := func(c Config) string {
-		s, err := c.WithDefaults().identity("data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	base := id(Config{})
-	if id(Config{Workers: 7}) != base {
-		t.Error("the number of workers is no part of a run's identity")
-	}
-	for _, c := range []Config{{Seed: 1}, {Budget: "0.02"}, {Score: conformal.Variant{Name: "aps"}}, {Craft: attack.Config{Steps: 41}}} {
-		if id(c) == base {
-			t.Errorf("%+v has the identity of the defaults", c)
 		}
 	}
 }

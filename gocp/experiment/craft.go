@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -58,7 +59,18 @@ func (r *run) craft(ctx context.Context, g int) error {
 	for _, t := range groups[g].targets {
 		b.Targets = append(b.Targets, attack.Aimed{Index: r.split.whole.index[t.row], Label: t.belief.Label, Aim: t.aim})
 	}
-	if err := attack.WriteBundle(r.folder.path(poisonsDir, bundleName(g)), b); err != nil {
+	dir := r.folder.path(poisonsDir, bundleName(g))
+	if err := os.RemoveAll(dir); err != nil { // what is left of a damaged one
+		return fmt.Errorf("run folder: %w", err)
+	}
+	files, err := attack.WriteBundle(dir, b)
+	if err != nil {
+		return err
+	}
+	for i, file := range files {
+		files[i] = poisonsDir + "/" + bundleName(g) + "/" + file
+	}
+	if err := r.folder.journal.Wrote(files...); err != nil {
 		return err
 	}
 	crafted = len(poisons.Bases)
@@ -77,7 +89,7 @@ func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 	}
 	for i := range r.cfg.Attackers {
 		name := benignName(roleSurrogate, i)
-		m, err := nn.Load(r.folder.path(modelsDir, name+".safetensors"))
+		m, err := nn.Load(r.folder.path(modelFile(name)))
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/data"
+	"github.com/gocp/gocp/gocp/journal"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -13,7 +14,7 @@ import (
 // its own: the victim's clean data, the poisons of the attack and of the noise controls with the
 // images that they replace, and the targets.
 func Export(dir string, d Data) (*data.Victim, error) {
-	h, err := readHeader(dir)
+	h, _, err := readIdentity(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -25,10 +26,18 @@ func Export(dir string, d Data) (*data.Victim, error) {
 		return nil, err
 	}
 	r.folder = &folder{dir: dir}
+	if r.folder.journal, err = journal.Read(dir); err != nil {
+		return nil, err
+	}
+	var read []string
+	for i := range r.cfg.Surrogates {
+		read = append(read, logitsFile(benignName(roleSurrogate, i)))
+	}
 	for g := range r.cfg.Repeats {
-		if !r.folder.has(poisonsDir, bundleName(g), attack.ManifestFile) {
-			return nil, usage.Errorf("%s is not finished: the poisons of group %d are not there; resume it first", dir, g)
-		}
+		read = append(read, r.folder.bundle(g)...)
+	}
+	if err := r.folder.needs(read...); err != nil {
+		return nil, err
 	}
 	groups, err := r.targets()
 	if err != nil {

@@ -141,8 +141,15 @@ type modelJob struct {
 	keepModel bool
 }
 
-// fitted is the artefact: logits/NAME.safetensors, and with keepModel models/NAME.safetensors,
-// which is written before.
+// files are what the job writes.
+func (j modelJob) files() []string {
+	if j.keepModel {
+		return []string{modelFile(j.name), logitsFile(j.name)}
+	}
+	return []string{logitsFile(j.name)}
+}
+
+// fitted trains the model and writes its files.
 func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		start, pieces := time.Now(), 0
@@ -173,13 +180,16 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 				out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
 			}
 			if j.keepModel {
-				if err := m.Save(r.folder.path(modelsDir, j.name+".safetensors")); err != nil {
+				if err := m.Save(r.folder.path(modelFile(j.name))); err != nil {
 					return err
 				}
 			}
-			return out.Save(r.folder.path(logitsDir, j.name+".safetensors"))
+			return out.Save(r.folder.path(logitsFile(j.name)))
 		})
 		if err != nil {
+			return err
+		}
+		if err := r.folder.journal.Wrote(j.files()...); err != nil {
 			return err
 		}
 		pieces = 1
@@ -189,7 +199,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 
 // readLogits reads a model's artefact.
 func (r *run) readLogits(name string, cal part) (*logits, error) {
-	path := r.folder.path(logitsDir, name+".safetensors")
+	path := r.folder.path(logitsFile(name))
 	f, err := safetensors.Load(path)
 	if err != nil {
 		return nil, err

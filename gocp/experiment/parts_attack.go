@@ -124,7 +124,8 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	for _, i := range b.Bases {
 		b.DataIndex = append(b.DataIndex, pool.Index[i])
 	}
-	return b, attack.WriteBundle(j.Out, b)
+	_, err = attack.WriteBundle(j.Out, b)
+	return b, err
 }
 
 // believe asks the surrogates about the targets and states what is wanted of each.

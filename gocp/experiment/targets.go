@@ -100,6 +100,8 @@ type target struct {
 	belief attack.Belief
 	aim    attack.Aim
 	shown  []int // set sizes under the surrogates
+
+	picture string // its file in the run folder
 }
 
 // A group is the targets of one repeat, and the bystanders whose sets are to stay as they are.

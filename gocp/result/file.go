@@ -12,6 +12,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/journal"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -79,7 +80,22 @@ func (r *Result) Save(dir string) error {
 }
 
 // Load reads a run folder. Timings and telemetry are optional.
-func Load(dir string) (*Result, error) { return LoadFS(os.DirFS(dir)) }
+//
+// A result.json that is not as the folder's journal says is refused; where there is no journal, or none
+// that knows it, nobody can tell.
+func Load(dir string) (*Result, error) {
+	j, err := journal.Read(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		if err := j.Check(File); err != nil && !errors.Is(err, journal.ErrUnknown) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, usage.Errorf("%s is damaged: %w; gocp audit --resume --out %s writes it again", File, err, dir)
+		}
+	}
+	return LoadFS(os.DirFS(dir))
+}
 
 // LoadFS is Load from any file system.
 func LoadFS(fsys fs.FS) (*Result, error) {

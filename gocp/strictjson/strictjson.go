@@ -9,6 +9,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -88,4 +89,46 @@ func Unmarshal(b []byte, v any) error { return json.Unmarshal(b, v, options) }
 // default.
 func UnmarshalKnown(b []byte, v any) error {
 	return json.Unmarshal(b, v, options, json.RejectUnknownMembers(true))
+}
+
+// Leaves lists what an object holds by dotted names, each leaf as its JSON without blanks, and the names
+// in their order. Lists are leaves.
+func Leaves(b []byte) (leaves map[string]string, order []string, err error) {
+	leaves = map[string]string{}
+	var walk func(prefix string, b []byte) error
+	walk = func(prefix string, b []byte) error {
+		d := jsontext.NewDecoder(bytes.NewReader(b))
+		if k := d.PeekKind(); k != '{' {
+			return fmt.Errorf("%v where an object is due", k)
+		}
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		for d.PeekKind() != '}' {
+			key, err := d.ReadToken()
+			if err != nil {
+				return err
+			}
+			name := prefix + key.String()
+			v, err := d.ReadValue()
+			if err != nil {
+				return err
+			}
+			v = v.Clone() // the decoder's until it reads on
+			if v.Kind() == '{' {
+				if err := walk(name+".", v); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := v.Compact(); err != nil {
+				return err
+			}
+			leaves[name] = v.String()
+			order = append(order, name)
+		}
+		return nil
+	}
+	err = walk("", b)
+	return leaves, order, err
 }

@@ -2,9 +2,11 @@ package strictjson_test
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,5 +107,18 @@ func TestReadsWhatItWrites(t *testing.T) {
 	x.X = 3
 	if err := strictjson.Unmarshal([]byte(`{"X":null}`), &x); err != nil || x.X != 3 {
 		t.Errorf("null: %v, %v", x.X, err)
+	}
+}
+
+func TestLeaves(t *testing.T) {
+	got, order, err := strictjson.Leaves([]byte(`{"b": 1, "a": {"y": [1, {"z": 2}], "x": "é\n"}, "c": {}}`))
+	want := map[string]string{"b": "1", "a.y": `[1,{"z":2}]`, "a.x": `"é\n"`}
+	if err != nil || !maps.Equal(got, want) || !slices.Equal(order, []string{"b", "a.y", "a.x"}) {
+		t.Errorf("%q, %q, %v", got, order, err)
+	}
+	for _, bad := range []string{"", "1", "[1]", `{"a": `, `{"a": 1`} {
+		if _, _, err := strictjson.Leaves([]byte(bad)); err == nil {
+			t.Errorf("%q passes", bad)
+		}
 	}
 }
