@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"gocp/data", "gocp/conformalio"},
 	{"gocp/data/internal/picture", "gocp/data/internal/resample"},
 	{"gocp/data/internal/jpeg"},
+	{"gocp/matrix"},
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/journal"},
 	{"gocp/atomicfile", "gocp/strictjson"},

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gocp/gocp/gocp/conformal"
-	"github.com/gocp/gocp/gocp/conformalio"
+	"github.com/gocp/gocp/gocp/matrix"
 )
 
 func main() {
@@ -55,7 +55,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	labels, err := conformalio.OpenInts(os.Args[3])
+	labels, err := matrix.Ints(os.Args[3], matrix.Options{})
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -25,7 +26,12 @@ type Source struct {
 	Role   string `json:"role"`
 	Name   string `json:"name"` // without its folder
 	SHA256 string `json:"sha256"`
+	// Columns are those of a table that were taken for labels 0, 1, 2 …, and LeftOut those that were not.
+	Columns []string `json:"columns,omitempty"`
+	LeftOut []string `json:"left_out,omitempty"`
 }
+
+func (s *Source) columns(m *matrix.Matrix) { s.Columns, s.LeftOut = m.Columns, m.LeftOut }
 
 // Calibration is what a threshold file holds: everything that fixes the sets.
 type Calibration struct {
@@ -95,17 +101,17 @@ type CalibrateJob struct {
 
 // Calibrate runs the job.
 func (j CalibrateJob) Calibrate() (*Calibration, error) {
-	t, err := j.Input.open()
+	t, err := j.open(j.Input)
 	if err != nil {
 		return nil, err
 	}
 	defer t.m.Close()
 	n, k := t.Dims()
-	labels, err := openLabels(j.Labels, n, k)
+	labels, err := j.labels(j.Labels, n, k)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := openGroups(j.Groups, n)
+	groups, err := j.groups(j.Groups, n)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +127,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Score: j.Score, Miscoverage: j.Miscoverage,
 		Coverage: j.Miscoverage.Coverage(), Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed}
 	hashed := c.recordLater("calibration scores", j.Input.File)
+	c.Sources[0].columns(t.m)
 	if err := c.record("calibration labels", j.Labels); err != nil {
 		return nil, err
 	}
@@ -149,14 +156,14 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 		slices.Sort(tuneIndex)
 		slices.Sort(index)
 	case j.Tune != "":
-		if tuneTable, err = (Input{j.Tune, j.Input.Form}).open(); err != nil {
+		if tuneTable, err = j.open(Input{File: j.Tune, Form: j.Input.Form}); err != nil {
 			return nil, err
 		}
 		defer tuneTable.m.Close()
 		if tuneTable.m.K != k {
 			return nil, usage.Errorf("%s: rows of %d labels; the calibration rows have %d", j.Tune, tuneTable.m.K, k)
 		}
-		if tuneLabels, err = openLabels(j.TuneLabels, tuneTable.m.N, k); err != nil {
+		if tuneLabels, err = j.labels(j.TuneLabels, tuneTable.m.N, k); err != nil {
 			return nil, err
 		}
 		if err := c.record("tuning scores", j.Tune); err != nil {
@@ -211,7 +218,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	if err := hashed(); err != nil {
 		return nil, err
 	}
-	c.Note = c.note()
+	c.Note = strings.TrimSpace(c.note() + "\n" + t.sums.say(j.Progress, matrix.Base(j.Input.File)))
 	return c, nil
 }
 
@@ -275,26 +282,24 @@ func (j CalibrateJob) tune(c *Calibration, t table, index, labels []int) error {
 }
 
 func (c *Calibration) record(role, name string) error {
-	path, _ := split(name)
-	h, err := hashFile(path)
+	h, err := matrix.Hash(name)
 	if err != nil {
 		return err
 	}
-	c.Sources = append(c.Sources, Source{Role: role, Name: filepath.Base(name), SHA256: h})
+	c.Sources = append(c.Sources, Source{Role: role, Name: matrix.Base(name), SHA256: h})
 	return nil
 }
 
 // recordLater is record beside other work, since a large file takes a while; the function that it
 // returns waits for it.
 func (c *Calibration) recordLater(role, name string) func() error {
-	path, _ := split(name)
 	at := len(c.Sources)
-	c.Sources = append(c.Sources, Source{Role: role, Name: filepath.Base(name)})
+	c.Sources = append(c.Sources, Source{Role: role, Name: matrix.Base(name)})
 	hash := make(chan string, 1)
 	var err error
 	go func() {
 		var h string
-		h, err = hashFile(path)
+		h, err = matrix.Hash(name)
 		hash <- h
 		close(hash)
 	}()

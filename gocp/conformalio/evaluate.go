@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -157,16 +158,16 @@ func (a *account) evaluation(score conformal.Variant, level conformal.Level) *Ev
 // Evaluate runs the job.
 func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 	c := j.Calibration
-	t, err := c.open(j.Input)
+	t, err := c.open(j.Run, j.Input)
 	if err != nil {
 		return nil, err
 	}
 	defer t.m.Close()
-	labels, err := openLabels(j.Labels, t.m.N, t.m.K)
+	labels, err := j.labels(j.Labels, t.m.N, t.m.K)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := openGroups(j.Groups, t.m.N)
+	groups, err := j.groups(j.Groups, t.m.N)
 	if err != nil {
 		return nil, err
 	}
@@ -210,6 +211,7 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.sums.say(j.Progress, matrix.Base(j.Input.File))
 	e := a.evaluation(c.Score, c.Miscoverage)
 	if th := c.Thresholds; th.Conditioning.By == conformal.Marginal && e.N > 0 && c.Method == "" {
 		law := conformal.CoverageLaw{N: th.All.N, Rank: th.All.Rank, M: e.N}
@@ -218,15 +220,15 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 			Inside: low <= e.Coverage.K && e.Coverage.K <= high}
 	}
 	if j.Features != "" {
-		if e.WorstSlice, err = worstSlice(j.Features, a.covered, j.Seed); err != nil {
+		if e.WorstSlice, err = worstSlice(j.Run, j.Features, a.covered, j.Seed); err != nil {
 			return nil, err
 		}
 	}
 	return e, nil
 }
 
-func worstSlice(name string, covered []bool, seed uint64) (*conformal.Slab, error) {
-	m, err := OpenMatrix(name)
+func worstSlice(run Run, name string, covered []bool, seed uint64) (*conformal.Slab, error) {
+	m, err := matrix.Open(name, matrix.Options{Header: run.Header, Rows: len(covered)})
 	if err != nil {
 		return nil, err
 	}

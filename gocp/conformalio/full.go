@@ -5,6 +5,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -48,18 +49,18 @@ const fullBlock = 64
 
 // Predict runs the job.
 func (j FullJob) Predict() (*FullResult, error) {
-	x, n, d, err := features(j.Features)
+	x, n, d, err := features(j.Run, j.Features)
 	if err != nil {
 		return nil, err
 	}
-	test, m, td, err := features(j.TestFeatures)
+	test, m, td, err := features(j.Run, j.TestFeatures)
 	if err != nil {
 		return nil, err
 	}
 	if td != d {
 		return nil, usage.Errorf("%s: rows of %d features; %s has %d", j.TestFeatures, td, j.Features, d)
 	}
-	labels, err := OpenInts(j.Labels)
+	labels, err := matrix.Ints(j.Labels, matrix.Options{Header: j.Header, Rows: n})
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +70,12 @@ func (j FullJob) Predict() (*FullResult, error) {
 			k = max(k, y+1)
 		}
 	}
-	if labels, err = openLabels(j.Labels, n, k); err != nil {
+	if labels, err = j.labels(j.Labels, n, k); err != nil {
 		return nil, err
 	}
 	var truth []int
 	if j.TestLabels != "" {
-		if truth, err = openLabels(j.TestLabels, m, k); err != nil {
+		if truth, err = j.labels(j.TestLabels, m, k); err != nil {
 			return nil, err
 		}
 	} else if j.Out == "" {
@@ -168,8 +169,8 @@ func (j FullJob) Predict() (*FullResult, error) {
 	return out, nil
 }
 
-func features(name string) (x []float64, n, d int, err error) {
-	m, err := OpenMatrix(name)
+func features(run Run, name string) (x []float64, n, d int, err error) {
+	m, err := matrix.Open(name, run.options())
 	if err != nil {
 		return nil, 0, 0, err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -32,7 +34,14 @@ type Run struct {
 	Progress progress.Reporter // nil shows nothing
 	Workers  int               // 0 for all cores; results do not depend on it
 	Seed     uint64
+	// Header says what the first line of text files is, as matrix.Options has it.
+	Header string
+	// ExactSums refuses rows of probabilities whose rounding is all that keeps them from the sum 1; else
+	// they are divided by their sum.
+	ExactSums bool
 }
+
+func (r Run) options() matrix.Options { return matrix.Options{Header: r.Header} }
 
 func (r Run) stream(name string, rows int, seed uint64) (conformal.Stream, progress.Task) {
 	task := progress.Or(r.Progress).Phase(name, rows)
@@ -41,9 +50,10 @@ func (r Run) stream(name string, rows int, seed uint64) (conformal.Stream, progr
 
 // table serves rows of a matrix as probabilities.
 type table struct {
-	m           *Matrix
+	m           *matrix.Matrix
 	form        Form
 	temperature float64
+	sums        *sums // of rows of probabilities
 }
 
 var (
@@ -61,7 +71,7 @@ func (t table) Read(dst []float64, first int) error {
 		row := dst[i*t.m.K : (i+1)*t.m.K]
 		err := error(nil)
 		if t.form == FormProbabilities {
-			err = conformal.ProbabilityRow(row, row)
+			err = t.sums.row(row)
 		} else {
 			err = conformal.TemperedRow(row, row, t.temperature)
 		}
@@ -74,14 +84,11 @@ func (t table) Read(dst []float64, first int) error {
 
 // Narrow implements conformal.Narrow.
 func (t table) Narrow() func(buf []float32, first int) ([]float32, error) {
-	if t.form != FormLogits || t.temperature != 0 && t.temperature != 1 || t.m.read32 == nil {
+	if t.form != FormLogits || t.temperature != 0 && t.temperature != 1 || !t.m.Narrow() {
 		return nil
 	}
 	return func(buf []float32, first int) ([]float32, error) {
-		if err := t.m.read32(buf, first); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.m.Name, err)
-		}
-		return buf, nil
+		return buf, t.m.Read32(buf, first)
 	}
 }
 
@@ -134,17 +141,24 @@ func (r rows) named(err error) error {
 	return err
 }
 
-func (in Input) open() (table, error) {
+// open opens an input and says how a table was understood.
+func (r Run) open(in Input) (table, error) {
 	if in.Form != FormLogits && in.Form != FormProbabilities {
 		return table{}, usage.Errorf("unknown form of input %q: known are logits, probabilities", in.Form)
 	}
-	m, err := OpenMatrix(in.File)
-	return table{m: m, form: in.Form}, err
+	m, err := matrix.Open(in.File, r.options())
+	if err != nil {
+		return table{}, err
+	}
+	if m.About != "" || len(m.Columns) > 0 {
+		progress.Or(r.Progress).Note("%s: %s", matrix.Base(in.File), m.Shape())
+	}
+	return table{m: m, form: in.Form, sums: &sums{exact: r.ExactSums}}, nil
 }
 
-// openLabels reads labels and checks that there is one in [0, k) for each of n rows.
-func openLabels(name string, n, k int) ([]int, error) {
-	labels, err := OpenInts(name)
+// labels reads labels and checks that there is one in [0, k) for each of n rows.
+func (r Run) labels(name string, n, k int) ([]int, error) {
+	labels, err := matrix.Ints(name, matrix.Options{Header: r.Header, Rows: n})
 	if err != nil {
 		return nil, err
 	}
@@ -159,15 +173,37 @@ func openLabels(name string, n, k int) ([]int, error) {
 	return labels, nil
 }
 
-func openGroups(name string, n int) ([]int, error) {
+func (r Run) groups(name string, n int) ([]int, error) {
 	if name == "" {
 		return nil, nil
 	}
-	groups, err := OpenInts(name)
+	groups, err := matrix.Ints(name, matrix.Options{Header: r.Header, Rows: n})
 	if err == nil && len(groups) != n {
 		err = usage.Errorf("%s: there are %d groups for %d rows", name, len(groups), n)
 	}
 	return groups, err
+}
+
+// sameRows tells whether two matrices hold the same numbers, whatever their files are.
+func sameRows(a, b *matrix.Matrix) (bool, error) {
+	if a.N != b.N || a.K != b.K {
+		return false, nil
+	}
+	block := max(1, 1<<16/a.K)
+	x, y := make([]float64, block*a.K), make([]float64, block*a.K)
+	for first := 0; first < a.N; first += block {
+		n := a.K * min(block, a.N-first)
+		if err := a.Read(x[:n], first); err != nil {
+			return false, err
+		}
+		if err := b.Read(y[:n], first); err != nil {
+			return false, err
+		}
+		if !slices.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // load reads rows of a table into memory.

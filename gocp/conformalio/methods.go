@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -75,12 +76,12 @@ func (r *MethodResult) record(role string, names ...string) error {
 }
 
 // check says what is wrong before any work is done, and reads the labels.
-func (t Test) check(n, k int) (truth []int, write writer, err error) {
+func (t Test) check(run Run, n, k int) (truth []int, write writer, err error) {
 	if t.Out == "" && t.Labels == "" {
 		return nil, writer{}, usage.Errorf("there is nowhere to write the sets and there are no labels to judge them by")
 	}
 	if t.Labels != "" {
-		if truth, err = openLabels(t.Labels, n, k); err != nil {
+		if truth, err = run.labels(t.Labels, n, k); err != nil {
 			return nil, writer{}, err
 		}
 	}
@@ -133,13 +134,13 @@ func (t Test) finish(r *MethodResult, sets *conformal.Sets, truth []int, write w
 
 // loadAll reads files of the same form and shape into memory; the first one's number of rows and
 // labels decides unless it is given.
-func loadAll(files []string, form Form, n, k int) ([]*conformal.Probs, error) {
+func loadAll(run Run, files []string, form Form, n, k int) ([]*conformal.Probs, error) {
 	if len(files) == 0 {
 		return nil, usage.Errorf("there are no files of %s", form)
 	}
 	var out []*conformal.Probs
 	for _, name := range files {
-		t, err := Input{File: name, Form: form}.open()
+		t, err := run.open(Input{File: name, Form: form})
 		if err != nil {
 			return nil, err
 		}
@@ -187,16 +188,16 @@ type CrossJob struct {
 
 // Predict runs the job; Tests has a file for each fold's model, in order.
 func (j CrossJob) Predict() (*MethodResult, error) {
-	own, err := loadAll([]string{j.Input.File}, j.Input.Form, -1, -1)
+	own, err := loadAll(j.Run, []string{j.Input.File}, j.Input.Form, -1, -1)
 	if err != nil {
 		return nil, err
 	}
 	p := own[0]
-	labels, err := openLabels(j.Labels, p.N, p.K)
+	labels, err := j.labels(j.Labels, p.N, p.K)
 	if err != nil {
 		return nil, err
 	}
-	fold, err := openGroups(j.Folds, p.N)
+	fold, err := j.groups(j.Folds, p.N)
 	if err != nil {
 		return nil, err
 	}
@@ -211,11 +212,11 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	if len(j.Tests) != c.Folds() {
 		return nil, usage.Errorf("there are %d files of test rows for %d folds; each fold's model needs one", len(j.Tests), c.Folds())
 	}
-	models, err := loadAll(j.Tests, j.Input.Form, -1, p.K)
+	models, err := loadAll(j.Run, j.Tests, j.Input.Form, -1, p.K)
 	if err != nil {
 		return nil, err
 	}
-	truth, write, err := j.Test.check(models[0].N, p.K)
+	truth, write, err := j.Test.check(j.Run, models[0].N, p.K)
 	if err != nil {
 		return nil, err
 	}
@@ -257,23 +258,23 @@ type RSCPJob struct {
 
 // Predict runs the job.
 func (j RSCPJob) Predict() (*MethodResult, error) {
-	cal, err := loadAll(j.Draws, j.Form, -1, -1)
+	cal, err := loadAll(j.Run, j.Draws, j.Form, -1, -1)
 	if err != nil {
 		return nil, err
 	}
 	n, k := cal[0].N, cal[0].K
-	labels, err := openLabels(j.Labels, n, k)
+	labels, err := j.labels(j.Labels, n, k)
 	if err != nil {
 		return nil, err
 	}
 	if len(j.Tests) != len(j.Draws) && (j.RSCP.Correction == "" || j.RSCP.Correction == conformal.CorrectNone) {
 		return nil, usage.Errorf("there are %d draws for calibration and %d for the test; without a correction they must be as many, or their scores differ in law", len(j.Draws), len(j.Tests))
 	}
-	test, err := loadAll(j.Tests, j.Form, -1, k)
+	test, err := loadAll(j.Run, j.Tests, j.Form, -1, k)
 	if err != nil {
 		return nil, err
 	}
-	truth, write, err := j.Test.check(test[0].N, k)
+	truth, write, err := j.Test.check(j.Run, test[0].N, k)
 	if err != nil {
 		return nil, err
 	}
@@ -321,23 +322,23 @@ type RPSJob struct {
 
 // Predict runs the job.
 func (j RPSJob) Predict() (*MethodResult, error) {
-	votes, err := openVotes(j.Votes)
+	votes, err := openVotes(j.Run, j.Votes)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := openLabels(j.Labels, votes.N, votes.K)
+	labels, err := j.labels(j.Labels, votes.N, votes.K)
 	if err != nil {
 		return nil, err
 	}
-	part, err := openGroups(j.Parts, votes.N)
+	part, err := j.groups(j.Parts, votes.N)
 	if err != nil {
 		return nil, err
 	}
-	test, err := openVotes(j.Tests)
+	test, err := openVotes(j.Run, j.Tests)
 	if err != nil {
 		return nil, err
 	}
-	truth, write, err := j.Test.check(test.N, test.K)
+	truth, write, err := j.Test.check(j.Run, test.N, test.K)
 	if err != nil {
 		return nil, err
 	}
@@ -380,8 +381,8 @@ func (j RPSJob) Predict() (*MethodResult, error) {
 	return j.Test.finish(r, got.Sets, truth, write)
 }
 
-func openVotes(name string) (*conformal.Votes, error) {
-	m, err := OpenMatrix(name)
+func openVotes(run Run, name string) (*conformal.Votes, error) {
+	m, err := matrix.Open(name, run.options())
 	if err != nil {
 		return nil, err
 	}
@@ -417,7 +418,7 @@ type RiskJob struct {
 
 // Calibrate runs the job; the threshold is one for PredictJob.
 func (j RiskJob) Calibrate() (*Calibration, error) {
-	t, err := j.Input.open()
+	t, err := j.open(j.Input)
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +430,7 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 		return nil, usage.Errorf("risk control has no use for nonempty: a top label that is added can only lower the risk")
 	}
 	t.temperature = j.Temperature
-	m, err := OpenMatrix(j.Truth)
+	m, err := matrix.Open(j.Truth, matrix.Options{Header: j.Header, Rows: t.m.N})
 	if err != nil {
 		return nil, err
 	}
@@ -473,6 +474,7 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 	if err := c.record("calibration scores", j.Input.File); err != nil {
 		return nil, err
 	}
+	c.Sources[0].columns(t.m)
 	if err := c.record("true labels", j.Truth); err != nil {
 		return nil, err
 	}

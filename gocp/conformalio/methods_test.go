@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -113,7 +114,7 @@ func TestMethods(t *testing.T) {
 	}
 
 	votes := func(name string, labels string, n int) string {
-		y, err := OpenInts(labels)
+		y, err := matrix.Ints(labels, matrix.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +147,7 @@ func TestMethods(t *testing.T) {
 	}
 
 	truth := make([]uint8, n*k)
-	y, err := OpenInts(calY)
+	y, err := matrix.Ints(calY, matrix.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func TestNarrow(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 1))
 	const n, k = 300, 70
 	files, y := methodData(t, dir, "z", r, n, k, 1)
-	m, err := OpenMatrix(files[0])
+	m, err := matrix.Open(files[0], matrix.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

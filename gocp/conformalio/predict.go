@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -35,17 +37,23 @@ type Predicted struct {
 }
 
 // open checks an input against the calibration.
-func (c *Calibration) open(in Input) (table, error) {
+func (c *Calibration) open(run Run, in Input) (table, error) {
 	if in.Form != c.Form {
 		return table{}, usage.Errorf("%s: these are %s, the threshold is for %s", in.File, in.Form, c.Form)
 	}
-	t, err := in.open()
+	t, err := run.open(in)
 	if err != nil {
 		return t, err
 	}
 	if t.m.K != c.Thresholds.K {
 		t.m.Close()
 		return t, usage.Errorf("%s: rows of %d labels; the threshold is for %d", in.File, t.m.K, c.Thresholds.K)
+	}
+	for _, s := range c.Sources {
+		if a, b := slices.Sorted(slices.Values(s.Columns)), slices.Sorted(slices.Values(t.m.Columns)); len(a) > 0 && slices.Equal(a, b) && !slices.Equal(s.Columns, t.m.Columns) {
+			t.m.Close()
+			return t, usage.Errorf("%s: its columns are those of %s in another order, and the place of a column is its label; name them in their order, as FILE:A,B,C", in.File, s.Name)
+		}
 	}
 	t.temperature = c.Temperature
 	return t, nil
@@ -54,12 +62,12 @@ func (c *Calibration) open(in Input) (table, error) {
 // Predict runs the job.
 func (j PredictJob) Predict() (*Predicted, error) {
 	c := j.Calibration
-	t, err := c.open(j.Input)
+	t, err := c.open(j.Run, j.Input)
 	if err != nil {
 		return nil, err
 	}
 	defer t.m.Close()
-	groups, err := openGroups(j.Groups, t.m.N)
+	groups, err := j.groups(j.Groups, t.m.N)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +107,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 	if err != nil {
 		return nil, t.named(err)
 	}
+	t.sums.say(j.Progress, matrix.Base(j.Input.File))
 	out.MeanSize /= float64(max(1, out.N))
 	return out, nil
 }

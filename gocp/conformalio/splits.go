@@ -90,13 +90,13 @@ func (j SplitsJob) Evaluate() ([]SplitsResult, error) {
 	if j.Input.Form == FormProbabilities && j.Temperature != 0 {
 		return nil, usage.Errorf("a temperature applies to logits, not to probabilities")
 	}
-	t, err := j.Input.open()
+	t, err := j.open(j.Input)
 	if err != nil {
 		return nil, err
 	}
 	defer t.m.Close()
 	t.temperature = j.Temperature
-	labels, err := openLabels(j.Labels, t.m.N, t.m.K)
+	labels, err := j.labels(j.Labels, t.m.N, t.m.K)
 	if err != nil {
 		return nil, err
 	}

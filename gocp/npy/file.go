@@ -18,14 +18,15 @@ type File struct {
 	Type  string
 	Shape []int
 
-	r     io.ReaderAt
-	at    int64 // where the data begin
-	swap  bool
-	close func() error
+	r       io.ReaderAt
+	at      int64 // where the data begin
+	swap    bool
+	fortran bool // two axes, the first one fastest
+	close   func() error
 }
 
-// Open reads and checks the header of the .npy file at path. An array in Fortran order whose rows
-// are not contiguous is refused: Load it.
+// Open reads and checks the header of the .npy file at path. An array of three axes or more in Fortran
+// order is refused: Load it.
 func Open(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -64,10 +65,10 @@ func open(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.fortran && len(h.shape) > 1 {
-		return nil, usage.Errorf("it is in Fortran order, which is not read piece by piece; save it in C order")
+	if h.fortran && len(h.shape) > 2 {
+		return nil, usage.Errorf("it has %d axes in Fortran order, which are not read piece by piece; save it in C order", len(h.shape))
 	}
-	return &File{Type: kind, Shape: h.shape, r: r, at: int64(at), swap: order == '>'}, nil
+	return &File{Type: kind, Shape: h.shape, r: r, at: int64(at), swap: order == '>', fortran: h.fortran && len(h.shape) == 2}, nil
 }
 
 // Close closes the file.
@@ -77,7 +78,11 @@ func (f *File) Close() error { return f.close() }
 // Array.Data.
 func (f *File) Read(dst []byte, first int) error {
 	size := itemSize(f.Type)
-	if _, err := f.r.ReadAt(dst, f.at+int64(first)*int64(size)); err != nil {
+	if f.fortran {
+		if err := f.gather(dst, first, size); err != nil {
+			return err
+		}
+	} else if _, err := f.r.ReadAt(dst, f.at+int64(first)*int64(size)); err != nil {
 		return err
 	}
 	if word := min(size, 8); f.swap && word > 1 && f.Type[0] != 'U' {
@@ -87,6 +92,28 @@ func (f *File) Read(dst []byte, first int) error {
 	} else if f.swap && f.Type[0] == 'U' {
 		for i := 0; i+4 <= len(dst); i += 4 {
 			slices.Reverse(dst[i : i+4])
+		}
+	}
+	return nil
+}
+
+// gather reads the rows that dst has elements of column by column, since the rows of a column are side by
+// side.
+func (f *File) gather(dst []byte, first, size int) error {
+	n, k, count := f.Shape[0], f.Shape[1], len(dst)/size
+	if count == 0 {
+		return nil
+	}
+	low, high := first/k, (first+count-1)/k+1
+	column := make([]byte, (high-low)*size)
+	for j := range k {
+		if _, err := f.r.ReadAt(column, f.at+int64(j*n+low)*int64(size)); err != nil {
+			return err
+		}
+		for i := range high - low {
+			if at := (low+i)*k + j - first; at >= 0 && at < count {
+				copy(dst[at*size:(at+1)*size], column[i*size:])
+			}
 		}
 	}
 	return nil

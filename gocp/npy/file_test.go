@@ -49,7 +49,7 @@ func TestOpen(t *testing.T) {
 	for text, content := range map[string][]byte{
 		"":           big,
 		"cut off":    file("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", 7),
-		"Fortran":    file("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2)}", 16),
+		"Fortran":    file("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2, 1)}", 16),
 		"not begin":  []byte("a"),
 		"pickled":    file("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", 4),
 		"\"{\" expe": file("(1,)", 0),
@@ -77,6 +77,44 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := npy.Open(filepath.Join(dir, "absent.npy")); err == nil {
 		t.Error("an absent file")
+	}
+}
+
+// TestFortran reads pieces of an array whose columns are stored one after another.
+func TestFortran(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.npy")
+	const n, k = 5, 3
+	body := make([]byte, 2*n*k)
+	for i := range n {
+		for j := range k {
+			body[2*(j*n+i)+1] = byte(10*i + j) // big-endian
+		}
+	}
+	content := file("{'descr': '>i2', 'fortran_order': True, 'shape': (5, 3)}", len(body))
+	copy(content[len(content)-len(body):], body)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := npy.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for first := range n * k {
+		for count := range n*k - first + 1 {
+			b, got := make([]byte, 2*count), make([]float64, count)
+			if err := f.Read(b, first); err != nil {
+				t.Fatal(err)
+			}
+			if err := npy.Float64s(got, f.Type, b); err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range got {
+				if at := first + i; v != float64(10*(at/k)+at%k) {
+					t.Fatalf("element %d of %d from %d on is %v", i, count, first, v)
+				}
+			}
+		}
 	}
 }
 

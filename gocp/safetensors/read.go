@@ -217,7 +217,7 @@ func (f *File) attach(spans []span, body int) ([]span, error) {
 			return nil, fmt.Errorf("tensor %q: its data ends at %d before it begins at %d", t.Name, s.end, s.begin)
 		case s.end > body:
 			return nil, fmt.Errorf("tensor %q: its data ends at byte %d but only %d bytes follow the header; the file is cut off", t.Name, s.end, body)
-		case n > math.MaxInt/size || s.end-s.begin != n*size:
+		case size > 0 && (n > math.MaxInt/size || s.end-s.begin != n*size): // of other types the offsets are believed
 			return nil, fmt.Errorf("tensor %q: shape %v of type %s does not fill its %d bytes", t.Name, t.Shape, t.DType, s.end-s.begin)
 		case s.begin < at:
 			return nil, fmt.Errorf("tensor %q: its data overlaps another tensor's", t.Name)
@@ -356,9 +356,7 @@ func (p parser) tensor(name string) (t Tensor, s span, err error) {
 			if err != nil {
 				return err
 			}
-			if t.DType = DType(d); t.DType.Size() == 0 {
-				return fmt.Errorf("%s: type %q is not supported, only %s", where, d, known)
-			}
+			t.DType = DType(d)
 			return nil
 		case "shape":
 			shaped = true

@@ -11,7 +11,7 @@ import (
 // DType names the type of a tensor's elements, spelled as in the file.
 type DType string
 
-// The types that are read and written.
+// The types whose elements can be had. Tensors of others stand in the file that is read, with their bytes.
 const (
 	F64  DType = "F64"
 	F32  DType = "F32"
@@ -19,22 +19,25 @@ const (
 	BF16 DType = "BF16"
 	I64  DType = "I64"
 	I32  DType = "I32"
+	I16  DType = "I16"
+	I8   DType = "I8"
+	U64  DType = "U64"
+	U32  DType = "U32"
+	U16  DType = "U16"
 	U8   DType = "U8"
 	Bool DType = "BOOL"
 )
 
-const known = "F64, F32, F16, BF16, I64, I32, U8, BOOL"
-
 // Size is the number of bytes of one element, 0 for an unknown type.
 func (d DType) Size() int {
 	switch d {
-	case F64, I64:
+	case F64, I64, U64:
 		return 8
-	case F32, I32:
+	case F32, I32, U32:
 		return 4
-	case F16, BF16:
+	case F16, BF16, I16, U16:
 		return 2
-	case U8, Bool:
+	case I8, U8, Bool:
 		return 1
 	}
 	return 0
@@ -158,26 +161,47 @@ func (t *Tensor) Float64s() ([]float64, error) {
 	return out, nil
 }
 
-// Int64s returns the elements of an I64, I32 or U8 tensor.
+// Int64s returns the elements of a tensor of integers, or of BOOL as 0 and 1.
 func (t *Tensor) Int64s() ([]int64, error) {
+	if !t.Whole() {
+		return nil, t.wrong("an integer type (I64 to I8, U64 to U8) or BOOL")
+	}
 	out := make([]int64, t.Len())
-	switch t.DType {
-	case I64:
-		for i := range out {
-			out[i] = int64(binary.LittleEndian.Uint64(t.Data[8*i:]))
-		}
-	case I32:
-		for i := range out {
-			out[i] = int64(int32(binary.LittleEndian.Uint32(t.Data[4*i:])))
-		}
-	case U8:
-		for i := range out {
+	le := binary.LittleEndian
+	for i := range out {
+		switch t.DType {
+		case I64:
+			out[i] = int64(le.Uint64(t.Data[8*i:]))
+		case I32:
+			out[i] = int64(int32(le.Uint32(t.Data[4*i:])))
+		case I16:
+			out[i] = int64(int16(le.Uint16(t.Data[2*i:])))
+		case I8:
+			out[i] = int64(int8(t.Data[i]))
+		case U64:
+			v := le.Uint64(t.Data[8*i:])
+			if v > math.MaxInt64 {
+				return nil, usage.Errorf("tensor %q has %d at element %d, which does not fit 63 bits", t.Name, v, i)
+			}
+			out[i] = int64(v)
+		case U32:
+			out[i] = int64(le.Uint32(t.Data[4*i:]))
+		case U16:
+			out[i] = int64(le.Uint16(t.Data[2*i:]))
+		case U8, Bool:
 			out[i] = int64(t.Data[i])
 		}
-	default:
-		return nil, t.wrong("an integer type (I64, I32 or U8)")
 	}
 	return out, nil
+}
+
+// Whole tells whether the elements are integers or booleans.
+func (t *Tensor) Whole() bool {
+	switch t.DType {
+	case I64, I32, I16, I8, U64, U32, U16, U8, Bool:
+		return true
+	}
+	return false
 }
 
 func (t *Tensor) wrong(want string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"unicode/utf8"
@@ -52,14 +53,13 @@ func (f *File) Encode(w io.Writer) error {
 	return nil
 }
 
-// rank orders the types as the reference implementation does.
+// rank orders the types as the reference implementation does; others come last.
 func rank(d DType) int {
-	for i, k := range []DType{I64, F64, F32, I32, BF16, F16, U8, Bool} {
-		if d == k {
-			return i
-		}
+	known := []DType{U64, I64, F64, F32, U32, I32, BF16, F16, U16, I16, I8, U8, Bool}
+	if i := slices.Index(known, d); i >= 0 {
+		return i
 	}
-	return -1
+	return len(known)
 }
 
 func (f *File) header(tensors []*Tensor) ([]byte, error) {
@@ -93,15 +93,15 @@ func (f *File) header(tensors []*Tensor) ([]byte, error) {
 			return nil, fmt.Errorf("safetensors: the name %q occurs twice or is reserved", t.Name)
 		}
 		seen[t.Name] = true
-		size := t.DType.Size()
-		if size == 0 {
-			return nil, fmt.Errorf("safetensors: tensor %q: type %q is not supported, only %s", t.Name, t.DType, known)
+		if t.DType == "" {
+			return nil, fmt.Errorf("safetensors: tensor %q: it has no type", t.Name)
 		}
+		size := t.DType.Size() // 0 for a type that is handed on as it was read
 		n, err := elements(t.Shape)
 		if err != nil {
 			return nil, fmt.Errorf("safetensors: tensor %q: %w", t.Name, err)
 		}
-		if n > math.MaxInt/size || n*size != len(t.Data) {
+		if size > 0 && (n > math.MaxInt/size || n*size != len(t.Data)) {
 			return nil, fmt.Errorf("safetensors: tensor %q: shape %v of type %s does not fill its %d bytes", t.Name, t.Shape, t.DType, len(t.Data))
 		}
 		if i > 0 || f.Meta != nil {

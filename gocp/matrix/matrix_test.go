@@ -1,4 +1,4 @@
-package conformalio
+package matrix
 
 import (
 	"os"
@@ -40,7 +40,7 @@ func writeText(t testing.TB, path, text string) string {
 func TestMatrices(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	want := []float64{0.5, -1, 2, 3, 4, 5.25, 6, 7, 8, 9, 10, 11}
+	want := []float64{0.5, -1.5, 2, 3, 4, 5.25, 6, 7, 8, 9, 10, 11}
 	f32 := make([]float32, len(want))
 	for i, v := range want {
 		f32[i] = float32(v)
@@ -58,7 +58,7 @@ func TestMatrices(t *testing.T) {
 	if err := st.Save(at("t.safetensors")); err != nil {
 		t.Fatal(err)
 	}
-	rows := "0.5,-1,2\n3,4,5.25\n6,7,8\n9,10,11"
+	rows := "0.5,-1.5,2\n3,4,5.25\n6,7,8\n9,10,11"
 	writeText(t, at("plain.csv"), rows)
 	writeText(t, at("named.csv"), "\xef\xbb\xbfa,\"b\",c\r\n"+strings.ReplaceAll(rows, "\n", "\r\n")+"\r\n\r\n")
 	writeText(t, at("tabs.csv"), strings.ReplaceAll(rows, ",", "\t")+"\n")
@@ -85,7 +85,7 @@ func TestMatrices(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"f4.npy", "f8.npy", "one.npz", "two.npz:a", "t.safetensors:x", "plain.csv", "named.csv", "tabs.csv", "flat.parquet", "list.parquet:x"} {
-		m, err := OpenMatrix(at(name))
+		m, err := Open(at(name), Options{})
 		if err != nil {
 			t.Error(err)
 			continue
@@ -98,32 +98,32 @@ func TestMatrices(t *testing.T) {
 		if err := m.Read(middle, 2); err != nil || !slices.Equal(middle, want[6:]) {
 			t.Errorf("%s from row 2: %v, %v", name, middle, err)
 		}
-		if h, err := m.Hash(); err != nil || len(h) != 64 {
+		if h, err := Hash(at(name)); err != nil || len(h) != 64 {
 			t.Errorf("hash %q, %v", h, err)
 		}
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	if got, err := OpenInts(at("list.parquet:label")); err != nil || !slices.Equal(got, []int{0, 1, 2, 3}) {
+	if got, err := Ints(at("list.parquet:label"), Options{}); err != nil || !slices.Equal(got, []int{0, 1, 2, 3}) {
 		t.Errorf("labels %v, %v", got, err)
 	}
-	if got, err := OpenInts(at("two.npz:b")); err != nil || !slices.Equal(got, []int{3, 4}) {
+	if got, err := Ints(at("two.npz:b"), Options{}); err != nil || !slices.Equal(got, []int{3, 4}) {
 		t.Errorf("labels %v, %v", got, err)
 	}
 	writeText(t, at("ragged.csv"), "1,2\n3\n")
 	writeText(t, at("words.csv"), "1,2\n3,x\n")
 	writeText(t, at("empty.csv"), "")
 	writeText(t, at("no.parquet"), "PAR1")
-	writeText(t, at("halves.csv"), "1\n2.5\n")
+	writeText(t, at("halves.csv"), "1\n2\n2.5\n")
 	writeNpy(t, at("deep.npy"), npy.Float32(f32, 2, 2, 3))
 	for name, text := range map[string]string{
-		"ragged.csv": "line 2 has 1", "words.csv": `"x" is no number`, "empty.csv": "no columns", "no.parquet": "not a valid Parquet",
-		"deep.npy": "two axes", "two.npz": "several arrays", "two.npz:q": "no array", "t.safetensors": "say which", "a.txt": "must end in",
+		"ragged.csv": "line 2 has 1", "words.csv": `"x" is no number`, "empty.csv": "no rows", "no.parquet": "not a valid Parquet",
+		"deep.npy": "two axes", "two.npz": "several arrays", "two.npz:q": "no array", "t.safetensors": "say which", "a.dat": "must end in",
 		"named.csv:q": "no column", "flat.parquet:q": "no column", "absent.csv": "cannot be read", "absent.npy": "cannot be read",
 		"f4.npy:a": "one array",
 	} {
-		m, err := OpenMatrix(at(name))
+		m, err := Open(at(name), Options{})
 		if err == nil {
 			_, err = m.All()
 		}
@@ -132,7 +132,7 @@ func TestMatrices(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{"halves.csv": "no whole number", "f4.npy": "3 columns"} {
-		if _, err := OpenInts(at(name)); err == nil || !strings.Contains(err.Error(), text) {
+		if _, err := Ints(at(name), Options{}); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,0 +1,246 @@
+package matrix
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// kind is what a column of a table holds, as far as its type and its first rows tell.
+type kind int
+
+const (
+	fractions kind = iota
+	whole          // whole numbers: could be labels, ids or counts
+	nothing        // zeros, infinities or missing values alone: could be either
+	text
+	dates
+	nested // lists of lists, maps and other things
+)
+
+func (k kind) String() string {
+	return [...]string{"fractions", "whole numbers", "zeros", "text", "dates or times", "nested values"}[k]
+}
+
+func (k kind) number() bool { return k <= nothing }
+
+// sampleRows is how many rows tell the kind of a column.
+const sampleRows = 1000
+
+// column is one of a table.
+type column struct {
+	name  string
+	kind  kind
+	list  bool // a list of numbers in every row
+	index bool // numbers the rows, by the file's own word
+}
+
+// whence names are never those of one label's logit.
+var asides = []string{"label", "labels", "target", "targets", "y", "y_true", "true_label", "ground_truth", "class", "class_id", "id", "idx", "index",
+	"sample", "sample_id", "row", "row_id", "fold", "group", "split", "time", "timestamp", "date"}
+
+// choose returns the numbers of the columns that are meant by part, of those that there are, and the
+// names of those that were left out of it.
+func choose(cols []column, part string, o Options) (used []int, left []string, err error) {
+	if part != "" {
+		return selected(cols, part)
+	}
+	for i, c := range cols {
+		if c.index || !c.kind.number() {
+			left = append(left, c.name)
+		} else {
+			used = append(used, i)
+		}
+	}
+	if len(used) < 2 {
+		if len(used) == 0 {
+			return nil, nil, usage.Errorf("there is no column of numbers; there are %s", kinds(cols, nil))
+		}
+		return used, left, nil
+	}
+	if o.One {
+		return nil, nil, usage.Errorf("it has %d columns of numbers, and one is wanted; say which, as FILE:NAME: %s", len(used), kinds(cols, used))
+	}
+	count := map[kind]int{}
+	for _, i := range used {
+		count[cols[i].kind]++
+		if cols[i].list {
+			return nil, nil, usage.Errorf("column %s holds lists, and there are others of numbers; say which is wanted, as FILE:%s: %s", cols[i].name, cols[i].name, kinds(cols, used))
+		}
+	}
+	if count[fractions] > 0 && count[whole] > 0 {
+		return nil, nil, usage.Errorf("its columns are of two kinds, so some may be labels or numbers of samples; say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all): %s", kinds(cols, used))
+	}
+	for _, i := range used {
+		if slices.Contains(asides, strings.ToLower(cols[i].name)) {
+			return nil, nil, usage.Errorf("column %s may be something else than the others; say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all): %s", cols[i].name, kinds(cols, used))
+		}
+	}
+	return used, left, inOrder(cols, used)
+}
+
+// selected finds the columns of a list of names and patterns.
+func selected(cols []column, part string) (used []int, left []string, err error) {
+	taken := make([]bool, len(cols))
+	take := func(i int) error {
+		if !cols[i].kind.number() {
+			return usage.Errorf("column %s holds %s, not numbers", cols[i].name, cols[i].kind)
+		}
+		if taken[i] {
+			return usage.Errorf("column %s is asked for twice", cols[i].name)
+		}
+		taken[i] = true
+		used = append(used, i)
+		return nil
+	}
+	items := []string{part}
+	if !slices.ContainsFunc(cols, func(c column) bool { return c.name == part }) {
+		items = names(part)
+	}
+	patterns := false
+	for _, item := range items {
+		var found []int
+		for i, c := range cols {
+			if c.name == item {
+				found = append(found, i)
+			}
+		}
+		switch {
+		case len(found) > 1:
+			return nil, nil, usage.Errorf("%d columns are called %q", len(found), item)
+		case len(found) == 1:
+			if err := take(found[0]); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		for i, c := range cols {
+			if strings.HasPrefix(c.name, item+".") { // the fields of a struct
+				found = append(found, i)
+			} else if strings.ContainsAny(item, "*?") && c.kind.number() && !c.index && match(item, c.name) {
+				found = append(found, i)
+				patterns = true
+			}
+		}
+		if len(found) == 0 {
+			return nil, nil, usage.Errorf("there is no column %q of numbers; there are %s", item, kinds(cols, nil))
+		}
+		for _, i := range found {
+			if err := take(i); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	for _, i := range used {
+		if cols[i].list && len(used) > 1 {
+			return nil, nil, usage.Errorf("column %s holds lists, which come alone", cols[i].name)
+		}
+	}
+	if patterns {
+		return used, nil, inOrder(cols, used)
+	}
+	return used, nil, nil
+}
+
+// inOrder refuses columns whose names count, but not upwards: the columns' places are the labels.
+func inOrder(cols []column, used []int) error {
+	if len(used) < 3 {
+		return nil
+	}
+	prefix, last, ok := numbered(cols[used[0]].name)
+	falls := ""
+	for _, i := range used[1:] {
+		p, n, counts := numbered(cols[i].name)
+		if !ok || !counts || p != prefix {
+			return nil
+		}
+		if n < last {
+			falls = cols[i].name
+		}
+		last = n
+	}
+	if falls == "" {
+		return nil
+	}
+	var list []string
+	for _, i := range used {
+		list = append(list, cols[i].name)
+	}
+	return usage.Errorf("its columns do not count upwards (%s comes late), and the place of a column is its label; name them in their order, as FILE:A,B,C: %s", falls, enumerate(list))
+}
+
+// kinds lists columns with what they hold, the used ones or all.
+func kinds(cols []column, used []int) string {
+	by := map[string][]string{}
+	var order []string
+	for i, c := range cols {
+		if used != nil && !slices.Contains(used, i) {
+			continue
+		}
+		what := c.kind.String()
+		switch {
+		case c.index:
+			what = "an index"
+		case c.list:
+			what = "lists of numbers"
+		}
+		if by[what] == nil {
+			order = append(order, what)
+		}
+		by[what] = append(by[what], c.name)
+	}
+	var out []string
+	for _, what := range order {
+		out = append(out, fmt.Sprintf("%s in %s", what, enumerate(by[what])))
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, "; ")
+}
+
+// names cuts a list at its commas; a name with commas of its own stands in double quotes.
+func names(list string) []string {
+	d := dialect{sep: ','}
+	var out []string
+	for more := true; more; {
+		var f []byte
+		var rest []byte
+		f, rest, more = d.cut([]byte(list))
+		out = append(out, unquote(f))
+		list = string(rest)
+	}
+	return out
+}
+
+// match tells whether a name is of a pattern, in which * stands for any letters and ? for one.
+func match(pattern, name string) bool {
+	for pattern != "" {
+		switch {
+		case pattern[0] == '*':
+			for i := range len(name) + 1 {
+				if match(pattern[1:], name[i:]) {
+					return true
+				}
+			}
+			return false
+		case name == "" || pattern[0] != '?' && pattern[0] != name[0]:
+			return false
+		}
+		pattern, name = pattern[1:], name[1:]
+	}
+	return name == ""
+}
+
+// numbered splits a name that ends in a number.
+func numbered(name string) (prefix string, n int, ok bool) {
+	at := len(name)
+	for at > 0 && name[at-1] >= '0' && name[at-1] <= '9' {
+		at--
+	}
+	n, err := strconv.Atoi(name[at:])
+	return name[:at], n, err == nil
+}

@@ -1,0 +1,130 @@
+package matrix
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/gocp/gocp/gocp/npy"
+	"github.com/gocp/gocp/gocp/safetensors"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// FuzzCSV: any bytes are a matrix of numbers or a sentence about the input.
+func FuzzCSV(f *testing.F) {
+	for _, s := range []string{"", "1,2\n3,4\n", "a;b\n1;2", "\xef\xbb\xbf\"x\"\t\"y\"\n\n1\t2\n", "1,,2\n", "\n\n", ",", "inf,nan\r\n", "1\n2"} {
+		f.Add([]byte(s))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := filepath.Join(dir, "a.csv")
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Open(path, Options{})
+		if err == nil {
+			defer m.Close()
+			var x []float64
+			if x, err = m.All(); err == nil && len(x) != m.N*m.K {
+				t.Fatalf("%d numbers in %d × %d", len(x), m.N, m.K)
+			}
+			if m.N > 1 && err == nil {
+				last := make([]float64, m.K)
+				if err := m.Read(last, m.N-1); err != nil {
+					t.Fatal(err)
+				}
+				for j, v := range last {
+					if w := x[(m.N-1)*m.K+j]; v != w && (v == v || w == w) {
+						t.Fatalf("the last row is %v alone, %v among all", last, x[(m.N-1)*m.K:])
+					}
+				}
+			}
+		}
+		if err != nil && !usage.Is(err) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzParquet: any bytes are a matrix of numbers or a sentence about the input, within reason of
+// memory and without a panic of the decoder's.
+func FuzzParquet(f *testing.F) {
+	type row struct {
+		A float64 `parquet:"a"`
+		B int64   `parquet:"b"`
+		C float32 `parquet:"c"`
+	}
+	var b bytes.Buffer
+	if err := parquet.Write(&b, []row{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte("PAR1"))
+	f.Add([]byte("PAR1\x00\x00\x00\x00PAR1"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzOpen(t, filepath.Join(dir, "a.parquet"), b)
+	})
+}
+
+// FuzzNpz and FuzzSafetensors: the same, read in blocks.
+func FuzzNpz(f *testing.F) {
+	var b bytes.Buffer
+	if err := (npy.Archive{{Name: "x", Array: npy.Float32([]float32{1, 2, 3, 4}, 2, 2)}}).Encode(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte("PK"))
+	dir := f.TempDir()
+	f.Setenv("TMPDIR", dir)
+	f.Fuzz(func(t *testing.T, b []byte) { fuzzOpen(t, filepath.Join(dir, "a.npz"), b) })
+}
+
+func FuzzSafetensors(f *testing.F) {
+	var b bytes.Buffer
+	if err := (&safetensors.File{Tensors: []safetensors.Tensor{safetensors.FromFloat32("x", []float32{1, 2, 3, 4}, 2, 2)}}).Encode(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte("\x02\x00\x00\x00\x00\x00\x00\x00{}"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) { fuzzOpen(t, filepath.Join(dir, "a.safetensors"), b) })
+}
+
+func fuzzOpen(t *testing.T, path string, b []byte) {
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(path, Options{})
+	if err != nil {
+		if !usage.Is(err) {
+			t.Fatal(err)
+		}
+		return
+	}
+	defer m.Close()
+	if m.N > 1<<16 || m.K > 1<<16 || m.N*m.K > 1<<20 {
+		return // a claim of columns that repeat; rows are read as they are wanted
+	}
+	x, err := m.All()
+	if err != nil {
+		return
+	}
+	if len(x) != m.N*m.K {
+		t.Fatalf("%d numbers in %d × %d", len(x), m.N, m.K)
+	}
+	if m.Narrow() && m.N > 0 {
+		y := make([]float32, m.K)
+		if err := m.Read32(y, m.N-1); err != nil {
+			t.Fatal(err)
+		}
+		for j, v := range y {
+			if w := x[(m.N-1)*m.K+j]; float64(v) != w && (v == v || w == w) {
+				t.Fatalf("column %d of the last row is %v in float32, %v in float64", j, v, w)
+			}
+		}
+	}
+}
