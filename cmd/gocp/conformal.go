@@ -11,6 +11,7 @@ import (
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
+	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -22,7 +23,8 @@ func conformalCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "conformal",
 		Usage: "conformal prediction on anyone's logits, probabilities or features",
-		Description: "Files are .npy, .npz, .safetensors, .csv or .parquet; one array of several is FILE:NAME.\n" +
+		Description: "Files end in " + matrix.Formats + ".\n" +
+			"One array of several, or some columns, are FILE:NAME, FILE:A,B,C or FILE:logit_*.\n" +
 			"No model, image or device is involved.",
 		Subcommands: []*cli.Command{
 			conformalCalibrate(), conformalPredict(), conformalEvaluate(), conformalCompare(), conformalFull(),
@@ -111,6 +113,8 @@ func miscoverage(c *cli.Context) (conformal.Level, error) {
 func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "workers", Usage: "rows in work side by side; results do not depend on it", DefaultText: "all cores"},
+		&cli.StringFlag{Name: "header", Usage: "whether a first line of numbers in a text file holds names: yes, no", DefaultText: "by what it holds"},
+		&cli.BoolFlag{Name: "exact-sums", Usage: "refuse rows of probabilities that miss 1 by the rounding of few digits, instead of dividing them by their sum"},
 		quietFlag(), jsonFlag(),
 	}
 }
@@ -123,7 +127,8 @@ func conformalRun[T any](c *cli.Context, work func(conformalio.Run) (T, error)) 
 	}
 	r, done := newReporter(c)
 	defer done()
-	return work(conformalio.Run{Context: c.Context, Progress: r, Workers: c.Int("workers"), Seed: c.Uint64("seed")})
+	return work(conformalio.Run{Context: c.Context, Progress: r, Workers: c.Int("workers"), Seed: c.Uint64("seed"),
+		Header: c.String("header"), ExactSums: c.Bool("exact-sums")})
 }
 
 // show prints a result as JSON or as text.
@@ -204,7 +209,7 @@ func conformalCalibrate() *cli.Command {
 
 func printConformalCalibration(w io.Writer, out string, c *conformalio.Calibration) {
 	t := c.Thresholds
-	fmt.Fprintf(w, "%s: %s, miscoverage %s, %d samples: τ = %.6g, the score of rank %d among %d\n", out, c.Score, c.Miscoverage, c.N, t.All.Tau, t.All.Rank, t.All.N)
+	fmt.Fprintf(w, "%s: %s, miscoverage %s, %d samples of %d labels: τ = %.6g, the score of rank %d among %d\n", out, c.Score, c.Miscoverage, c.N, t.K, t.All.Tau, t.All.Rank, t.All.N)
 	if t.All.TooFew() {
 		fmt.Fprintf(w, "too few samples for this miscoverage: every set holds every label; %d are needed\n", c.Miscoverage.MinCalibration())
 	}

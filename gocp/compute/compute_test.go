@@ -209,7 +209,8 @@ func TestBadInput(t *testing.T) {
 		{"unknown quantity", Request{Model: c.model, In: c.in, What: []string{"logit"}}, `"logit"`},
 		{"no x", Request{In: with(c.in, safetensors.Tensor{Name: "x"}), What: []string{Logits}}, `"x" is missing`},
 		{"x of another shape", Request{In: with(c.in, safetensors.FromFloat32("x", make([]float32, 48), 1, 3, 4, 4)), What: []string{Logits}}, "[1 3 4 4]"},
-		{"x of another type", Request{In: with(c.in, safetensors.FromFloat64("x", make([]float64, size), 1, 3, 12, 13)), What: []string{Logits}}, "F64"},
+		{"x of another type", Request{In: with(c.in, safetensors.Tensor{Name: "x", DType: "C64", Shape: []int{1, 3, 12, 13}, Data: make([]byte, 8*size)}), What: []string{Logits}}, "C64"},
+		{"a label of 1.5", Request{In: with(c.in, safetensors.FromFloat32("y", []float32{0, 1, 1.5, 3, 4}, 5)), What: []string{Loss}}, "1.5"},
 		{"no samples", Request{In: with(c.in, x(0, 0)), What: []string{Logits}}, "no samples"},
 		{"pixel above 1", Request{In: with(c.in, x(5, 255)), What: []string{Logits}}, "255"},
 		{"pixel NaN", Request{In: with(c.in, x(5, float32(math.NaN()))), What: []string{Logits}}, "NaN"},
@@ -240,6 +241,51 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("error %v, want a usage error that says %q", err, tc.says)
 			}
 		})
+	}
+}
+
+// TestInputTypes: x and y of any type that holds the same numbers give the same answers.
+func TestInputTypes(t *testing.T) {
+	d := testkit.Open(t)
+	c := loadCase(t, "pool")
+	y, err := c.in.Get("y").Int64s()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, n := c.model.C*c.model.H*c.model.W, len(y)
+	pixels, doubles, narrow := make([]float32, n*size), make([]float64, n*size), make([]uint8, n*size)
+	labels, floats := make([]uint8, n), make([]float64, n)
+	for i := range pixels {
+		narrow[i] = uint8(i*i/3) & 1
+		pixels[i], doubles[i] = float32(narrow[i]), float64(narrow[i])
+	}
+	for i, v := range y {
+		labels[i], floats[i] = uint8(v), float64(v)
+	}
+	shape := []int{n, c.model.C, c.model.H, c.model.W}
+	half := safetensors.Tensor{Name: "x", DType: safetensors.BF16, Shape: shape, Data: make([]byte, 2*len(pixels))}
+	for i, v := range narrow {
+		if v == 1 {
+			half.Data[2*i], half.Data[2*i+1] = 0x80, 0x3f
+		}
+	}
+	loss := func(x, y safetensors.Tensor) []byte {
+		t.Helper()
+		out, err := Run(context.Background(), d, Request{Model: c.model, In: with(with(c.in, x), y), What: []string{Loss}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Get(Loss).Data
+	}
+	want := loss(safetensors.FromFloat32("x", pixels, shape...), safetensors.FromInt64("y", y, n))
+	bools := safetensors.FromUint8("x", narrow, shape...)
+	bools.DType = safetensors.Bool
+	for i, x := range []safetensors.Tensor{safetensors.FromFloat64("x", doubles, shape...), safetensors.FromUint8("x", narrow, shape...), bools, half} {
+		for j, y := range []safetensors.Tensor{safetensors.FromUint8("y", labels, n), safetensors.FromFloat64("y", floats, n)} {
+			if !slices.Equal(loss(x, y), want) {
+				t.Errorf("x of type %d, y of type %d: another loss", i, j)
+			}
+		}
 	}
 }
 

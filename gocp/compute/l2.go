@@ -5,7 +5,6 @@ import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
-	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/tensor"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -109,14 +108,6 @@ func (r Request) targets(samples int) (*targets, error) {
 		}
 	}
 	return t, nil
-}
-
-func (r Request) integers(name string, shape ...int) ([]int64, error) {
-	t, err := r.In.Need(name, safetensors.I64, shape...)
-	if err != nil {
-		return nil, err
-	}
-	return t.Int64s()
 }
 
 // probabilities runs images through the network in evaluation mode and returns their logits and

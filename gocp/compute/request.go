@@ -177,7 +177,7 @@ func (in *inputs) needs(what ...string) bool {
 // images reads pixels [N,C,H,W] into [N,H,W,C].
 func (r Request) images(name string) (int, []float32, error) {
 	m := r.Model
-	t, err := r.In.Need(name, safetensors.F32, -1, m.C, m.H, m.W)
+	t, x, err := r.floats(name, -1, m.C, m.H, m.W)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -185,24 +185,56 @@ func (r Request) images(name string) (int, []float32, error) {
 	if n == 0 {
 		return 0, nil, usage.Errorf("tensor %q has shape %v: no samples", name, t.Shape)
 	}
-	x, err := t.Float32s()
-	if err != nil {
-		return 0, nil, err
-	}
 	for i, v := range x {
 		if !(v >= 0 && v <= 1) {
-			return 0, nil, usage.Errorf("tensor %q has the value %v at element %d; pixels are in [0,1]", name, v, i)
+			return 0, nil, usage.Errorf("tensor %q has the value %v at element %d; pixels are in [0,1]: divide bytes by 255 first", name, v, i)
 		}
 	}
 	return n, toNHWC(x, n, m.C, m.H, m.W), nil
 }
 
-func (r Request) labels(n int) ([]int32, error) {
-	t, err := r.In.Need("y", safetensors.I64, n)
+// floats reads a tensor of any type of numbers, rounded to float32.
+func (r Request) floats(name string, shape ...int) (*safetensors.Tensor, []float32, error) {
+	t, err := r.In.Need(name, "", shape...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !t.Whole() {
+		x, err := t.Float32s()
+		return t, x, err
+	}
+	y, err := t.Int64s()
+	x := make([]float32, len(y))
+	for i, v := range y {
+		x[i] = float32(v)
+	}
+	return t, x, err
+}
+
+// integers reads a tensor of whole numbers, of whatever type of numbers.
+func (r Request) integers(name string, shape ...int) ([]int64, error) {
+	t, err := r.In.Need(name, "", shape...)
 	if err != nil {
 		return nil, err
 	}
-	y, err := t.Int64s()
+	if t.Whole() {
+		return t.Int64s()
+	}
+	x, err := t.Float64s()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int64, len(x))
+	for i, v := range x {
+		if out[i] = int64(v); float64(out[i]) != v || math.Abs(v) > 1<<53 {
+			return nil, usage.Errorf("tensor %q has the value %v at element %d; it must hold whole numbers", name, v, i)
+		}
+	}
+	return out, nil
+}
+
+func (r Request) labels(n int) ([]int32, error) {
+	y, err := r.integers("y", n)
 	if err != nil {
 		return nil, err
 	}
@@ -220,11 +252,7 @@ func (r Request) labels(n int) ([]int32, error) {
 func (r Request) direction() ([]float32, error) {
 	flat := make([]float32, r.Model.NumParams())
 	for _, p := range r.Model.Params() {
-		t, err := r.In.Need("v."+p.Name, safetensors.F32, p.Torch...)
-		if err != nil {
-			return nil, err
-		}
-		values, err := t.Float32s()
+		t, values, err := r.floats("v."+p.Name, p.Torch...)
 		if err != nil {
 			return nil, err
 		}
@@ -249,11 +277,8 @@ func (r Request) draws(n int) ([]float32, error) {
 		}
 		return u, nil
 	}
-	t, err := r.In.Need("u", safetensors.F32, n)
+	_, u, err := r.floats("u", n)
 	if err != nil {
-		return nil, err
-	}
-	if u, err = t.Float32s(); err != nil {
 		return nil, err
 	}
 	for i, v := range u {

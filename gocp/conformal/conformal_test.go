@@ -520,7 +520,7 @@ func TestErrorsNameTheRow(t *testing.T) {
 	}{
 		{"row 1: label 0 is NaN", second(Softmax(2, 2, []float64{1, 2, nan, 4}))},
 		{"row 0: label 1 is +Inf", second(Softmax(2, 2, []float64{1, inf, 3, 4}))},
-		{"row 1: label 1 is -Inf", second(Softmax(2, 2, []float64{1, 2, 3, -inf}))},
+		{"row 1: all labels are -Inf", second(Softmax(2, 2, []float64{1, 2, -inf, -inf}))},
 		{"are not 2 rows of 2", second(Softmax(2, 2, []float64{1, 2, 3}))},
 		{"are not 1 rows of 0", second(Softmax[float64](1, 0, nil))},
 		{"row 1: label 0 is -0.5", second(Probabilities(2, 2, []float64{0.5, 0.5, -0.5, 1.5}))},
@@ -656,5 +656,33 @@ func BenchmarkPredict(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestMasked: a logit of −∞ is a probability of 0, and changes nothing for the others.
+func TestMasked(t *testing.T) {
+	inf := math.Inf(-1)
+	p, err := Softmax(1, 4, []float64{1, inf, 2, inf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Softmax(1, 2, []float64{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Row(0); got[0] != want.At(0, 0) || got[1] != 0 || got[2] != want.At(0, 1) || got[3] != 0 {
+		t.Errorf("%v, want %v between zeros", got, want.Row(0))
+	}
+	masked, plain := []float64{1, inf, 0.5, 3, inf, 0, 2, inf, 1.5}, []float64{1, -1e6, 0.5, 3, -1e6, 0, 2, -1e6, 1.5}
+	labels := []int{2, 0, 2}
+	a, err := FitTemperature(3, 3, masked, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := FitTemperature(3, 3, plain, labels); err != nil || math.Abs(a-b) > 1e-9*b {
+		t.Errorf("temperature %v, want %v, %v", a, b, err)
+	}
+	if _, err := FitTemperature(3, 3, masked, []int{2, 1, 2}); err == nil || !strings.Contains(err.Error(), "row 1") {
+		t.Errorf("a temperature for a label that is masked: %v", err)
 	}
 }

@@ -67,13 +67,14 @@ func (s *Scorer) fast(k int) *fast {
 	return f
 }
 
-// top is the largest logit, and an error names one that is not finite.
-func (f *fast) top(z []float32) (float32, error) {
+// top is the largest logit. An error names one that is NaN or +∞; masked tells of −∞, with which bounds
+// say nothing, so that such rows are computed by the definition.
+func (f *fast) top(z []float32) (top float32, masked bool, err error) {
 	top, odd := top32(&z[0], f.k)
 	if odd != 0 {
-		return 0, SoftmaxRow(f.p[:f.k], z)
+		return top, true, SoftmaxRow(f.p[:f.k], z)
 	}
-	return top, nil
+	return top, false, nil
 }
 
 // sum is Σ exp(z − top) within expError32.
@@ -112,9 +113,13 @@ func (f *fast) draws(seed uint64, p []float64) []float64 {
 
 // labelled is the score of one label within f.error().
 func (f *fast) labelled(z []float32, seed uint64, y int) (float64, error) {
-	top, err := f.top(z)
+	top, masked, err := f.top(z)
 	if err != nil {
 		return 0, err
+	}
+	if masked {
+		p := f.p[:f.k]
+		return f.worker.labelled(p, f.draws(seed, p), y)
 	}
 	if f.hps {
 		return 1 - math.Exp(float64(z[y])-float64(top))/f.sum(z, top), nil
@@ -163,7 +168,7 @@ func (f *fast) exact(sets *Sets, i int, z []float32, seed uint64, tau float64) e
 
 // add puts the labels y with S(x, y) ≤ τ into set i.
 func (f *fast) add(sets *Sets, i int, z []float32, seed uint64, tau float64) error {
-	top, err := f.top(z)
+	top, masked, err := f.top(z)
 	if err != nil {
 		return err
 	}
@@ -175,6 +180,7 @@ func (f *fast) add(sets *Sets, i int, z []float32, seed uint64, tau float64) err
 	}
 	settled := false
 	switch {
+	case masked:
 	case f.hps:
 		settled = f.addHPS(sets.Bits(i), z, top, tau)
 	case f.s.variant.U != DrawLabel:

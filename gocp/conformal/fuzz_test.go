@@ -45,7 +45,10 @@ func FuzzPredict(f *testing.F) {
 		bad := false
 		for i := range z {
 			z[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-			bad = bad || math.IsNaN(float64(z[i])) || math.IsInf(float64(z[i]), 0)
+			bad = bad || math.IsNaN(float64(z[i])) || math.IsInf(float64(z[i]), 1)
+		}
+		for i := range n {
+			bad = bad || math.IsInf(float64(slices.Max(z[i*k:(i+1)*k])), -1)
 		}
 		p, err := Softmax(n, k, z)
 		if bad != (err != nil) || (err != nil && !strings.Contains(err.Error(), "row ")) {

@@ -31,7 +31,8 @@ func shape(what string, n, k, have int) error {
 
 // Softmax turns logits into probabilities in float64, p_y = exp(z_y − max z) / Σ_j exp(z_j − max z),
 // with the same bits on every machine; below e⁻⁷⁰⁸ of the largest they are 0.
-// A logit that is NaN or infinite is an error that names its row and label.
+// A logit of −∞, as of a class that is masked, has probability 0. One that is NaN or +∞, or a row of −∞
+// alone, is an error that names its row and label.
 func Softmax[T ~float32 | ~float64](n, k int, logits []T) (*Probs, error) {
 	if err := shape("logits", n, k, len(logits)); err != nil {
 		return nil, err
@@ -58,9 +59,12 @@ func SoftmaxRow[T ~float32 | ~float64](dst []float64, z []T) error {
 	}
 	if odd != 0 {
 		for y, v := range z {
-			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 1) {
 				return fmt.Errorf("label %d is %v", y, f)
 			}
+		}
+		if math.IsInf(top, -1) {
+			return fmt.Errorf("all labels are %v", top)
 		}
 	}
 	scale(dst, dst, 1/expSum(dst, z, top))

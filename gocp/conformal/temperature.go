@@ -30,7 +30,13 @@ func FitTemperature[T ~float32 | ~float64](n, k int, logits []T, labels []int) (
 				return 0, 0, fmt.Errorf("logits of row %d: %w", i, err)
 			}
 			mean, square := 0.0, 0.0
+			if math.IsInf(float64(z[y]), -1) {
+				return 0, 0, fmt.Errorf("logits of row %d: that of its own label is −∞, and no temperature helps", i)
+			}
 			for j, v := range z {
+				if p[j] == 0 { // −∞ among them
+					continue
+				}
 				d := float64(v) - float64(z[y]) // relative to z_y, against cancellation
 				mean += p[j] * d
 				square += p[j] * d * d

@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +82,22 @@ func TestSaveLoad(t *testing.T) {
 	}
 	if !reflect.DeepEqual(m, got) {
 		t.Errorf("loaded %+v, saved %+v", got.Spec, m.Spec)
+	}
+}
+
+// TestMetadataOfOthers: lists as Python prints them, and blanks.
+func TestMetadataOfOthers(t *testing.T) {
+	meta := map[string]string{"arch": "convnet", "width": " 8", "classes": "10", "input": "3x16x16", "batchnorm": "False", "stem": "pool"}
+	s, err := SpecFromMetadata(meta)
+	if err == nil {
+		t.Fatalf("metadata without a mean gave %v", s)
+	}
+	for _, text := range []string{"0.47,0.5,0.25", "0.47, 0.5, 0.25", "[0.47, 0.5, 0.25]", "(0.47, 0.5, 0.25,)"} {
+		meta["mean"], meta["std"] = text, text
+		s, err := SpecFromMetadata(meta)
+		if err != nil || s.Width != 8 || s.BatchNorm || !slices.Equal(s.Mean, []float64{0.47, 0.5, 0.25}) || !slices.Equal(s.Std, s.Mean) {
+			t.Errorf("%q: %+v, %v", text, s, err)
+		}
 	}
 }
 

@@ -259,12 +259,12 @@ func SpecFromMetadata(m map[string]string) (Spec, error) {
 		}
 	}
 	atoi := func(dst *int) func(string) error {
-		return func(v string) (e error) { *dst, e = strconv.Atoi(v); return }
+		return func(v string) (e error) { *dst, e = strconv.Atoi(strings.TrimSpace(v)); return }
 	}
 	floats := func(dst *[]float64) func(string) error {
 		return func(v string) error {
-			for _, f := range strings.Split(v, ",") {
-				x, e := strconv.ParseFloat(f, 64)
+			for _, f := range strings.Split(strings.Trim(v, "()[] ,"), ",") { // Python's lists and tuples too
+				x, e := strconv.ParseFloat(strings.TrimSpace(f), 64)
 				if e != nil {
 					return e
 				}
