@@ -1,7 +1,6 @@
 package matrix
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/gocp/gocp/gocp/npy"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -205,7 +205,7 @@ func (p *parquetPart) pandasIndex() (names []string) {
 	var meta struct {
 		Index []any `json:"index_columns"`
 	}
-	if json.Unmarshal([]byte(text), &meta) != nil {
+	if strictjson.Unmarshal([]byte(text), &meta) != nil {
 		return nil
 	}
 	for _, v := range meta.Index {
