@@ -67,6 +67,14 @@ func prepare(commands []*cli.Command) {
 		if len(c.Subcommands) > 0 {
 			c.Action = wantCommand(c.Subcommands, cli.ShowSubcommandHelp)
 			prepare(c.Subcommands)
+			continue
+		}
+		rules := c.Before
+		c.Before = func(ctx *cli.Context) error {
+			if err := hollow(ctx); err != nil || rules == nil {
+				return err
+			}
+			return rules(ctx)
 		}
 	}
 }

@@ -54,6 +54,10 @@ func attackCommand() *cli.Command {
 			if err := apply(c, options, &cfg); err != nil {
 				return err
 			}
+			whole := cfg.WithDefaults()
+			if err := wanted(c, options, &whole); err != nil {
+				return err
+			}
 			job.Goal, job.Score, job.Miscoverage, job.Budget = cfg.Goal, cfg.Score, cfg.Miscoverage, cfg.Budget
 			job.Craft, job.Precision, job.Seed = cfg.Craft, cfg.Precision, cfg.Seed
 			var b *attack.Bundle

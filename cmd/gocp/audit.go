@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,16 +33,29 @@ type auditOption = option[experiment.Config]
 
 var defaults = experiment.Config{}.WithDefaults()
 
+// goals, scores and ball are what options go with.
+func goals(names ...string) (string, func(*experiment.Config) bool) {
+	return "--goal " + orList(names), func(c *experiment.Config) bool { return slices.Contains(names, c.Goal.Name) }
+}
+
+func scores(names ...string) (string, func(*experiment.Config) bool) {
+	return "--score " + orList(names), func(c *experiment.Config) bool { return slices.Contains(names, c.Score.Name) }
+}
+
+func ball() (string, func(*experiment.Config) bool) {
+	return "the worst case in a ball, not with --plain", func(c *experiment.Config) bool { return !c.Craft.Plain }
+}
+
 func goalOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The goal", []auditOption{
 		text("goal", "what the adversary wants: "+strings.Join(attack.GoalNames(), ", "), &d, func(c *C) *string { return &c.Goal.Name }),
-		integers("labels", "goals add and remove: the labels, such as 3,5", func(c *C) *[]int { return &c.Goal.Labels }),
-		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }),
-		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }),
+		integers("labels", "goals add and remove: the labels, such as 3,5", func(c *C) *[]int { return &c.Goal.Labels }).only(goals("add", "remove")),
+		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }).only(goals("remove")),
+		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }).only(goals("underconfidence")),
 		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
-		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }),
+		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }).only(goals("overconfidence", "underconfidence", "add", "remove")),
 	})
 }
 
@@ -51,9 +65,9 @@ func scoreOptions(names []string) []auditOption {
 	d := defaults
 	return under("The prediction sets", []auditOption{
 		text("score", "non-conformity score: "+strings.Join(names, ", "), &d, func(c *C) *string { return &c.Score.Name }),
-		text("u", "the u of randomised scores: one, sample, label", &d, func(c *C) *string { return (*string)(&c.Score.U) }),
-		number("lambda", "raps, saps: weight of the rank", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }),
-		count("kreg", "raps: ranks without a penalty", 0, &d, func(c *C) *int { return &c.Score.KReg }),
+		text("u", "the u of randomised scores: one, sample, label", &d, func(c *C) *string { return (*string)(&c.Score.U) }).only(scores(scoresOfU...)),
+		number("lambda", "raps, saps: weight of the rank", 0, &d, func(c *C) *float64 { return &c.Score.Lambda }).only(scores(scoresOfLambda...)),
+		count("kreg", "raps: ranks without a penalty", 0, &d, func(c *C) *int { return &c.Score.KReg }).only(scores("raps")),
 		truth("nonempty", "give empty sets the top label", func(c *C) *bool { return &c.Score.Nonempty }),
 		text("miscoverage", "ε: sets miss the true label this often", &d, func(c *C) *string { return &c.Miscoverage }),
 	})
@@ -71,18 +85,22 @@ func craftOptions() []auditOption {
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
 		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
 		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }),
-		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }),
+		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }).
+			only("--align batch", func(c *C) bool { return c.Craft.Align == attack.AlignBatch }),
 		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }),
 		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }),
 		text("threshold", "in the loss's gradient, the threshold is fixed, or moving with the calibration scores", &d, func(c *C) *string { return &c.Craft.Threshold }),
-		number("keep-beta", "how far the prediction is secured before the loss stops caring", 0, &d, func(c *C) *float64 { return &c.Craft.KeepBeta }),
+		number("keep-beta", "how far the prediction is secured before the loss stops caring", 0, &d, func(c *C) *float64 { return &c.Craft.KeepBeta }).
+			only("a goal that keeps the prediction, not with --reckless", func(c *C) bool { return !c.Goal.Reckless }),
 		number("margin", "margin of the hinges", -1, &d, func(c *C) *float64 { return &c.Craft.Margin }),
-		count("window", "pairwise loss: calibration scores next to the rank; 0: all", 0, &d, func(c *C) *int { return &c.Craft.Window }),
-		number("bandwidth", "soft quantile: bandwidth, as a share of the ranks", 0, &C{Craft: attack.Config{Bandwidth: 0.01}}, func(c *C) *float64 { return &c.Craft.Bandwidth }),
+		count("window", "pairwise loss: calibration scores next to the rank; 0: all", 0, &d, func(c *C) *int { return &c.Craft.Window }).
+			only("--loss pairwise", func(c *C) bool { return c.Craft.Loss == attack.LossPairwise }),
+		number("bandwidth", "soft quantile: bandwidth, as a share of the ranks", 0, &C{Craft: attack.Config{Bandwidth: 0.01}}, func(c *C) *float64 { return &c.Craft.Bandwidth }).
+			only("--loss softquantile", func(c *C) bool { return c.Craft.Loss == attack.LossSoftQuantile }),
 		truth("plain", "minimise the loss itself and not its worst case in a ball of parameters", func(c *C) *bool { return &c.Craft.Plain }),
-		number("sam-rho", "radius of that ball", 0, &d, func(c *C) *float64 { return &c.Craft.SAMRho }),
-		number("sam-p", "norm of that ball, above 1; +Inf too", 0, &d, func(c *C) *float64 { return (*float64)(&c.Craft.SAMP) }),
-		count("sam-steps", "ascent steps in that ball", 1, &d, func(c *C) *int { return &c.Craft.SAMSteps }),
+		number("sam-rho", "radius of that ball", 0, &d, func(c *C) *float64 { return &c.Craft.SAMRho }).only(ball()),
+		upTo(math.Inf(1), "sam-p", "norm of that ball, above 1; +Inf too", 0, &d, func(c *C) *float64 { return (*float64)(&c.Craft.SAMP) }).only(ball()),
+		count("sam-steps", "ascent steps in that ball", 1, &d, func(c *C) *int { return &c.Craft.SAMSteps }).only(ball()),
 	})
 }
 
@@ -106,7 +124,8 @@ func sizeOptions() []auditOption {
 		count("surrogates", "models of the adversary", 1, &d, func(c *C) *int { return &c.Surrogates }),
 		count("attackers", "surrogates that poisons are crafted on", 1, &d, func(c *C) *int { return &c.Attackers }),
 		count("references", "benign models that measure the sets before", 1, &d, func(c *C) *int { return &c.References }),
-		count("controls", "benign models that show the churn of retraining", 1, &d, func(c *C) *int { return &c.Controls }),
+		count("controls", "benign models that show the churn of retraining", 1, &d, func(c *C) *int { return &c.Controls }).
+			only("--conditions that hold clean", func(c *C) bool { return slices.Contains(c.Conditions, result.Clean) }),
 		truth("white-box", "the adversary sees the victim's own data", func(c *C) *bool { return &c.WhiteBox }),
 		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
 		count("cal-size", "images a victim calibrates on; with another --train-size a ninth of it unless given", 1, &d, func(c *C) *int { return &c.CalSize }),
@@ -193,6 +212,7 @@ func auditCommand() *cli.Command {
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
 			metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options))...),
+		Before: refuse(above0("workers")),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -211,7 +231,8 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	if err != nil {
 		return err
 	}
-	if err := cfg.WithDefaults().Validate(); err != nil {
+	whole := cfg.WithDefaults()
+	if err := first(whole.Validate(), wanted(c, options, &whole)); err != nil {
 		return err
 	}
 	d, err := loadData(set)
@@ -294,9 +315,7 @@ func auditConfig(c *cli.Context, options []option[experiment.Config], dir string
 	if err := apply(c, options, &cfg); err != nil {
 		return cfg, set, err
 	}
-	if cfg.Workers = c.Int("workers"); cfg.Workers < 0 {
-		return cfg, set, usage.Errorf("--workers is %d; it must be at least 1", cfg.Workers)
-	}
+	cfg.Workers = c.Int("workers")
 	return cfg, set, nil
 }
 

@@ -47,6 +47,7 @@ func benchPassesCommand() *cli.Command {
 			jsonFlag(),
 			deviceFlag(),
 		},
+		Before: refuse(apart("go", "json"), above0("seconds")),
 		Action: runBenchPasses,
 	}
 }
@@ -59,9 +60,6 @@ func runBenchPasses(c *cli.Context) (err error) {
 		return err
 	}
 	o := bench.Options{Shapes: c.StringSlice("shape"), Passes: c.StringSlice("pass"), Beside: c.IntSlice("beside"), Seconds: c.Float64("seconds")}
-	if o.Seconds == 0 {
-		return usage.Errorf("--seconds is 0; it must be above 0")
-	}
 	for _, p := range c.StringSlice("precision") {
 		precision, err := kernel.ParsePrecision(p)
 		if err != nil {
@@ -103,6 +101,7 @@ func benchKernelsCommand() *cli.Command {
 			jsonFlag(),
 			deviceFlag(),
 		},
+		Before: refuse(apart("go", "json")),
 		Action: runBenchKernels,
 	}
 }

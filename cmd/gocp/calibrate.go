@@ -24,6 +24,7 @@ func calibrateCommand() *cli.Command {
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: precisionHelp},
 			threadsFlag(), deviceFlag(), jsonFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options))...),
+		Before: refuse(shuffled()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "out")); err != nil {
 				return err
@@ -34,6 +35,10 @@ func calibrateCommand() *cli.Command {
 			}
 			var cfg experiment.Config
 			if err := apply(c, options, &cfg); err != nil {
+				return err
+			}
+			whole := cfg.WithDefaults()
+			if err := wanted(c, options, &whole); err != nil {
 				return err
 			}
 			job := experiment.CalibrateJob{Model: c.String("model"), Images: images, Score: cfg.Score, Miscoverage: cfg.Miscoverage,

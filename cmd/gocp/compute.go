@@ -48,7 +48,33 @@ func computeCommand() *cli.Command {
 			&cli.StringFlag{Name: "of", Value: "loss", Usage: "sam: whose gradient: loss, l2"},
 			deviceFlag(),
 		},
+		Before: refuse(computeRules()...),
 		Action: runCompute,
+	}
+}
+
+// computeRules say which quantities the flags are for.
+func computeRules() []rule {
+	asked := func(c *cli.Context, what ...string) bool {
+		return slices.ContainsFunc(c.Args().Slice(), func(a string) bool { return slices.Contains(what, a) })
+	}
+	l2 := func(c *cli.Context) bool {
+		return asked(c, compute.L2) || asked(c, compute.SAM) && c.String("of") == "l2"
+	}
+	return []rule{
+		only("scores or l2", func(c *cli.Context) bool { return asked(c, compute.Scores) || l2(c) }, "score", "lambda", "kreg"),
+		only("--score raps", is("score", "raps"), "lambda", "kreg"),
+		only("l2", l2, "form", "miscoverage", "margin", "window", "bandwidth", "beta"),
+		only("--form "+compute.Pairwise, is("form", compute.Pairwise), "window"),
+		only("--form "+compute.SoftQuantile, is("form", compute.SoftQuantile), "bandwidth"),
+		only("sam", func(c *cli.Context) bool { return asked(c, compute.SAM) }, "of", "rho", "p"),
+		above0("bandwidth", "rho"),
+		func(c *cli.Context) error {
+			if p := c.Float64("p"); !(p > 1) {
+				return usage.Errorf("--p is %g; it must be above 1, inf is allowed", p)
+			}
+			return nil
+		},
 	}
 }
 
@@ -56,10 +82,8 @@ func runCompute(c *cli.Context) error {
 	if err := useDevice(c); err != nil {
 		return err
 	}
-	for _, name := range []string{"model", "in", "out"} {
-		if c.String(name) == "" {
-			return usage.Errorf("gocp compute needs --%s FILE", name)
-		}
+	if err := needFlags(c, "model", "in", "out"); err != nil {
+		return err
 	}
 	mode := slices.Index(modes, c.String("mode"))
 	if mode < 0 {
@@ -72,6 +96,9 @@ func runCompute(c *cli.Context) error {
 	model, err := nn.Load(c.String("model"))
 	if err != nil {
 		return err
+	}
+	if c.IsSet("mode") && !model.BatchNorm {
+		return idle("mode", "models with batch norm")
 	}
 	in, err := safetensors.Load(c.String("in"))
 	if err != nil {

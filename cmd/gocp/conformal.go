@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -30,6 +31,21 @@ func conformalCommand() *cli.Command {
 			conformalCalibrate(), conformalPredict(), conformalEvaluate(), conformalCompare(), conformalFull(),
 			conformalCross(), conformalRSCP(), conformalRPS(), conformalRisk(),
 		},
+	}
+}
+
+// Scores that draw u, and that have a weight λ.
+var (
+	scoresOfU      = []string{"aps", "raps", "saps"}
+	scoresOfLambda = []string{"raps", "saps"}
+)
+
+// variantRules are those of variantFlags.
+func variantRules() []rule {
+	return []rule{
+		only("--score "+orList(scoresOfU), is("score", scoresOfU...), "randomized", "u"),
+		only("--score "+orList(scoresOfLambda), is("score", scoresOfLambda...), "lambda"),
+		only("--score raps", is("score", "raps"), "k-reg"),
 	}
 }
 
@@ -121,10 +137,6 @@ func runFlags() []cli.Flag {
 
 // conformalRun does the work of a command under its progress bar.
 func conformalRun[T any](c *cli.Context, work func(conformalio.Run) (T, error)) (T, error) {
-	if n := c.Int("workers"); n < 0 {
-		var none T
-		return none, usage.Errorf("--workers is %d; it must be at least 0", n)
-	}
 	r, done := newReporter(c)
 	defer done()
 	return work(conformalio.Run{Context: c.Context, Progress: r, Workers: c.Int("workers"), Seed: c.Uint64("seed"),
@@ -161,6 +173,11 @@ func conformalCalibrate() *cli.Command {
 			&cli.Float64Flag{Name: "tune-share", Usage: "a random share of the samples as that part, instead of files"},
 			seedFlag(), outFlag("threshold file to write (JSON)")),
 			runFlags()...),
+		Before: refuse(append(variantRules(),
+			only("--by class, group or cluster", is("by", "class", "group", "cluster"), "min-cell", "below"),
+			only("--by group", is("by", "group"), "groups"), only("--by cluster", is("by", "cluster"), "clusters"),
+			only("--tune", given("tune"), "tune-labels"), apart("tune", "tune-share"),
+			above0("min-cell", "clusters", "tune-share", "workers"))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "out")); err != nil {
 				return err
@@ -188,7 +205,7 @@ func conformalCalibrate() *cli.Command {
 			case auto:
 				job.FitTemperature = true
 			default:
-				if job.Temperature, err = strconv.ParseFloat(text, 64); err != nil || !(job.Temperature > 0) {
+				if job.Temperature, err = strconv.ParseFloat(text, 64); err != nil || !(job.Temperature > 0) || math.IsInf(job.Temperature, 1) {
 					return usage.Errorf("--temperature is %q; it must be a number above 0 or auto", text)
 				}
 			}
@@ -242,6 +259,7 @@ func conformalPredict() *cli.Command {
 		Flags: append(append(inputFlags(), thresholdFlag(),
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample, for a threshold by group"},
 			outFlag("sets to write: .npy (uint8, samples × labels), .jsonl or .csv")), runFlags()...),
+		Before: refuse(above0("workers")),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "threshold", "out")); err != nil {
 				return err
@@ -278,6 +296,12 @@ func conformalEvaluate() *cli.Command {
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample"},
 			&cli.StringFlag{Name: "features", Usage: "file of features in which to seek the worst slice"}, pageFlag()),
 			append(splitFlags(0, 0), variantFlags()...)...), runFlags()...),
+		Before: refuse(append([]rule{
+			only("--threshold", given("threshold"), "groups", "features"),
+			only("--splits", given("splits"), "splits", "share", "tune-share", "temperature", "miscoverage", "seed",
+				"score", "randomized", "u", "lambda", "k-reg", "nonempty"),
+			only("--lambda auto", is("lambda", auto), "tune-share"),
+			above0("splits", "share", "tune-share", "temperature", "workers")}, variantRules()...)...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
@@ -371,6 +395,7 @@ func conformalCompare() *cli.Command {
 		UsageText: "gocp conformal compare --logits all.npy --labels all_y.npy",
 		Flags: append(append(inputFlags(), append(splitFlags(100, 0.1), pageFlag(),
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"})...), runFlags()...),
+		Before: refuse(above0("splits", "share", "tune-share", "temperature", "workers")),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
@@ -460,6 +485,7 @@ func conformalFull() *cli.Command {
 			&cli.StringFlag{Name: "score", Value: "residual", Usage: "of a sample: residual, margin"},
 			miscoverageFlag(), outFlag("sets to write: .npy, .jsonl or .csv"),
 		}, runFlags()...),
+		Before: refuse(above0("classes", "lambda", "workers")),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "features", "labels", "test-features")); err != nil {
 				return err

@@ -18,7 +18,7 @@ func testFlags(of string) []cli.Flag {
 		&cli.StringFlag{Name: "test-labels", Usage: "labels of the " + of + ", to measure coverage"},
 		&cli.StringFlag{Name: "threshold-out", Usage: "JSON file for the thresholds and what made them"},
 		outFlag("sets to write: .npy, .jsonl or .csv"),
-		miscoverageFlag(), seedFlag(),
+		miscoverageFlag(),
 	}
 }
 
@@ -43,11 +43,12 @@ func conformalCross() *cli.Command {
 		Name:      "cross",
 		Usage:     "cross-conformal prediction (CV+, jackknife+): all samples train and calibrate",
 		UsageText: "gocp conformal cross --logits oof.npy --labels y.npy --folds fold.npy --test-logits t0.npy --test-logits t1.npy --out sets.npy",
-		Flags: append(append(append(inputFlags(), variantFlags()...), append(testFlags("test samples"),
+		Flags: append(append(append(inputFlags(), variantFlags()...), append(testFlags("test samples"), seedFlag(),
 			&cli.StringFlag{Name: "folds", Usage: "file of the fold of each row, from 0; its logits come from the model without that fold"},
 			&cli.StringSliceFlag{Name: "test-logits", Usage: "logits of the test samples by the model without fold 0, 1, …: once for each"},
 			&cli.StringSliceFlag{Name: "test-probs", Usage: "probabilities instead"},
 			&cli.BoolFlag{Name: "min-max", Usage: "the larger sets that are proven to cover"})...), runFlags()...),
+		Before: refuse(append(variantRules(), above0("workers"))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "folds")); err != nil {
 				return err
@@ -128,7 +129,7 @@ func conformalRSCP() *cli.Command {
 		Usage: "sets that hold for inputs moved within an ℓ2 radius, from scores smoothed over noise",
 		UsageText: "gocp conformal rscp --logits cal0.npy --logits cal1.npy … --labels cal_y.npy --test-logits t0.npy --test-logits t1.npy …\n" +
 			"    --sigma 0.25 --radius 0.1 --correction bernstein --beta 0.005 --out sets.npy",
-		Flags: append(append(variantFlags(), append(testFlags("test samples"),
+		Flags: append(append(variantFlags(), append(testFlags("test samples"), seedFlag(),
 			&cli.StringSliceFlag{Name: "logits", Usage: "logits of the labelled samples under one draw of the noise: once for each draw"},
 			&cli.StringSliceFlag{Name: "probs", Usage: "probabilities instead"},
 			&cli.StringSliceFlag{Name: "test-logits", Usage: "of the test samples, once for each draw"},
@@ -137,6 +138,9 @@ func conformalRSCP() *cli.Command {
 			&cli.Float64Flag{Name: "radius", Usage: "ℓ2 distance within which the sets hold"},
 			&cli.StringFlag{Name: "correction", Value: "none", Usage: "for the number of draws: none (RSCP), hoeffding, bernstein (RSCP+)"},
 			&cli.StringFlag{Name: "beta", Usage: "chance that one bound of a correction fails; the miscoverage pays twice that"})...), runFlags()...),
+		Before: refuse(append(variantRules(),
+			only("--correction hoeffding or bernstein", is("correction", string(conformal.CorrectHoeffding), string(conformal.CorrectBernstein)), "beta"),
+			above0("sigma", "workers"))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "sigma")); err != nil {
 				return err
@@ -183,6 +187,7 @@ func conformalRPS() *cli.Command {
 			&cli.StringFlag{Name: "rule", Value: string(conformal.VoteMajority), Usage: "of the parts' vote: majority (proven), binomial (as published)"},
 			&cli.IntFlag{Name: "training-radius", Usage: "poisoned training parts"},
 			&cli.IntFlag{Name: "calibration-radius", Usage: "poisoned calibration parts"}), runFlags()...),
+		Before: refuse(above0("workers")),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "votes", "labels", "parts", "test-votes")); err != nil {
 				return err
@@ -206,6 +211,7 @@ func conformalRisk() *cli.Command {
 			&cli.StringFlag{Name: "risk", Value: "0.1", Usage: "expected share of a sample's true labels that its set may miss"},
 			&cli.Float64Flag{Name: "temperature", Usage: "divide logits by this"},
 			seedFlag(), outFlag("threshold file to write (JSON), for gocp conformal predict")), runFlags()...),
+		Before: refuse(append(variantRules(), above0("temperature", "workers"))...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "truth", "out")); err != nil {
 				return err

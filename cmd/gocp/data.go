@@ -230,6 +230,9 @@ func dataExportCommand() *cli.Command {
 			}
 			if runErr != nil {
 				// Not a run: a data set, or nothing that is known.
+				if c.IsSet("data") {
+					return idle("data", "a run folder, and "+from+" is none")
+				}
 				src, err := openArg(c)
 				if err != nil {
 					return err

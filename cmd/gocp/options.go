@@ -16,6 +16,15 @@ import (
 type option[T any] struct {
 	flag cli.Flag
 	set  func(c *cli.Context, cfg *T) error
+	// with says what the flag goes with, if it does nothing without, and when whether that is there.
+	with string
+	when func(cfg *T) bool
+}
+
+// only says that an option does something where when holds of the whole configuration.
+func (o option[T]) only(with string, when func(cfg *T) bool) option[T] {
+	o.with, o.when = with, when
+	return o
 }
 
 // flagsOf are the flags of a table of options.
@@ -42,6 +51,16 @@ func under[T any](heading string, options []option[T]) []option[T] {
 		}
 	}
 	return options
+}
+
+// wanted reports the first flag that was given and does nothing in the configuration that came out.
+func wanted[T any](c *cli.Context, options []option[T], cfg *T) error {
+	for _, o := range options {
+		if name := o.flag.Names()[0]; c.IsSet(name) && o.when != nil && !o.when(cfg) {
+			return idle(name, o.with)
+		}
+	}
+	return nil
 }
 
 // apply puts the flags that were given into cfg.
@@ -88,13 +107,18 @@ func count[T any](name, help string, least int, defaults *T, field func(*T) *int
 // number is a flag for a float. In the configurations zero stands for the default; where zero is a
 // value of its own, none is what the configuration calls it.
 func number[T any](name, help string, none float64, defaults *T, field func(*T) *float64) option[T] {
+	return upTo(math.MaxFloat64, name, help, none, defaults, field)
+}
+
+// upTo is number with another bound, such as +∞.
+func upTo[T any](most float64, name, help string, none float64, defaults *T, field func(*T) *float64) option[T] {
 	return option[T]{
 		flag: &cli.Float64Flag{Name: name, Usage: help, DefaultText: strconv.FormatFloat(math.Max(*field(defaults), 0), 'g', -1, 64)},
 		set: func(c *cli.Context, cfg *T) error {
 			v := c.Float64(name)
 			switch {
-			case math.IsNaN(v) || v < 0 || v == 0 && none == 0:
-				return usage.Errorf("--%s is %g; it must be above 0", name, v)
+			case math.IsNaN(v) || v < 0 || v == 0 && none == 0 || v > most:
+				return usage.Errorf("--%s is %g; it must be a number above 0", name, v)
 			case v == 0:
 				v = none
 			}

@@ -35,6 +35,14 @@ func outFlag(help string) cli.Flag {
 	return &cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: help}
 }
 
+// shuffled says that --shuffle picks other images, so with all of them it does nothing.
+func shuffled() rule {
+	return only("--take of a part of the split", func(c *cli.Context) bool {
+		first, end, err := parseRange(c.String("take"))
+		return err != nil || first > 0 || end >= 0
+	}, "shuffle")
+}
+
 // threads is the value of threadsFlag.
 func threads(c *cli.Context) (int, error) {
 	n := c.Int("threads")
@@ -88,7 +96,7 @@ func parseRange(s string) (first, end int, err error) {
 // needFlags reports the first of these flags that was not given.
 func needFlags(c *cli.Context, names ...string) error {
 	for _, n := range names {
-		if c.String(n) == "" {
+		if !c.IsSet(n) {
 			return usage.Errorf("%s needs --%s", c.Command.HelpName, n)
 		}
 	}
