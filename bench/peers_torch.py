@@ -29,14 +29,15 @@ BATCH = 128
 
 
 class Problem:
-    """A model, a batch and a direction, in one memory format."""
+    """A model, a batch and a direction, in one memory format, on a device."""
 
-    def __init__(self, case, channels_last, autocast):
+    def __init__(self, case, channels_last, autocast, device="cpu"):
         torch.manual_seed(1)
         spec = CASES[case]
-        self.net = ConvNet(classes=10, **spec)
-        self.x = torch.rand(BATCH, *spec["shape"])
-        self.y = torch.randint(0, 10, (BATCH,))
+        self.device = device
+        self.net = ConvNet(classes=10, **spec).to(device)
+        self.x = torch.rand(BATCH, *spec["shape"], device=device)
+        self.y = torch.randint(0, 10, (BATCH,), device=device)
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
             self.x = self.x.contiguous(memory_format=torch.channels_last)
@@ -45,7 +46,7 @@ class Problem:
         self.v = {k: torch.randn_like(p) for k, p in self.params.items()}
 
     def amp(self):
-        return torch.autocast("cpu", dtype=torch.bfloat16) if self.autocast else contextlib.nullcontext()
+        return torch.autocast(self.device, dtype=torch.bfloat16) if self.autocast else contextlib.nullcontext()
 
     def loss(self, params, x, y):
         with self.amp():

@@ -1,6 +1,10 @@
 // Package twin gives a test that runs on a GPU the same computation on the host engine. The back end
 // is chosen before main, so the twin is another process: the test binary again, with
 // GOCP_DEVICE=cpu, running the one test that asks.
+//
+// Where the host is slow, or of another kind, twins can be computed elsewhere: GOCP_DEVICE=cpu and
+// GOCP_TEST_TWIN=FOLDER/ leave every test's result in the folder, and GOCP_TEST_TWINS=FOLDER takes them
+// from there (scripts/gpu-kit.sh).
 package twin
 
 import (
@@ -13,8 +17,15 @@ import (
 	"testing"
 )
 
-// results names the twin's file of results in its environment.
-const results = "GOCP_TEST_TWIN"
+const (
+	results = "GOCP_TEST_TWIN"  // the twin's file of results, or a folder for those of many tests, with a "/" behind it
+	folder  = "GOCP_TEST_TWINS" // of results that are there already
+)
+
+// inFolder is the file of a test's results in a folder of many.
+func inFolder(dir, test string) string {
+	return filepath.Join(dir, strings.NewReplacer("/", ".", " ", "_").Replace(test)+".gob")
+}
 
 // OnHost returns what compute gives on the host engine, if this process is on a GPU, and whether it is.
 // It must come before anything that takes long: in the twin the test ends here. T must have only
@@ -22,6 +33,9 @@ const results = "GOCP_TEST_TWIN"
 func OnHost[T any](t *testing.T, onGPU bool, compute func() T) (host T, ok bool) {
 	t.Helper()
 	if path := os.Getenv(results); path != "" {
+		if strings.HasSuffix(path, "/") {
+			path = inFolder(path, t.Name())
+		}
 		f, err := os.Create(path)
 		if err == nil {
 			err = gob.NewEncoder(f).Encode(compute())
@@ -36,6 +50,12 @@ func OnHost[T any](t *testing.T, onGPU bool, compute func() T) (host T, ok bool)
 	}
 	if !onGPU {
 		return host, false
+	}
+	if dir := os.Getenv(folder); dir != "" {
+		if err := read(inFolder(dir, t.Name()), &host); err != nil {
+			t.Fatalf("%s: %v", folder, err)
+		}
+		return host, true
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -57,13 +77,17 @@ func OnHost[T any](t *testing.T, onGPU bool, compute func() T) (host T, ok bool)
 	if err != nil {
 		t.Fatalf("on the host engine: %v\n%s", err, said)
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	if err := read(path, &host); err != nil {
 		t.Fatalf("on the host engine: %v\n%s", err, said)
 	}
-	defer f.Close()
-	if err := gob.NewDecoder(f).Decode(&host); err != nil {
-		t.Fatal(err)
-	}
 	return host, true
+}
+
+func read(path string, to any) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return gob.NewDecoder(f).Decode(to)
 }
