@@ -41,6 +41,16 @@ bench/conformal_peers.sh --cifar
 step 'image files beside Pillow and torchvision'
 bench/images_peers.sh
 
+step 'the GPU kit in a bare system, on the emulator'
+make gpu-kit
+if [ "$(id -u)" = 0 ]; then
+	scripts/setup.sh chroot
+	scripts/gpu-kit-rehearse.sh chroot
+else
+	echo 'not root: rehearsed here instead'
+	scripts/gpu-kit-rehearse.sh
+fi
+
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"
 

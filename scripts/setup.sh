@@ -6,6 +6,7 @@
 #	scripts/setup.sh          what a build needs
 #	scripts/setup.sh lint     also what `make lint` needs
 #	scripts/setup.sh cuda     also what fetches the CUDA compiler
+#	scripts/setup.sh chroot   also what a bare system is made with
 #	scripts/setup.sh python   also what scripts with a Python environment of their own need
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -57,7 +58,8 @@ for extra in "$@"; do
 		want python3 'has python3' 'runs the PyTorch peers'
 		want python3-venv 'python3 -c "import ensurepip"' 'gives the peers an environment of their own'
 		;;
-	*) die "there is no set-up called \"$extra\"; known are lint, cuda and python" ;;
+	chroot) want debootstrap 'has debootstrap' 'makes the bare system that the GPU kit is rehearsed in' ;;
+	*) die "there is no set-up called \"$extra\"; known are lint, cuda, python and chroot" ;;
 	esac
 done
 

@@ -18,6 +18,7 @@ import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/kernel/cases"
+	"github.com/gocp/gocp/gocp/telemetry"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -72,6 +73,7 @@ func runBenchPasses(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	defer warnDisturbed(c, d)()
 	w := c.App.Writer
 	switch {
 	case c.Bool("json"):
@@ -84,6 +86,26 @@ func runBenchPasses(c *cli.Context) (err error) {
 		return bench.Run(c.Context, d, o, bench.GoFormat(w))
 	}
 	return bench.Run(c.Context, d, o, bench.Table(w))
+}
+
+// warnDisturbed says on stderr what keeps the GPU's times from being steady, now and when the function
+// that it returns is called: a card is often throttled only after a while.
+func warnDisturbed(c *cli.Context, d *device.Device) func() {
+	sampler, _ := samplerOf([]*device.Device{d}) // without telemetry nothing is known
+	said := map[string]bool{}
+	look := func() {
+		for _, why := range telemetry.Disturbances(sampler.Sample(), os.Getpid()) {
+			if !said[why] {
+				said[why] = true
+				_, _ = fmt.Fprintf(c.App.ErrWriter, "gocp: %s\n", why)
+			}
+		}
+	}
+	look()
+	return func() {
+		look()
+		_ = sampler.Close()
+	}
 }
 
 func goFormatFlag() cli.Flag {
@@ -129,6 +151,7 @@ func runBenchKernels(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	defer warnDisturbed(c, d)()
 	if c.IsSet("tune") {
 		return tuneTiles(c, d)
 	}

@@ -22,9 +22,9 @@ const (
 	folder  = "GOCP_TEST_TWINS" // of results that are there already
 )
 
-// inFolder is the file of a test's results in a folder of many.
+// inFolder is the file of a test's results in a folder of many packages' ones.
 func inFolder(dir, test string) string {
-	return filepath.Join(dir, strings.NewReplacer("/", ".", " ", "_").Replace(test)+".gob")
+	return filepath.Join(dir, strings.ReplaceAll(filepath.Base(os.Args[0])+"."+test, "/", ".")+".gob")
 }
 
 // OnHost returns what compute gives on the host engine, if this process is on a GPU, and whether it is.
