@@ -74,6 +74,7 @@ func TestConformal(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	write(t, dir, "short.csv", []byte(strings.Repeat("1\n0\n", 45)))
 	folds := strings.Repeat("0\n1\n", 60)
 	votes := strings.Repeat("3,1,1\n0,5,0\n1,1,3\n", 40)
 	truth := strings.Repeat("1,0,0\n1,1,0\n0,0,1\n", 40)
@@ -102,14 +103,14 @@ func TestConformal(t *testing.T) {
 		"--risk is":                  {"risk", "--logits", "cal.csv", "--truth", "truth.csv", "--risk", "2", "--out", "risk.json"},
 		"either --logits or --probs": {"calibrate", "--labels", "cal_y.csv", "--out", "x.json"},
 		"needs --out":                {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
-		"contradict":                 {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--randomized=false", "--u", "label", "--out", "x.json"},
+		"contradict":                 {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "aps", "--randomized=false", "--u", "label", "--out", "x.json"},
 		"must be a number or auto":   {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "x", "--out", "x.json"},
 		"both auto or both numbers":  {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--k-reg", "auto", "--out", "x.json"},
 		"unknown score":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "x", "--out", "x.json"},
 		"not a decimal":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--miscoverage", "2", "--out", "x.json"},
 		"--threshold or --splits":    {"evaluate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
 		"are they logits":            {"calibrate", "--probs", "cal.csv", "--labels", "cal_y.csv", "--out", "x.json", "--quiet"},
-		"labels for 120 rows":        {"calibrate", "--logits", "cal.csv", "--labels", "test_y.csv", "--out", "x.json", "--quiet"},
+		"labels for 120 rows":        {"calibrate", "--logits", "cal.csv", "--labels", "short.csv", "--out", "x.json", "--quiet"},
 		"are written as":             {"predict", "--threshold", "thr.json", "--logits", "test.csv", "--out", "sets.txt", "--quiet"},
 		"no command \"nope\"":        {"nope"},
 	} {
