@@ -191,6 +191,9 @@ func ReadBundle(dir string) (*Bundle, error) {
 			}
 			*f.dst = append(*f.dst, pix...)
 		}
+		if e.Label < 0 {
+			return nil, usage.Errorf("%s: poison %d has the label %d", dir, i, e.Label)
+		}
 		p.Bases = append(p.Bases, e.Pool)
 		p.Before.Labels = append(p.Before.Labels, int32(e.Label))
 		b.DataIndex = append(b.DataIndex, e.Base)

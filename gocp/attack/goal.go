@@ -64,6 +64,9 @@ type Goal interface {
 	Aim(b Belief) (Aim, error)
 	// Classes are the classes that poisons come from; the budget is split evenly among them.
 	Classes(b Belief, a Aim) []int
+	// Sources says what is known of that before any model is asked: where there are k classes, poisons
+	// for a target of class label come from n of the classes from. None: no such image is a fair target.
+	Sources(label, k int) (from []int, n int)
 	// Grows reports whether success makes sets larger.
 	Grows() bool
 }
@@ -156,6 +159,29 @@ func plausible(b Belief, set []int, m int) []int {
 		out = out[:m]
 	}
 	return out
+}
+
+// others lists the classes 0 to k−1 but for those in drop.
+func others(k int, drop ...int) []int {
+	all := make([]int, k)
+	for y := range all {
+		all[y] = y
+	}
+	return without(all, drop...)
+}
+
+// Fits reports whether p poisons, split evenly among the classes, are to be had where class y has
+// room[y] images.
+func Fits(p int, classes, room []int) bool {
+	if len(classes) == 0 || p < len(classes) {
+		return false
+	}
+	for i, n := range share(p, len(classes)) {
+		if n > room[classes[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 func checkLabels(goal string, labels []int, k int) error {

@@ -40,4 +40,13 @@ func (g add) Aim(b Belief) (Aim, error) {
 }
 
 func (g add) Classes(_ Belief, a Aim) []int { return a.Add }
-func (g add) Grows() bool                   { return true }
+
+func (g add) Sources(label, k int) ([]int, int) {
+	if g.size >= k { // there is nothing left to add
+		return nil, 0
+	}
+	from := without(g.labels, label)
+	return from, len(from)
+}
+
+func (g add) Grows() bool { return true }

@@ -29,4 +29,12 @@ func (g overconfidence) Aim(b Belief) (Aim, error) {
 }
 
 func (g overconfidence) Classes(b Belief, _ Aim) []int { return []int{b.Predicted} }
-func (g overconfidence) Grows() bool                   { return false }
+
+func (g overconfidence) Sources(label, k int) ([]int, int) {
+	if g.size > k {
+		return nil, 0
+	}
+	return []int{label}, 1
+}
+
+func (g overconfidence) Grows() bool { return false }

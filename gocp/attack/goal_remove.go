@@ -56,4 +56,16 @@ func (g remove) Classes(b Belief, a Aim) []int {
 	return plausible(b, a.Remove, 1)
 }
 
+func (g remove) Sources(label, k int) ([]int, int) {
+	wanted := g.wanted(Belief{Label: label})
+	from := others(k, wanted...)
+	if slices.Contains(from, label) {
+		from = []int{label}
+	}
+	if g.size > k || len(from) == 0 {
+		return nil, 0
+	}
+	return from, 1
+}
+
 func (g remove) Grows() bool { return false }

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,5 +92,52 @@ func TestUnequalSparesOthers(t *testing.T) {
 	want := Aim{Keep: 1, Inside: 1}
 	if a := g.(Bystander).Others(seen([]int{1})); !reflect.DeepEqual(a, want) {
 		t.Errorf("others: %+v", a)
+	}
+}
+
+// What Sources says before any model is asked is what Classes may say later.
+func TestSources(t *testing.T) {
+	for _, c := range []struct {
+		cfg  GoalConfig
+		from []int
+		n    int
+	}{
+		{GoalConfig{}, []int{1}, 1},
+		{GoalConfig{Size: 6}, nil, 0},
+		{GoalConfig{Name: "underconfidence"}, []int{0, 2, 3, 4}, 4},
+		{GoalConfig{Name: "underconfidence", Size: 3}, []int{0, 2, 3, 4}, 2},
+		{GoalConfig{Name: "underconfidence", Size: 5}, []int{0, 2, 3, 4}, 0},
+		{GoalConfig{Name: "add", Labels: []int{4, 1, 3}}, []int{3, 4}, 2},
+		{GoalConfig{Name: "add", Labels: []int{1}}, nil, 0},
+		{GoalConfig{Name: "remove", Labels: []int{2}}, []int{1}, 1},
+		{GoalConfig{Name: "remove", True: true}, []int{0, 2, 3, 4}, 1},
+		{GoalConfig{Name: "remove", Labels: []int{0, 2, 3, 4}, True: true}, nil, 0},
+		{GoalConfig{Name: "unequal"}, []int{0, 2, 3, 4}, 1},
+	} {
+		g, err := NewGoal(c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, n := g.Sources(1, 5)
+		if !slices.Equal(from, c.from) || n != c.n {
+			t.Errorf("%+v: %d of %v, want %d of %v", c.cfg, n, from, c.n, c.from)
+		}
+		b := seen([]int{1, 2}, []int{1})
+		if a, err := g.Aim(b); err == nil && n > 0 {
+			for _, y := range g.Classes(b, a) {
+				if !slices.Contains(from, y) {
+					t.Errorf("%+v: poisons of class %d, which is not among %v", c.cfg, y, from)
+				}
+			}
+		}
+	}
+	for _, c := range []struct {
+		p       int
+		classes []int
+		want    bool
+	}{{4, []int{0}, true}, {5, []int{0}, false}, {7, []int{0, 1}, true}, {8, []int{0, 1}, false}, {1, []int{0, 1}, false}, {3, nil, false}} {
+		if got := Fits(c.p, c.classes, []int{4, 3}); got != c.want {
+			t.Errorf("%d poisons of %v: %v", c.p, c.classes, got)
+		}
 	}
 }

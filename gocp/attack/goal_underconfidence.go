@@ -42,4 +42,9 @@ func (g underconfidence) Aim(b Belief) (Aim, error) {
 }
 
 func (g underconfidence) Classes(_ Belief, a Aim) []int { return a.Add }
-func (g underconfidence) Grows() bool                   { return true }
+
+func (g underconfidence) Sources(label, k int) ([]int, int) {
+	return others(k, label), max(0, min(g.count, k-g.size))
+}
+
+func (g underconfidence) Grows() bool { return true }

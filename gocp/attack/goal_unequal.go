@@ -21,7 +21,15 @@ func (g unequal) Aim(b Belief) (Aim, error) {
 func (g unequal) Others(b Belief) Aim { return Aim{Keep: b.Predicted, Inside: b.Label} }
 
 func (g unequal) Classes(b Belief, a Aim) []int { return plausible(b, a.Remove, 1) }
-func (g unequal) Grows() bool                   { return false }
+
+func (g unequal) Sources(label, k int) ([]int, int) {
+	if g.size > k || k < 2 {
+		return nil, 0
+	}
+	return others(k, label), 1
+}
+
+func (g unequal) Grows() bool { return false }
 
 // A Bystander is a Goal that also wants something of images that are not attacked.
 type Bystander interface {

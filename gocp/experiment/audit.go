@@ -16,7 +16,6 @@ import (
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/telemetry"
-	"github.com/gocp/gocp/gocp/usage"
 )
 
 // Options are what an audit needs besides its configuration; none of them changes a result.
@@ -51,6 +50,7 @@ type run struct {
 	judge  *judge
 	goal   attack.Goal
 	bars   *bars
+	notes  []string // what is said before the work begins
 
 	victimSpec, surrogateSpec nn.Spec
 
@@ -75,6 +75,9 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	}
 	defer func() { _ = r.folder.close() }()
 	r.fleet = fleet
+	for _, line := range r.notes {
+		progress.Or(o.Progress).Note("%s", line)
+	}
 	jobs := r.plan()
 	r.bars.plan(jobs)
 	o.Tally.Add(TallyPlanned, len(jobs))
@@ -134,12 +137,11 @@ func prepare(c Config, d Data) (*run, error) {
 			return nil, err
 		}
 	}
-	for _, y := range c.Goal.Labels {
-		if y < 0 || y >= split.classes {
-			return nil, usage.Errorf("goal %s: label %d is out of range, the data set has %d classes (0 to %d)", c.Goal.Name, y, split.classes, split.classes-1)
-		}
+	if err := cmp.Or(labelsExist(c.Goal, split.classes), shiftFits(c, d.Train)); err != nil {
+		return nil, err
 	}
-	return r, nil
+	r.notes, err = affordable(c, goal, split, d.Train.Classes)
+	return r, err
 }
 
 func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {

@@ -76,6 +76,9 @@ type Config struct {
 	Workers int `json:"-"`
 }
 
+// calShare is how many images are trained on for each that is calibrated on, unless something is said.
+const calShare = 9
+
 func orDefault[T comparable](v *T, d T) {
 	var zero T
 	if *v == zero {
@@ -124,7 +127,7 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.References, 3)
 	orDefault(&c.Controls, 3)
 	orDefault(&c.TrainSize, 4500)
-	orDefault(&c.CalSize, c.TrainSize/9)
+	orDefault(&c.CalSize, c.TrainSize/calShare)
 	orDefault(&c.Candidates, 4000)
 	if c.Surrogate == (Model{}) {
 		c.Surrogate = c.Victim
@@ -182,7 +185,10 @@ func (c Config) Validate() error {
 	if err := c.Craft.Validate(); err != nil {
 		return err
 	}
-	for _, cond := range c.Conditions {
+	for i, cond := range c.Conditions {
+		if slices.Contains(c.Conditions[:i], cond) {
+			return usage.Errorf("condition %s is there twice", cond)
+		}
 		if !slices.Contains(result.Conditions[:], cond) {
 			return usage.Errorf("unknown condition %q (known: %s)", cond, joinConditions(result.Conditions[:]))
 		}
@@ -214,8 +220,8 @@ func (c Config) Validate() error {
 		return err
 	}
 	for _, t := range []Train{c.VictimTrain, c.SurrogateTrain} {
-		if t.Epochs < 1 || t.Batch < 1 || !(t.LR > 0) || t.Shift < 0 {
-			return usage.Errorf("training: %d epochs of batch %d, learning rate %g, shift %d; epochs, batch and rate must be positive", t.Epochs, t.Batch, t.LR, t.Shift)
+		if err := t.config(0, "f32").Validate(); err != nil {
+			return err
 		}
 	}
 	n, err := c.poisonCount()
@@ -223,7 +229,7 @@ func (c Config) Validate() error {
 		return err
 	}
 	if n < 1 {
-		return usage.Errorf("budget %s of %d training images is less than one image", c.Budget, c.TrainSize)
+		return usage.Errorf("budget %s of %d training images is less than one image; raise --budget", c.fraction(), c.TrainSize)
 	}
 	return nil
 }

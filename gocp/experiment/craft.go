@@ -97,13 +97,11 @@ func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 	}
 	for _, t := range gr.targets {
 		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim})
-		p.Classes = append(p.Classes, r.goal.Classes(t.belief, t.aim)...)
 	}
 	for _, t := range gr.bystanders {
 		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim, Bystander: true})
 	}
-	slices.Sort(p.Classes)
-	p.Classes = slices.Compact(p.Classes)
+	p.Classes = sourcesOf(r.goal, gr.targets)
 	return p, nil
 }
 

@@ -47,27 +47,37 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(h[:]), nil
 }
 
-// predict runs a model file on picked images.
-func predict(ctx context.Context, dev *device.Device, file string, pick Pick, precisionName string, threads int) (p picked, logits []float32, sum string, err error) {
+// A question is a model file and the images that it is asked about.
+type question struct {
+	picked
+	model *nn.Model
+	sum   string // SHA-256 of the file
+}
+
+func newQuestion(file string, pick Pick) (*question, error) {
 	m, err := nn.Load(file)
 	if err != nil {
-		return p, nil, "", err
+		return nil, err
 	}
-	if p, err = pick.open(); err != nil {
-		return p, nil, "", err
+	p, err := pick.open()
+	if err != nil {
+		return nil, err
 	}
 	if err := fits(m, file, p.Dataset); err != nil {
-		return p, nil, "", err
+		return nil, err
 	}
-	if sum, err = hashFile(file); err != nil {
-		return p, nil, "", err
-	}
+	sum, err := hashFile(file)
+	return &question{p, m, sum}, err
+}
+
+// ask returns the model's logits.
+func (q *question) ask(ctx context.Context, dev *device.Device, precisionName string, threads int) (logits []float32, err error) {
 	err = dev.Do(ctx, max(threads, 1), func(s *device.Stream) error {
-		out, err := train.Predict(s, m, p.Images, precision(precisionName))
+		out, err := train.Predict(s, q.model, q.Images, precision(precisionName))
 		logits = out.Logits
 		return err
 	})
-	return p, logits, sum, err
+	return logits, err
 }
 
 // accuracy is the share of rows whose largest logit is that of their label.

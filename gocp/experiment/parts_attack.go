@@ -1,8 +1,11 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
@@ -71,6 +74,23 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	if p.Count, err = c.poisonCount(); err != nil {
 		return nil, err
 	}
+	if p.Count < 1 {
+		return nil, usage.Errorf("budget %s of %d images is less than one image; raise --budget", c.fraction(), pool.Len())
+	}
+	if p.Level, err = conformal.ParseLevel(c.Miscoverage); err != nil {
+		return nil, usage.Wrap(err)
+	}
+	if n := p.Level.MinCalibration(); cal.Len() < n {
+		return nil, usage.Errorf("%d calibration images are too few for miscoverage %s, which needs at least %d", cal.Len(), c.Miscoverage, n)
+	}
+	if err := cmp.Or(attack.CheckScore(c.Score), labelsExist(c.Goal, len(pool.Classes)), shiftFits(c, pool.Dataset)); err != nil {
+		return nil, err
+	}
+	for _, at := range j.Targets {
+		if !slices.Contains(targets.Index, at) {
+			return nil, usage.Errorf("there is no image %d in the test split; it has %d, counted from 0", at, targets.Len())
+		}
+	}
 	var models []*nn.Model
 	for _, file := range j.Surrogates {
 		m, err := nn.Load(file)
@@ -93,16 +113,14 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		return nil, usage.Wrap(err)
 	}
 	p.Score = scorer.Variant()
-	if p.Level, err = conformal.ParseLevel(c.Miscoverage); err != nil {
-		return nil, usage.Wrap(err)
-	}
 	for _, t := range aims {
 		p.Targets = append(p.Targets, attack.Target{Image: targets.Image(t.row), Aim: t.aim})
-		p.Classes = append(p.Classes, goal.Classes(t.belief, t.aim)...)
 		b.Targets = append(b.Targets, attack.Aimed{Index: targets.Index[t.row], Label: t.belief.Label, Aim: t.aim})
 	}
-	slices.Sort(p.Classes)
-	p.Classes = slices.Compact(p.Classes)
+	p.Classes = sourcesOf(goal, aims)
+	if have := classCounts(pool.Labels, len(pool.Classes)); !attack.Fits(p.Count, p.Classes, have) {
+		return nil, usage.Errorf("the budget is %d poisons, split among the classes %v, and the pool's images of these are %s; change --budget", p.Count, p.Classes, countsOf(p.Classes, have))
+	}
 
 	task := progress.Or(report).Phase("craft", c.Craft.Steps*c.Craft.Restarts)
 	defer task.Done()
@@ -126,6 +144,15 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	}
 	_, err = attack.WriteBundle(j.Out, b)
 	return b, err
+}
+
+// countsOf lists the counts of some classes.
+func countsOf(classes, counts []int) string {
+	var s []string
+	for _, y := range classes {
+		s = append(s, strconv.Itoa(counts[y]))
+	}
+	return strings.Join(s, ", ")
 }
 
 // believe asks the surrogates about the targets and states what is wanted of each.
@@ -159,9 +186,6 @@ func believe(ctx context.Context, dev *device.Device, c Config, goal attack.Goal
 	var out []target
 	for _, at := range wanted {
 		i := slices.Index(images.Index, at)
-		if i < 0 {
-			return nil, usage.Errorf("there is no image %d in the test split; it has %d, counted from 0", at, images.Len())
-		}
 		b := belief(vs, i, int(images.Labels[i]))
 		aim, err := goal.Aim(b)
 		if err != nil {

@@ -54,7 +54,7 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err := decide(&c.Precision, dev); err != nil { // the threshold is one of that rounding
 		return nil, usage.Errorf("%s: %w", j.Calibration, err)
 	}
-	p, logits, sum, err := predict(ctx, dev, j.Model, j.Images, c.Precision, j.Threads)
+	p, err := newQuestion(j.Model, j.Images)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +62,17 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if j.Images.Data == c.Images.Data && j.Images.Split == c.Images.Split && overlap(j.Images, c.Images) {
 		return nil, usage.Errorf("%s was calibrated on some of these images; evaluate on others", j.Calibration)
 	}
-	if sum != c.Model {
+	if p.sum != c.Model {
 		return nil, usage.Errorf("%s was made for another model than %s", j.Calibration, j.Model)
+	}
+	for _, at := range j.Show {
+		if !slices.Contains(p.Index, at) {
+			return nil, usage.Errorf("image %d of %s is not among those that are evaluated", at, j.Images.Split)
+		}
+	}
+	logits, err := p.ask(ctx, dev, c.Precision, j.Threads)
+	if err != nil {
+		return nil, err
 	}
 	k := len(p.Classes)
 	probs, err := conformal.Softmax(p.Len(), k, logits)
@@ -74,16 +83,13 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err != nil {
 		return nil, err
 	}
-	e := &Evaluation{Model: sum, Images: j.Images, Data: p.SHA256, Classes: p.Classes, Score: scorer.Variant(),
+	e := &Evaluation{Model: p.sum, Images: j.Images, Data: p.SHA256, Classes: p.Classes, Score: scorer.Variant(),
 		Threshold: c.Threshold, Accuracy: accuracy(logits, p.Labels, k)}
 	if e.Metrics, err = conformal.Evaluate(sets, ints(p.Labels)); err != nil {
 		return nil, err
 	}
 	for _, at := range j.Show {
 		i := slices.Index(p.Index, at)
-		if i < 0 {
-			return nil, usage.Errorf("image %d of %s is not among those that are evaluated", at, j.Images.Split)
-		}
 		top := probs.Top(i)
 		e.Shown = append(e.Shown, ShownSet{Index: at, Label: int(p.Labels[i]), Predicted: top, Prob: probs.At(i, top), Set: sets.Labels(i)})
 	}

@@ -40,7 +40,7 @@ func (p Pick) open() (picked, error) {
 	if n == 0 {
 		n = set.Len() - p.First
 	}
-	if p.First < 0 || n < 1 || p.First+n > set.Len() {
+	if p.First < 0 || n < 1 || n > set.Len()-p.First {
 		return picked{}, usage.Errorf("%s: images %d to %d of %s were asked for; it has %d, counted from 0", p.Data, p.First, p.First+n-1, p.Split, set.Len())
 	}
 	parts := []data.Part{{Name: p.Split, N: n}}

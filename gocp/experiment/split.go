@@ -1,9 +1,11 @@
 package experiment
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
@@ -51,13 +53,9 @@ func newSplits(c Config, d Data) (*splits, error) {
 		return nil, usage.Errorf("audit: training images are %dx%dx%d of %d classes, test images %dx%dx%d of %d; both parts must be alike",
 			tr.H, tr.W, tr.C, len(tr.Classes), te.H, te.W, te.C, len(te.Classes))
 	}
-	each := c.TrainSize + c.CalSize
-	need := 2 * each
-	if c.WhiteBox {
-		need = each
-	}
+	need := c.parties() * (c.TrainSize + c.CalSize)
 	if n := len(tr.Labels); n < need {
-		return nil, usage.Errorf("audit: the training part has %d images; victim and adversary need %d (%d to train and %d to calibrate on, each)", n, need, c.TrainSize, c.CalSize)
+		return nil, tooFew(c, n, need)
 	}
 	s := &splits{classes: len(tr.Classes)}
 	parts := []data.Part{{Name: "victim train", N: c.TrainSize}, {Name: "victim calibration", N: c.CalSize}}
@@ -100,6 +98,42 @@ func newSplits(c Config, d Data) (*splits, error) {
 		}
 	}
 	return s, nil
+}
+
+// parties is how many have images of their own.
+func (c Config) parties() int {
+	if c.WhiteBox {
+		return 1
+	}
+	return 2
+}
+
+// tooFew says how many images an audit needs, and the largest that n allow.
+func tooFew(c Config, n, need int) error {
+	who, each := "victim and adversary need", ", each"
+	if c.WhiteBox {
+		who, each = "the victim needs", ""
+	}
+	text := fmt.Sprintf("audit: the training part has %d images; %s %d (%d to train and %d to calibrate on%s)", n, who, need, c.TrainSize, c.CalSize, each)
+	least := 1
+	if level, err := conformal.ParseLevel(c.Miscoverage); err == nil {
+		least = level.MinCalibration()
+	}
+	one := n / c.parties()
+	size, cal := one-c.CalSize, c.CalSize
+	if c.CalSize == c.TrainSize/calShare { // it follows the training images
+		size = one * calShare / (calShare + 1)
+		for size+1+(size+1)/calShare <= one {
+			size++
+		}
+		if cal = size / calShare; cal < least {
+			size, cal = one-least, least
+		}
+	}
+	if size < 1 {
+		return usage.Errorf("%s, and %d are too few for any", text, n)
+	}
+	return usage.Errorf("%s; the most that they are enough for is --train-size %d with --cal-size %d", text, size, cal)
 }
 
 func classCounts(labels []int32, k int) []int {

@@ -116,12 +116,17 @@ const bystandersPerTarget = 4
 // choose groups the first eligible candidates by predicted class; with one target in a group that
 // is the first eligible candidates, in random order. Only surrogates are asked.
 func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdict) ([]group, error) {
+	count, err := c.poisonCount()
+	if err != nil {
+		return nil, err
+	}
+	room := s.room()
 	var groups []group
 	waiting := map[int][]target{} // by predicted class
 	used := map[int]bool{}
 	// In an order of their own: targets come from the test part and from spare images alike.
 	order := rng.New(c.Seed, rng.Stream("candidates")).Perm(s.candidates)
-	eligible := 0
+	eligible, poor := 0, 0
 	beliefs := make([]attack.Belief, s.candidates)
 	for _, i := range order {
 		b := belief(surrogates, i, j.labels[i])
@@ -139,6 +144,10 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 			t.shown = append(t.shown, len(set))
 		}
 		w := append(waiting[b.Predicted], t)
+		if !attack.Fits(count, sourcesOf(goal, w), room) {
+			poor++
+			continue
+		}
 		if len(w) == c.Targets {
 			groups = append(groups, group{targets: w})
 			for _, t := range w {
@@ -149,8 +158,12 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 		waiting[b.Predicted] = w
 	}
 	if len(groups) < c.Repeats {
-		return nil, usage.Errorf("audit: only %d of %d candidates are fair targets for %s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
-			eligible, s.candidates, c.Goal.Name, len(groups), c.Repeats, c.Targets)
+		less := ""
+		if poor > 0 {
+			less = fmt.Sprintf(" (%d more need poisons of classes that have too few images for them)", poor)
+		}
+		return nil, usage.Errorf("audit: only %d of %d candidates are fair targets for %s%s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
+			eligible-poor, s.candidates, c.Goal.Name, less, len(groups), c.Repeats, c.Targets)
 	}
 	spare, ok := goal.(attack.Bystander)
 	if !ok {
@@ -170,6 +183,16 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 		}
 	}
 	return groups, nil
+}
+
+// sourcesOf are the classes that poisons for the targets of one group come from.
+func sourcesOf(goal attack.Goal, targets []target) []int {
+	var classes []int
+	for _, t := range targets {
+		classes = append(classes, goal.Classes(t.belief, t.aim)...)
+	}
+	slices.Sort(classes)
+	return slices.Compact(classes)
 }
 
 // attacked lists the labels of an aim with their roles, added ones first.
