@@ -257,7 +257,7 @@ def compare_archive(binary, path, tally):
     for split in ("train", "test"):
         if f"{split}_images" not in z:
             continue
-        names = sorted(n for n in files if f"{split}/" in n)
+        names = sorted(n for n in files if n.split("/")[-3] == split)
         theirs = np.stack([np.asarray(Image.open(io.BytesIO(files[n])).convert("RGB")) for n in names])
         tally.compare(f"{Path(path).name.split('.')[0]} {split} (JPEG)", z[f"{split}_images"], theirs)
 

@@ -239,6 +239,9 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	if err != nil {
 		return err
 	}
+	if !c.Bool("quiet") {
+		tellFindings(c, d)
+	}
 	var res *result.Result
 	err = watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error {
 		res, err = experiment.Audit(ctx, devs[0], cfg, d, experiment.Options{

@@ -25,10 +25,11 @@ func dataFlag() cli.Flag {
 func dataCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "data",
-		Usage: "list, describe, fetch and export data sets",
+		Usage: "list, describe, check, fetch and export data sets",
 		Subcommands: []*cli.Command{
 			dataListCommand(),
 			dataInfoCommand(),
+			dataCheckCommand(),
 			dataFetchCommand(),
 			dataExportCommand(),
 		},

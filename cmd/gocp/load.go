@@ -54,7 +54,7 @@ func loadData(ref data.Ref) (experiment.Data, error) {
 	if err != nil {
 		return experiment.Data{}, err
 	}
-	d := experiment.Data{Origin: src.Origin, Embedded: isEmbedded(name), Reading: ref.Reading}
+	d := experiment.Data{Origin: src.Origin, Embedded: isEmbedded(name), Reading: ref.Reading, Skipped: src.Skipped}
 	for _, part := range []struct {
 		split string
 		set   **data.Dataset

@@ -18,6 +18,7 @@ type Dataset struct {
 	Images  []uint8  // [N,H,W,C]
 	Labels  []int32  // [N], 0 … len(Classes)−1
 	Classes []string // their names
+	Files   []string // where each image came from; nil for arrays
 	SHA256  string   // of the content; see Hash
 }
 
@@ -58,6 +59,9 @@ func (d *Dataset) Subset(name string, index []int) *Dataset {
 	for _, i := range index {
 		s.Images = append(s.Images, d.Image(i)...)
 		s.Labels = append(s.Labels, d.Labels[i])
+		if d.Files != nil {
+			s.Files = append(s.Files, d.Files[i])
+		}
 	}
 	s.SHA256 = s.Hash()
 	return s

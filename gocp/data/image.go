@@ -123,6 +123,7 @@ func readPlaced(t *tree, list []placed, classes []string) ([]*Dataset, error) {
 		}
 		where[i] = d.Image(len(d.Labels))
 		d.Labels = append(d.Labels, label[p.class])
+		d.Files = append(d.Files, p.path)
 	}
 	err = each(len(list), func(i int) error {
 		b, err := list[i].image()

@@ -107,7 +107,7 @@ func (r Reading) transformed(d *Dataset) (*Dataset, error) {
 	if err != nil {
 		return nil, usage.Errorf("%s: %w", d.Name, err)
 	}
-	out := &Dataset{Name: d.Name, H: h, W: w, C: d.C, Images: make([]uint8, d.Len()*h*w*d.C), Labels: d.Labels, Classes: d.Classes}
+	out := &Dataset{Name: d.Name, H: h, W: w, C: d.C, Images: make([]uint8, d.Len()*h*w*d.C), Labels: d.Labels, Classes: d.Classes, Files: d.Files}
 	err = each(d.Len(), func(i int) error {
 		return r.transform(d.Image(i), d.H, d.W, d.C, out.Image(i))
 	})

@@ -25,7 +25,7 @@ func (r *run) assemble() (*result.Result, error) {
 		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Why: info.Why},
 		Dataset: result.Dataset{Name: filepath.Base(r.folder.data), Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
 			H: r.data.Train.H, W: r.data.Train.W, C: r.data.Train.C, Classes: r.data.Train.Classes,
-			Splits: r.split.record(r.cfg.WhiteBox)},
+			Splits: r.split.record(r.cfg.WhiteBox), Copies: len(r.split.copied)},
 	}
 	if res.Config, err = r.record(); err != nil {
 		return nil, err

@@ -240,3 +240,43 @@ func TestVariants(t *testing.T) {
 		})
 	}
 }
+
+// An image that a model trained or calibrated on is no fair target, and copies are such images.
+func TestCopiesAreNoTargets(t *testing.T) {
+	dev := testkit.Open(t)
+	d, c := tinyData(t), tiny()
+	before, err := newSplits(c.WithDefaults(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(before.copied) != 0 {
+		t.Fatalf("%d copies in noise", len(before.copied))
+	}
+	const copies = 80
+	c.Repeats = 1
+	for i := range copies {
+		p := []part{before.train, before.cal, before.auxTrain, before.auxCal}[i%4]
+		at := p.index[i/4]
+		copy(d.Train.Image(at), d.Test.Image(i))
+		d.Train.Labels[at] = d.Test.Labels[i]
+	}
+	d.Train.SHA256 = d.Train.Hash()
+	r, err := Audit(context.Background(), dev, c, d, Options{Dir: filepath.Join(t.TempDir(), "run"), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Dataset.Copies != copies {
+		t.Errorf("%d candidates were left out, not %d", r.Dataset.Copies, copies)
+	}
+	for _, rep := range r.Repeats {
+		for _, target := range rep.Targets {
+			if strings.HasPrefix(target.Why, "test image") && target.ID < copies {
+				t.Errorf("test image %d is a target, and a training image", target.ID)
+			}
+		}
+	}
+	c.Repeats = 60
+	if _, err := Audit(context.Background(), dev, c, d, Options{Dir: filepath.Join(t.TempDir(), "run"), Version: "test"}); err == nil || !strings.Contains(err.Error(), "(80 are left out as exact copies") {
+		t.Errorf("%v", err)
+	}
+}

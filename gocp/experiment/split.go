@@ -17,6 +17,7 @@ type Data struct {
 	Origin      string // where the images come from, in words
 	Embedded    bool   // they are the sample shipped with gocp
 	Reading     data.Reading
+	Skipped     []data.Unreadable // files that were left out
 }
 
 // A part is a subset of one of the two parts of the data.
@@ -36,7 +37,10 @@ type splits struct {
 	spareHash  string
 	test       int // images of the test part: the first rows of whole
 	candidates int // images that targets are chosen from: the first rows of whole
-	classes    int
+	// copied are the candidates that are exact copies of an image that a model trains or calibrates
+	// on: no targets.
+	copied  map[int]bool
+	classes int
 }
 
 func newPart(d data.Drawn) part {
@@ -92,6 +96,7 @@ func newSplits(c Config, d Data) (*splits, error) {
 	if wanted := c.Repeats * c.Targets; s.candidates < wanted || wanted >= s.test {
 		return nil, usage.Errorf("audit: %d target candidates and %d test images for %d repeats of %d targets; there must be as many candidates, and more test images", s.candidates, s.test, c.Repeats, c.Targets)
 	}
+	s.copied = s.copies()
 	for y, n := range classCounts(s.train.Labels, s.classes) {
 		if n == 0 {
 			return nil, usage.Errorf("audit: class %d (%s) has no image among the victim's %d training images", y, tr.Classes[y], c.TrainSize)
@@ -134,6 +139,23 @@ func tooFew(c Config, n, need int) error {
 		return usage.Errorf("%s, and %d are too few for any", text, n)
 	}
 	return usage.Errorf("%s; the most that they are enough for is --train-size %d with --cal-size %d", text, size, cal)
+}
+
+// copies finds the candidates whose pixels are in a training or calibration part.
+func (s *splits) copies() map[int]bool {
+	known := map[[32]byte]bool{}
+	for _, p := range []part{s.train, s.cal, s.auxTrain, s.auxCal} {
+		for i := range p.Len() {
+			known[data.Digest(p.At(i))] = true
+		}
+	}
+	out := map[int]bool{}
+	for i := range s.candidates {
+		if known[data.Digest(s.whole.At(i))] {
+			out[i] = true
+		}
+	}
+	return out
 }
 
 func classCounts(labels []int32, k int) []int {

@@ -131,7 +131,7 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 	for _, i := range order {
 		b := belief(surrogates, i, j.labels[i])
 		beliefs[i] = b
-		if len(groups) == c.Repeats || !goal.Eligible(b) {
+		if len(groups) == c.Repeats || s.copied[i] || !goal.Eligible(b) {
 			continue
 		}
 		eligible++
@@ -162,8 +162,12 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 		if poor > 0 {
 			less = fmt.Sprintf(" (%d more need poisons of classes that have too few images for them)", poor)
 		}
-		return nil, usage.Errorf("audit: only %d of %d candidates are fair targets for %s%s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
-			eligible-poor, s.candidates, c.Goal.Name, less, len(groups), c.Repeats, c.Targets)
+		copies := ""
+		if n := len(s.copied); n > 0 {
+			copies = fmt.Sprintf(" (%d are left out as exact copies of images that models train or calibrate on)", n)
+		}
+		return nil, usage.Errorf("audit: only %d of %d candidates%s are fair targets for %s%s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
+			eligible-poor, s.candidates, copies, c.Goal.Name, less, len(groups), c.Repeats, c.Targets)
 	}
 	spare, ok := goal.(attack.Bystander)
 	if !ok {
@@ -176,7 +180,7 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 			if len(groups[g].bystanders) == bystandersPerTarget*c.Targets {
 				break
 			}
-			if used[i] || b.Label == class || b.Predicted != b.Label || !slices.Contains(b.Union(), b.Label) {
+			if used[i] || s.copied[i] || b.Label == class || b.Predicted != b.Label || !slices.Contains(b.Union(), b.Label) {
 				continue
 			}
 			groups[g].bystanders = append(groups[g].bystanders, target{row: i, belief: b, aim: spare.Others(b)})

@@ -510,6 +510,9 @@ func (v *view) facts() {
 	run.add("Data", fmt.Sprintf("%s, %d×%d×%d, %s", r.Dataset.Name, r.Dataset.H, r.Dataset.W, r.Dataset.C, plural(len(r.Dataset.Classes), "class")))
 	run.add("Origin", r.Dataset.Origin)
 	run.add("Data SHA-256", r.Dataset.SHA256)
+	if n := r.Dataset.Copies; n > 0 {
+		run.add("Targets left out", plural(n, "candidate")+": exact copies of images that models train or calibrate on")
+	}
 	v.Facts = []factGroup{attack, conf, run}
 
 	for _, s := range r.Dataset.Splits {

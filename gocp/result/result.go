@@ -140,6 +140,9 @@ type Dataset struct {
 	C       int      `json:"c"`
 	Classes []string `json:"classes"`
 	Splits  []Split  `json:"splits"`
+	// Copies is how many candidates were no targets because a training or calibration part holds an
+	// exact copy of them.
+	Copies int `json:"copies_left_out,omitempty"`
 }
 
 // SplitVictimTrain is the name of the split that holds the victims' training images.
