@@ -61,15 +61,3 @@ func expSum[T ~float32 | ~float64](dst []float64, z []T, top float64) float64 {
 	}
 	return (lanes[0] + lanes[4]) + (lanes[2] + lanes[6]) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
 }
-
-// scale writes e·factor. dst may be e itself.
-func scale(dst, e []float64, factor float64) {
-	done := 0
-	if vector && len(e) >= 8 {
-		done = len(e) &^ 7
-		scale64(&dst[0], &e[0], done, factor)
-	}
-	for y := done; y < len(e); y++ {
-		dst[y] = e[y] * factor
-	}
-}

@@ -49,7 +49,7 @@ type fast struct {
 	p      []float64 // exp(z − top), then −1 up to a multiple of 32; or probabilities
 	low    float64   // where the last row's search ended
 	bits   []uint64
-	prob   []float64 // of the row, where u is drawn by them
+	hash   rowHash // nil where no u is drawn
 	u      []float64
 }
 
@@ -63,6 +63,9 @@ func (s *Scorer) fast(k int) *fast {
 		f.hps = true
 	case RAPS:
 		f.raps = score
+	}
+	if s.variant.Randomized() && !f.hps {
+		f.hash = newRowHash(k)
 	}
 	return f
 }
@@ -93,22 +96,21 @@ func (f *fast) penalty(rank int) float64 {
 	return f.raps.Lambda * float64(max(0, rank-f.raps.KReg))
 }
 
-// key is rowKey of the row whose exponentials are in f.p and sum up to sum.
-func (f *fast) key(sum float64) uint64 {
-	if f.prob == nil {
-		f.prob = make([]float64, f.k)
-	}
-	scale(f.prob, f.p[:f.k], 1/sum)
-	return rowKey(f.prob)
-}
-
 // draws are the u of a row of probabilities, nil for a score that uses none.
 func (f *fast) draws(seed uint64, p []float64) []float64 {
-	if f.hps || !f.s.variant.Randomized() {
+	if f.hash == nil {
 		return nil
 	}
-	f.u = f.s.variant.draws(f.u[:0], seed, rowKey(p), f.k)
+	f.u = f.s.variant.draws(f.u[:0], seed, f.hash.of(p, 1), f.k)
 	return f.u
+}
+
+// draw is the u of a label of the row whose exponentials are in f.p and sum up to sum.
+func (f *fast) draw(seed uint64, sum float64, y int) float64 {
+	if f.hash == nil {
+		return 1
+	}
+	return f.s.variant.draw(seed, f.hash.of(f.p[:f.k], 1/sum), y)
 }
 
 // labelled is the score of one label within f.error().
@@ -134,10 +136,7 @@ func (f *fast) labelled(z []float32, seed uint64, y int) (float64, error) {
 		}
 		return f.worker.labelled(p, f.draws(seed, p), y)
 	}
-	u := 1.0
-	if f.s.variant.Randomized() {
-		u = f.s.variant.draw(seed, f.key(sum), y)
-	}
+	u := f.draw(seed, sum, y)
 	return (before+u*own)/sum + f.penalty(int(count)+1), nil
 }
 
@@ -257,10 +256,7 @@ func (f *fast) addAPS(bits []uint64, z []float32, top float32, seed uint64, tau 
 		}
 		return 0
 	})
-	u := 1.0
-	if f.s.variant.Randomized() {
-		u = f.s.variant.draw(seed, f.key(sum), 0)
-	}
+	u := f.draw(seed, sum, 0)
 	in := 0
 	for ; in < n; in++ {
 		y := left[in]

@@ -67,7 +67,10 @@ func SoftmaxRow[T ~float32 | ~float64](dst []float64, z []T) error {
 			return fmt.Errorf("all labels are %v", top)
 		}
 	}
-	scale(dst, dst, 1/expSum(dst, z, top))
+	inverse := 1 / expSum(dst, z, top)
+	for y := range dst {
+		dst[y] *= inverse
+	}
 	return nil
 }
 
@@ -101,7 +104,7 @@ func ProbabilityRow[T ~float32 | ~float64](dst []float64, probs []T) error {
 		if !(f >= 0) || math.IsInf(f, 1) { // catches NaN
 			return fmt.Errorf("label %d is %v, no probability: are they logits?", y, f)
 		}
-		dst[y] = f + 0 // −0 is 0
+		dst[y] = f
 		sum += f
 	}
 	if math.Abs(sum-1) > SumTolerance {

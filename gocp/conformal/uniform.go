@@ -1,29 +1,22 @@
 package conformal
 
-import (
-	"encoding/binary"
-	"fmt"
-	"math"
-	"unsafe"
-
-	"github.com/zeebo/xxh3"
-)
+import "fmt"
 
 // DrawnByRow names the rule of RowUniforms in what is recorded.
 const DrawnByRow = "row"
 
 // RowUniforms draws u for the rows of p: nil, N or N·K values in [0,1), as the variant asks. They depend
-// on the seed and on the row's own probabilities alone (their float64 bits, by XXH3; and on the label
-// with DrawLabel), so the score stays one fixed function of a row and a label, and all that holds of
+// on the seed and on the row's own probabilities alone (by a hash of them; and on the label with
+// DrawLabel), so the score stays one fixed function of a row and a label, and all that holds of
 // such functions holds of it: for every seed, with rows that repeat, for each model of a
 // cross-conformal set and each draw of RSCP's noise. Calibrate and predict with the same seed.
 func (v Variant) RowUniforms(seed uint64, p *Probs) []float64 {
 	if !v.Randomized() {
 		return nil
 	}
-	u := v.room(p.N, p.K)
+	u, key := v.room(p.N, p.K), newRowHash(p.K)
 	for i := range p.N {
-		u = v.draws(u, seed, rowKey(p.Row(i)), p.K)
+		u = v.draws(u, seed, key.of(p.Row(i), 1), p.K)
 	}
 	return u
 }
@@ -75,26 +68,11 @@ func (v Variant) draw(seed, sample uint64, label int) float64 {
 	return 1
 }
 
-// rowKey hashes a row of probabilities, as little-endian float64.
-func rowKey(p []float64) uint64 {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return xxh3.Hash(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p))), 8*len(p)))
-	}
-	return portableKey(p)
-}
-
-func portableKey(p []float64) uint64 {
-	b := make([]byte, 0, 8*len(p))
-	for _, v := range p {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
-	}
-	return xxh3.Hash(b)
-}
+const golden = 0x9e3779b97f4a7c15
 
 // uniform hashes (seed, sample, label) with the SplitMix64 finaliser (Steele, Lea, Flood, OOPSLA
 // 2014) and keeps the upper 53 bits.
 func uniform(seed, sample, label uint64) float64 {
-	const golden = 0x9e3779b97f4a7c15
 	h := mix64(seed + golden)
 	h = mix64(h + (sample+1)*golden)
 	h = mix64(h + (label+1)*golden)

@@ -26,12 +26,13 @@ func expSum64(dst *float64, z *float64, n int, top float64, lanes *[8]float64) {
 	}
 }
 
-// scale64 is scale for n entries, a multiple of 8.
-func scale64(dst, e *float64, n int, factor float64) {
+// weigh64 adds the entries times factor, rounded, times their weights to the lanes of rowHash; n is a
+// multiple of 32.
+func weigh64(e, w *float64, n int, factor float64, lanes *[32]float64) {
 	if wide {
-		scale64AVX512(dst, e, n, factor)
+		weigh64AVX512(e, w, n, factor, lanes)
 	} else {
-		scale64AVX2(dst, e, n, factor)
+		weigh64AVX2(e, w, n, factor, lanes)
 	}
 }
 
@@ -85,7 +86,7 @@ func expSum32AVX512(dst *float64, z *float32, n int, top float64, lanes *[8]floa
 func expSum64AVX512(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
 
 //go:noescape
-func scale64AVX512(dst, e *float64, n int, factor float64)
+func weigh64AVX512(e, w *float64, n int, factor float64, lanes *[32]float64)
 
 //go:noescape
 func top32AVX512(z *float32, n int) (top float32, odd int64)
@@ -109,7 +110,7 @@ func expSum32AVX2(dst *float64, z *float32, n int, top float64, lanes *[8]float6
 func expSum64AVX2(dst *float64, z *float64, n int, top float64, lanes *[8]float64)
 
 //go:noescape
-func scale64AVX2(dst, e *float64, n int, factor float64)
+func weigh64AVX2(e, w *float64, n int, factor float64, lanes *[32]float64)
 
 //go:noescape
 func top32AVX2(z *float32, n int) (top float32, odd int64)

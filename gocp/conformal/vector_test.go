@@ -124,13 +124,18 @@ func testVectors(t *testing.T) {
 			expSum(b, z, top)
 		}
 		sb = expSum(b, z, top)
-		factor := 1 / sb
+		hash := newRowHash(k)
 		vector = true
-		scale(a[:k], b, factor)
-		for y, v := range b {
-			if a[y] != v*factor || a[k] != 7 {
-				t.Fatalf("%v·%v is %v", v, factor, a[y])
-			}
+		h := hash.of(b, 1/sb)
+		vector = false
+		if want := hash.of(b, 1/sb); h != want {
+			t.Fatalf("hash of %d labels: %x with vectors, %x without", k, h, want)
+		}
+		for y := range c {
+			c[y] = b[y] * (1 / sb)
+		}
+		if want := hash.of(c, 1); h != want {
+			t.Fatalf("hash of %d labels: %x of exponentials, %x of probabilities", k, h, want)
 		}
 		if got, odd := top32(&z[0], k); float64(got) != top || odd != 0 {
 			t.Fatalf("top of %v: %v, odd %d", z, got, odd)
