@@ -2,7 +2,9 @@ package conformal
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -66,25 +68,69 @@ type Thresholds struct {
 	Cells        []Cell       `json:"cells,omitempty"` // ascending keys
 	// Absent is the threshold of a cell that no calibration sample was in.
 	Absent Threshold `json:"absent"`
+	// Ties counts the calibration scores that are equal to τ of All, itself among them.
+	Ties int `json:"ties,omitempty"`
 }
 
 // CalibrateCells computes the threshold of every cell from the scores of true labels. labels are
 // needed for ByClass and ByCluster, groups for ByGroup; nil otherwise.
 func CalibrateCells(scores []float64, labels, groups []int, k int, level Level, c Conditioning) (*Thresholds, error) {
-	return calibrateCells(len(scores), labels, groups, k, level, c, func(rows []int) (Threshold, error) {
-		if rows != nil {
-			part := make([]float64, len(rows))
-			for i, at := range rows {
-				part[i] = scores[at]
-			}
-			return Calibrate(part, level)
+	return calibrateScores(context.Background(), scores, labels, groups, k, level, c)
+}
+
+// calibrateScores is CalibrateCells, which the context can end early.
+func calibrateScores(ctx context.Context, scores []float64, labels, groups []int, k int, level Level, c Conditioning) (*Thresholds, error) {
+	for i, s := range scores {
+		if math.IsNaN(s) {
+			return nil, fmt.Errorf("calibration score of row %d is NaN", i)
 		}
-		return Calibrate(scores, level)
+	}
+	th, err := calibrateCells(ctx, len(scores), labels, groups, k, level, c, func(parts [][]uint32) ([]Threshold, error) {
+		out := make([]Threshold, len(parts))
+		for i, rows := range parts {
+			var err error
+			if out[i], err = level.threshold(len(scores), rows); err != nil {
+				return nil, err
+			}
+			if !out[i].TooFew() {
+				if out[i].Tau, err = orderStatistic(ctx, scores, rows, out[i].Rank-1); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return out, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return th, th.countTies(ctx, scores)
+}
+
+// threshold is that of some of n scores, or of all for nil, but for τ, which is +∞.
+func (l Level) threshold(n int, rows []uint32) (Threshold, error) {
+	if rows != nil {
+		n = len(rows)
+	}
+	r, err := l.Rank(n)
+	return Threshold{Tau: math.Inf(1), Rank: r, N: n}, err
+}
+
+// countTies fills in Ties.
+func (t *Thresholds) countTies(ctx context.Context, scores []float64) error {
+	if t.All.Infinite() {
+		return nil
+	}
+	return eachPart(ctx, scores, nil, func(part []float64) {
+		for _, s := range part {
+			if s == t.All.Tau {
+				t.Ties++
+			}
+		}
 	})
 }
 
-// calibrateCells takes the threshold of some of n rows, or for nil of all, from a function.
-func calibrateCells(n int, labels, groups []int, k int, level Level, c Conditioning, calibrate func(rows []int) (Threshold, error)) (*Thresholds, error) {
+// calibrateCells takes the thresholds of parts of n rows, where nil stands for all rows, from a function.
+func calibrateCells(ctx context.Context, n int, labels, groups []int, k int, level Level, c Conditioning, calibrate func(parts [][]uint32) ([]Threshold, error)) (*Thresholds, error) {
 	if c.By == "" {
 		c.By = Marginal
 	}
@@ -97,16 +143,20 @@ func calibrateCells(n int, labels, groups []int, k int, level Level, c Condition
 	if err := c.check(k); err != nil {
 		return nil, err
 	}
-	t := &Thresholds{Conditioning: c, K: k}
-	var err error
-	if t.All, err = calibrate(nil); err != nil {
+	if n > math.MaxUint32 {
+		return nil, fmt.Errorf("%d calibration samples are too many: at most %d", n, uint32(math.MaxUint32))
+	}
+	none, err := level.threshold(0, nil)
+	if err != nil {
 		return nil, err
 	}
-	if t.Absent, err = Calibrate(nil, level); err != nil {
-		return nil, err
-	}
+	t := &Thresholds{Conditioning: c, K: k, Absent: none}
 	if c.By == Marginal {
-		t.Absent = t.All
+		all, err := calibrate([][]uint32{nil})
+		if err != nil {
+			return nil, err
+		}
+		t.All, t.Absent = all[0], all[0]
 		return t, nil
 	}
 	if c.By == ByGroup && len(groups) != n {
@@ -117,52 +167,45 @@ func calibrateCells(n int, labels, groups []int, k int, level Level, c Condition
 			return nil, fmt.Errorf("conditioning by %s: %w", c.By, err)
 		}
 	}
-	members := map[int][]int{}
-	if c.By != ByGroup { // every label has a cell, even one that calibration never saw
-		for y := range k {
-			members[c.key(y, 0)] = nil
-		}
-	}
-	for i := range n {
-		y, g := 0, 0
-		if c.By == ByGroup {
-			g = groups[i]
-		} else {
-			y = labels[i]
-		}
-		members[c.key(y, g)] = append(members[c.key(y, g)], i)
-	}
-	keys := make([]int, 0, len(members))
-	pool := []int{}
-	for key, m := range members {
-		keys = append(keys, key)
-		if len(m) < c.MinCell && !c.null(key) {
-			pool = append(pool, m...)
-		}
-	}
-	slices.Sort(keys)
-	pooled, err := calibrate(pool)
+	keys, members, err := c.members(ctx, n, labels, groups, k)
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		cell := Cell{Key: key, N: len(members[key])}
-		switch small := len(members[key]) < c.MinCell; {
+	// All rows, the pool, and the cells that have a threshold of their own.
+	parts, pool := [][]uint32{nil, {}}, []uint32{}
+	at := make([]int, len(keys))
+	for i, key := range keys {
+		switch {
+		case c.null(key):
+		case len(members[i]) < c.MinCell:
+			pool = append(pool, members[i]...)
+		default:
+			at[i] = len(parts)
+			parts = append(parts, members[i])
+		}
+	}
+	if c.Below == BelowPool {
+		parts[1] = pool
+	}
+	of, err := calibrate(parts)
+	if err != nil {
+		return nil, err
+	}
+	t.All = of[0]
+	for i, key := range keys {
+		cell := Cell{Key: key, N: len(members[i])}
+		switch small := cell.N < c.MinCell; {
 		case c.null(key) || small && c.Below == BelowMarginal:
 			cell.Threshold, cell.Fallback = t.All, BelowMarginal
 		case small && c.Below == BelowPool:
-			cell.Threshold, cell.Fallback = pooled, BelowPool
+			cell.Threshold, cell.Fallback = of[1], BelowPool
 		case small:
-			rank, err := level.Rank(cell.N)
-			if err != nil {
+			if cell.Threshold, err = level.threshold(cell.N, nil); err != nil {
 				return nil, err
 			}
-			cell.Threshold = Threshold{Tau: math.Inf(1), Rank: rank, N: cell.N}
 			cell.Fallback = BelowInfinite
 		default:
-			if cell.Threshold, err = calibrate(append([]int{}, members[key]...)); err != nil {
-				return nil, err
-			}
+			cell.Threshold = of[at[i]]
 		}
 		t.Cells = append(t.Cells, cell)
 	}
@@ -170,9 +213,50 @@ func calibrateCells(n int, labels, groups []int, k int, level Level, c Condition
 	case BelowMarginal:
 		t.Absent = t.All
 	case BelowPool:
-		t.Absent = pooled
+		t.Absent = of[1]
 	}
 	return t, nil
+}
+
+// members are the rows of each cell, in ascending order of their keys. Every label has a cell, even one
+// that calibration never saw; a group has one if a row is in it.
+func (c Conditioning) members(ctx context.Context, n int, labels, groups []int, k int) (keys []int, rows [][]uint32, err error) {
+	key := func(i int) int {
+		if c.By == ByGroup {
+			return groups[i]
+		}
+		return c.key(labels[i], 0)
+	}
+	count := map[int]int{}
+	if c.By != ByGroup {
+		for y := range k {
+			count[c.key(y, 0)] = 0
+		}
+	}
+	pass := func(f func(i int)) error {
+		for i := range n {
+			if i%(1<<16) == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			f(i)
+		}
+		return nil
+	}
+	if err := pass(func(i int) { count[key(i)]++ }); err != nil {
+		return nil, nil, err
+	}
+	keys = slices.Sorted(maps.Keys(count))
+	rows = make([][]uint32, len(keys))
+	all, place := make([]uint32, n), make(map[int]int, len(keys))
+	for i, k := range keys {
+		rows[i], all = all[:0:count[k]], all[count[k]:]
+		place[k] = i
+	}
+	err = pass(func(i int) {
+		at := place[key(i)]
+		rows[at] = append(rows[at], uint32(i))
+	})
+	return keys, rows, err
 }
 
 func (c Conditioning) check(k int) error {

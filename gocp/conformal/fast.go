@@ -347,59 +347,104 @@ func (s *Scorer) calibrateFast(t Table, read func([]float32, int) ([]float32, er
 	if err != nil {
 		return nil, err
 	}
-	f := s.fast(k)
-	buf, p, done := make([]float32, k), make([]float64, k), make([]bool, n)
-	exact := func(i int) error {
-		if done[i] {
-			return nil
+	ctx := o.context()
+	th, err := calibrateCells(ctx, n, labels, groups, k, level, c, func(parts [][]uint32) ([]Threshold, error) {
+		out, near, f := make([]Threshold, len(parts)), newBitmap(n), s.fast(k)
+		for j, rows := range parts {
+			var err error
+			if out[j], err = level.threshold(n, rows); err != nil {
+				return nil, err
+			}
+			if out[j].TooFew() {
+				continue
+			}
+			// The true order statistic is within one error of this one; scores farther than two keep
+			// their side of it.
+			about, err := orderStatistic(ctx, scores, rows, out[j].Rank-1)
+			if err != nil {
+				return nil, err
+			}
+			gap, i := 2*f.error(about)*(1+0x1p-20), 0
+			err = eachPart(ctx, scores, rows, func(part []float64) {
+				for _, v := range part {
+					if math.Abs(v-about) <= gap {
+						if rows == nil {
+							near.add(i)
+						} else {
+							near.add(int(rows[i]))
+						}
+					}
+					i++
+				}
+			})
+			if err != nil {
+				return nil, err
+			}
 		}
-		z, err := read(buf, i)
-		if err != nil {
-			return err
+		if err := s.exactly(t, read, labels, scores, near, o); err != nil {
+			return nil, fmt.Errorf("calibration score: %w", err)
 		}
-		if err := SoftmaxRow(p, z); err != nil {
-			return &RowError{i, err}
+		for j, rows := range parts {
+			if out[j].TooFew() {
+				continue
+			}
+			var err error
+			if out[j].Tau, err = orderStatistic(ctx, scores, rows, out[j].Rank-1); err != nil {
+				return nil, err
+			}
 		}
-		scores[i], err = f.worker.labelled(p, f.draws(o.Seed, p), labels[i])
-		done[i] = true
-		return err
+		return out, nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return calibrateCells(n, labels, groups, k, level, c, func(rows []int) (Threshold, error) {
-		part := func() []float64 {
-			if rows == nil {
-				return slices.Clone(scores)
+	return th, th.countTies(ctx, scores)
+}
+
+// exactly computes the scores of the rows in near by the definition.
+func (s *Scorer) exactly(t Table, read func([]float32, int) ([]float32, error), labels []int, scores []float64, near bitmap, o Stream) error {
+	_, k := t.Dims()
+	o.Done = nil
+	// Of a block only the rows are read that are needed, unless they are many.
+	some := func(buf []float32, first int) ([]float32, error) {
+		rows, wanted := len(buf)/k, 0
+		for i := range rows {
+			if near.has(first + i) {
+				wanted++
 			}
-			out := make([]float64, len(rows))
-			for i, at := range rows {
-				out[i] = scores[at]
+		}
+		if wanted > rows/16 {
+			return read(buf, first)
+		}
+		for i := 0; wanted > 0; i++ {
+			if !near.has(first + i) {
+				continue
 			}
-			return out
-		}
-		all := part()
-		rank, err := level.Rank(len(all))
-		if err != nil {
-			return Threshold{}, err
-		}
-		th := Threshold{Tau: math.Inf(1), Rank: rank, N: len(all)}
-		if rank > len(all) {
-			return th, nil
-		}
-		// The true order statistic is within one error of this one; scores farther than two keep their
-		// side of it.
-		about := smallest(all, rank-1)
-		near := 2 * f.error(about) * (1 + 0x1p-20)
-		for j := range len(all) {
-			i := j
-			if rows != nil {
-				i = rows[j]
+			wanted--
+			row, err := read(buf[i*k:(i+1)*k], first+i)
+			if err != nil {
+				return nil, err
 			}
-			if math.Abs(scores[i]-about) <= near {
-				if err := exact(i); err != nil {
-					return Threshold{}, fmt.Errorf("calibration score: %w", err)
+			copy(buf[i*k:(i+1)*k], row) // which may be memory of the table's own
+		}
+		return buf, nil
+	}
+	return pipeline(t, o, some, func() func(int, []float32) (struct{}, error) {
+		f, p := s.fast(k), make([]float64, k)
+		return func(first int, rows []float32) (struct{}, error) {
+			for i := range len(rows) / k {
+				if !near.has(first + i) {
+					continue
+				}
+				if err := SoftmaxRow(p, rows[i*k:(i+1)*k]); err != nil {
+					return struct{}{}, &RowError{first + i, err}
+				}
+				var err error
+				if scores[first+i], err = f.worker.labelled(p, f.draws(o.Seed, p), labels[first+i]); err != nil {
+					return struct{}{}, &RowError{first + i, err}
 				}
 			}
+			return struct{}{}, nil
 		}
-		th.Tau = smallest(part(), rank-1)
-		return th, nil
-	})
+	}, func(int, []float32, struct{}) error { return nil })
 }

@@ -2,6 +2,7 @@ package conformal
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -194,7 +195,7 @@ func FlippedCells(scores []float64, labels, groups []int, k int, level Level, c 
 func attackCells(n int, labels, groups []int, k int, level Level, c Conditioning, budget int, all Interval,
 	attack func(c Conditioning, members []int, key int) (Interval, error)) (*CellIntervals, error) {
 	// calibrateCells checks everything and says which cells there are.
-	th, err := calibrateCells(n, labels, groups, k, level, c, func(rows []int) (Threshold, error) { return Threshold{}, nil })
+	th, err := calibrateCells(context.Background(), n, labels, groups, k, level, c, func(parts [][]uint32) ([]Threshold, error) { return make([]Threshold, len(parts)), nil })
 	if err != nil {
 		return nil, err
 	}

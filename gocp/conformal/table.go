@@ -89,6 +89,13 @@ type Stream struct {
 	Done func(rows int)
 }
 
+func (o Stream) context() context.Context {
+	if o.Context == nil {
+		return context.Background()
+	}
+	return o.Context
+}
+
 // blockBytes is about what a block of rows takes, and a few blocks for each worker are all that a
 // stream holds.
 const blockBytes = 1 << 19
@@ -126,11 +133,7 @@ func pipeline[T float32 | float64, R any](t Table, o Stream, read func(buf []T, 
 	if n < 0 || k < 1 {
 		return fmt.Errorf("a table of %d rows of %d labels", n, k)
 	}
-	ctx := o.Context
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(o.context())
 	defer cancel(nil)
 	workers := o.Workers
 	if workers <= 0 {
@@ -265,7 +268,7 @@ func (s *Scorer) CalibrateTable(t Table, labels, groups []int, level Level, c Co
 	if err != nil {
 		return nil, err
 	}
-	return CalibrateCells(scores, labels, groups, k, level, c)
+	return calibrateScores(o.context(), scores, labels, groups, k, level, c)
 }
 
 // PredictTable is PredictCells for a table: emit gets the number of each block's first row and its

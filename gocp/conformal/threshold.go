@@ -1,11 +1,11 @@
 package conformal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/strictjson"
@@ -207,40 +207,7 @@ func Calibrate(scores []float64, level Level) (Threshold, error) {
 	}
 	t := Threshold{Tau: math.Inf(1), Rank: r, N: len(scores)}
 	if r <= len(scores) {
-		t.Tau = smallest(slices.Clone(scores), r-1)
+		t.Tau, err = orderStatistic(context.Background(), scores, nil, r-1)
 	}
-	return t, nil
-}
-
-// smallest returns the entry that would be x[r] if x, which has no NaN, were sorted; it moves the
-// entries (Hoare 1961, the pivot a median of three).
-func smallest(x []float64, r int) float64 {
-	for len(x) > 12 {
-		a, b, c := x[0], x[len(x)/2], x[len(x)-1]
-		pivot := max(min(a, b), min(max(a, b), c))
-		i, j := 0, len(x)-1
-		for i <= j {
-			for x[i] < pivot {
-				i++
-			}
-			for x[j] > pivot {
-				j--
-			}
-			if i <= j {
-				x[i], x[j] = x[j], x[i]
-				i++
-				j--
-			}
-		}
-		switch {
-		case r <= j:
-			x = x[:j+1]
-		case r >= i:
-			x, r = x[i:], r-i
-		default:
-			return pivot
-		}
-	}
-	slices.Sort(x)
-	return x[r]
+	return t, err
 }
