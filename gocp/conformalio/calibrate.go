@@ -2,6 +2,7 @@ package conformalio
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -126,16 +127,13 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	}
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Score: j.Score, Miscoverage: j.Miscoverage,
 		Coverage: j.Miscoverage.Coverage(), Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed}
-	hashed := c.recordLater("calibration scores", j.Input.File)
+	hashed := c.recordLater(j.context(), "calibration scores", j.Input.File)
 	c.Sources[0].columns(t.m)
-	if err := c.record("calibration labels", j.Labels); err != nil {
+	if err := c.record(j.context(), "calibration labels", j.Labels); err != nil {
 		return nil, err
 	}
 
-	index := make([]int, n)
-	for i := range index {
-		index[i] = i
-	}
+	var index []int // of the rows that calibrate; nil for all
 	tuneTable, tuneLabels, tuneIndex := t, labels, []int(nil)
 	wanted := j.Auto || j.FitTemperature || j.Conditioning.By == conformal.ByCluster
 	given := j.Tune != "" || j.TuneShare != 0
@@ -152,7 +150,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 		}
 		order := rand.New(rand.NewPCG(j.Seed, 0x7475)).Perm(n)
 		cut := int(j.TuneShare * float64(n))
-		tuneIndex, index = order[:cut], order[cut:]
+		tuneIndex, index = order[:cut:cut], order[cut:]
 		slices.Sort(tuneIndex)
 		slices.Sort(index)
 	case j.Tune != "":
@@ -166,7 +164,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 		if tuneLabels, err = j.labels(j.TuneLabels, tuneTable.m.N, k); err != nil {
 			return nil, err
 		}
-		if err := c.record("tuning scores", j.Tune); err != nil {
+		if err := c.record(j.context(), "tuning scores", j.Tune); err != nil {
 			return nil, err
 		}
 		same, err := sameRows(tuneTable.m, t.m)
@@ -193,16 +191,16 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	}
 	c.Score, c.DrawnBy = scorer.Variant(), drawnBy(scorer.Variant())
 	t.temperature = c.Temperature
-	c.N = len(index)
+	c.N = n
 	var calibration interface {
 		conformal.Table
 		named(err error) error
 	} = t
-	if len(index) < n {
-		calibration = rows{t, index}
+	if index != nil {
+		calibration, c.N = rows{t, index}, len(index)
 	}
 	labels, groups = pick(labels, index), pick(groups, index)
-	o, task := j.stream("calibration scores", len(index), j.Seed)
+	o, task := j.stream("calibration scores", c.N, j.Seed)
 	defer task.Done()
 	conditioning := j.Conditioning
 	if c.Thresholds != nil { // clusters
@@ -210,7 +208,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	}
 	c.Thresholds, err = scorer.CalibrateTable(calibration, labels, groups, j.Miscoverage, conditioning, o)
 	if err != nil {
-		if j.Context != nil && j.Context.Err() != nil {
+		if j.context().Err() != nil {
 			return nil, err
 		}
 		return nil, usage.Wrap(calibration.named(err))
@@ -281,8 +279,8 @@ func (j CalibrateJob) tune(c *Calibration, t table, index, labels []int) error {
 	return nil
 }
 
-func (c *Calibration) record(role, name string) error {
-	h, err := matrix.Hash(name)
+func (c *Calibration) record(ctx context.Context, role, name string) error {
+	h, err := matrix.Hash(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -292,14 +290,14 @@ func (c *Calibration) record(role, name string) error {
 
 // recordLater is record beside other work, since a large file takes a while; the function that it
 // returns waits for it.
-func (c *Calibration) recordLater(role, name string) func() error {
+func (c *Calibration) recordLater(ctx context.Context, role, name string) func() error {
 	at := len(c.Sources)
 	c.Sources = append(c.Sources, Source{Role: role, Name: matrix.Base(name)})
 	hash := make(chan string, 1)
 	var err error
 	go func() {
 		var h string
-		h, err = matrix.Hash(name)
+		h, err = matrix.Hash(ctx, name)
 		hash <- h
 		close(hash)
 	}()

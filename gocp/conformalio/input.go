@@ -43,6 +43,13 @@ type Run struct {
 
 func (r Run) options() matrix.Options { return matrix.Options{Header: r.Header} }
 
+func (r Run) context() context.Context {
+	if r.Context == nil {
+		return context.Background()
+	}
+	return r.Context
+}
+
 func (r Run) stream(name string, rows int, seed uint64) (conformal.Stream, progress.Task) {
 	task := progress.Or(r.Progress).Phase(name, rows)
 	return conformal.Stream{Context: r.Context, Workers: r.Workers, Seed: seed, Done: task.Add}, task
@@ -220,9 +227,10 @@ func load(t conformal.Table) (*conformal.Probs, error) {
 	return p, nil
 }
 
+// pick is some of the values; all of them for a nil index.
 func pick(values, index []int) []int {
-	if values == nil {
-		return nil
+	if values == nil || index == nil {
+		return values
 	}
 	out := make([]int, len(index))
 	for i, at := range index {

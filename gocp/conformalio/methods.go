@@ -1,6 +1,7 @@
 package conformalio
 
 import (
+	"context"
 	"io"
 	"math"
 	"slices"
@@ -64,10 +65,10 @@ type MethodResult struct {
 	SizeReliable      []bool             `json:"size_reliable,omitempty"`
 }
 
-func (r *MethodResult) record(role string, names ...string) error {
+func (r *MethodResult) record(ctx context.Context, role string, names ...string) error {
 	c := Calibration{}
 	for _, name := range names {
-		if err := c.record(role, name); err != nil {
+		if err := c.record(ctx, role, name); err != nil {
 			return err
 		}
 	}
@@ -227,13 +228,13 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	if j.MinMax {
 		predict, r.Floor = c.PredictMinMax, 1-j.Miscoverage.Float()
 	}
-	if err := r.record("out-of-fold scores", j.Input.File); err != nil {
+	if err := r.record(j.context(), "out-of-fold scores", j.Input.File); err != nil {
 		return nil, err
 	}
-	if err := r.record("labels", j.Labels); err != nil {
+	if err := r.record(j.context(), "labels", j.Labels); err != nil {
 		return nil, err
 	}
-	if err := r.record("folds", j.Folds); err != nil {
+	if err := r.record(j.context(), "folds", j.Folds); err != nil {
 		return nil, err
 	}
 	sets, err := predict(models, rowUniforms(variant, j.Seed, models), j.Miscoverage)
@@ -297,10 +298,10 @@ func (j RSCPJob) Predict() (*MethodResult, error) {
 		return nil, usage.Wrap(err)
 	}
 	r := &MethodResult{Method: "rscp", Miscoverage: j.Miscoverage, N: n, Seed: j.Seed, DrawnBy: drawnBy(j.RSCP.Base), RSCP: &j.RSCP, Draws: len(j.Draws), Radius: j.Radius, Threshold: &th}
-	if err := r.record("calibration draw", j.Draws...); err != nil {
+	if err := r.record(j.context(), "calibration draw", j.Draws...); err != nil {
 		return nil, err
 	}
-	if err := r.record("labels", j.Labels); err != nil {
+	if err := r.record(j.context(), "labels", j.Labels); err != nil {
 		return nil, err
 	}
 	return j.Test.finish(r, sets, truth, write)
@@ -369,13 +370,13 @@ func (j RPSJob) Predict() (*MethodResult, error) {
 		r.CoverageReliable = append(r.CoverageReliable, got.CoverageReliable(i))
 		r.SizeReliable = append(r.SizeReliable, got.SizeReliable(i))
 	}
-	if err := r.record("calibration votes", j.Votes); err != nil {
+	if err := r.record(j.context(), "calibration votes", j.Votes); err != nil {
 		return nil, err
 	}
-	if err := r.record("labels", j.Labels); err != nil {
+	if err := r.record(j.context(), "labels", j.Labels); err != nil {
 		return nil, err
 	}
-	if err := r.record("calibration parts", j.Parts); err != nil {
+	if err := r.record(j.context(), "calibration parts", j.Parts); err != nil {
 		return nil, err
 	}
 	return j.Test.finish(r, got.Sets, truth, write)
@@ -471,11 +472,11 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Method: MethodRisk, Score: s.Variant(), Miscoverage: j.Risk, Coverage: j.Risk.Coverage(),
 		Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed, DrawnBy: drawnBy(s.Variant()), N: p.N,
 		Thresholds: &conformal.Thresholds{Conditioning: conformal.Conditioning{By: conformal.Marginal, Below: conformal.BelowInfinite}, K: p.K, All: th, Absent: th}}
-	if err := c.record("calibration scores", j.Input.File); err != nil {
+	if err := c.record(j.context(), "calibration scores", j.Input.File); err != nil {
 		return nil, err
 	}
 	c.Sources[0].columns(t.m)
-	if err := c.record("true labels", j.Truth); err != nil {
+	if err := c.record(j.context(), "true labels", j.Truth); err != nil {
 		return nil, err
 	}
 	return c, nil

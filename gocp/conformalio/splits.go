@@ -2,7 +2,6 @@ package conformalio
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -226,10 +225,7 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 
 // parallel calls f with 0 … n−1 from several goroutines and returns the first error.
 func (r Run) parallel(n int, f func(i int) error, task progress.Task) error {
-	ctx := r.Context
-	if ctx == nil {
-		ctx = context.Background()
-	}
+	ctx := r.context()
 	workers := r.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)

@@ -162,15 +162,19 @@ func Ints(name string, o Options) ([]int, error) {
 	if m.K != 1 {
 		return nil, usage.Errorf("%s: there are %d columns; whole numbers come in one", name, m.K)
 	}
-	values, err := m.All()
-	if err != nil {
-		return nil, usage.Wrap(err)
-	}
-	out := make([]int, len(values))
-	for i, v := range values {
-		out[i] = int(v)
-		if float64(out[i]) != v || v <= -1<<53 || v >= 1<<53 { // beyond, a float64 has no room for all of them
-			return nil, usage.Errorf("%s: row %d is %v, no whole number", name, i, v)
+	out := make([]int, m.N)
+	block := make([]float64, min(m.N, 1<<16))
+	for first := 0; first < m.N; first += len(block) {
+		values := block[:min(len(block), m.N-first)]
+		if err := m.Read(values, first); err != nil {
+			return nil, usage.Wrap(err)
+		}
+		for i, v := range values {
+			y := int(v)
+			if float64(y) != v || v <= -1<<53 || v >= 1<<53 { // beyond, a float64 has no room for all of them
+				return nil, usage.Errorf("%s: row %d is %v, no whole number", name, first+i, v)
+			}
+			out[first+i] = y
 		}
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,7 +99,7 @@ func TestMatrices(t *testing.T) {
 		if err := m.Read(middle, 2); err != nil || !slices.Equal(middle, want[6:]) {
 			t.Errorf("%s from row 2: %v, %v", name, middle, err)
 		}
-		if h, err := Hash(at(name)); err != nil || len(h) != 64 {
+		if h, err := Hash(context.Background(), at(name)); err != nil || len(h) != 64 {
 			t.Errorf("hash %q, %v", h, err)
 		}
 		if err := m.Close(); err != nil {

@@ -3,6 +3,7 @@ package matrix
 import (
 	"bufio"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -123,8 +124,8 @@ const (
 )
 
 // Hash is the SHA-256 of the file that a name is of, in hexadecimal; of a folder, that of its parts one
-// after another.
-func Hash(name string) (string, error) {
+// after another. The context ends it early.
+func Hash(ctx context.Context, name string) (string, error) {
 	path, _ := Split(name)
 	paths := []string{path}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -138,13 +139,26 @@ func Hash(name string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, err = io.Copy(h, f)
+		_, err = io.Copy(h, interruptible{ctx, f})
 		f.Close()
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// interruptible is a reader that the context ends.
+type interruptible struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r interruptible) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
 }
 
 // Base is a name without its folder.

@@ -168,14 +168,36 @@ func Float64s(dst []float64, kind string, b []byte) error {
 		for i := range dst {
 			dst[i] = float64(le.Uint64(b[8*i:]))
 		}
+	case "i8":
+		for i := range dst {
+			dst[i] = float64(int64(le.Uint64(b[8*i:])))
+		}
+	case "u4":
+		for i := range dst {
+			dst[i] = float64(le.Uint32(b[4*i:]))
+		}
+	case "i4":
+		for i := range dst {
+			dst[i] = float64(int32(le.Uint32(b[4*i:])))
+		}
+	case "u2":
+		for i := range dst {
+			dst[i] = float64(le.Uint16(b[2*i:]))
+		}
+	case "i2":
+		for i := range dst {
+			dst[i] = float64(int16(le.Uint16(b[2*i:])))
+		}
+	case "u1", "b1":
+		for i := range dst {
+			dst[i] = float64(b[i])
+		}
+	case "i1":
+		for i := range dst {
+			dst[i] = float64(int8(b[i]))
+		}
 	default:
-		ints, err := (&Array{kind, []int{len(dst)}, b}).Int64s()
-		if err != nil {
-			return err
-		}
-		for i, v := range ints {
-			dst[i] = float64(v)
-		}
+		return usage.Errorf("the type is %s; it must be a type of numbers", kind)
 	}
 	return nil
 }
