@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -227,9 +228,6 @@ func conformalCalibrate() *cli.Command {
 func printConformalCalibration(w io.Writer, out string, c *conformalio.Calibration) {
 	t := c.Thresholds
 	fmt.Fprintf(w, "%s: %s, miscoverage %s, %d samples of %d labels: τ = %.6g, the score of rank %d among %d\n", out, c.Score, c.Miscoverage, c.N, t.K, t.All.Tau, t.All.Rank, t.All.N)
-	if t.All.TooFew() {
-		fmt.Fprintf(w, "too few samples for this miscoverage: every set holds every label; %d are needed\n", c.Miscoverage.MinCalibration())
-	}
 	fell := 0
 	for _, cell := range t.Cells {
 		if cell.Fallback != "" {
@@ -239,11 +237,15 @@ func printConformalCalibration(w io.Writer, out string, c *conformalio.Calibrati
 	if len(t.Cells) > 0 {
 		fmt.Fprintf(w, "thresholds by %s: %d cells, %d below %d samples or in no cluster (these have: %s)\n", t.Conditioning.By, len(t.Cells), fell, t.Conditioning.MinCell, t.Conditioning.Below)
 	}
-	if c.Note != "" {
-		fmt.Fprintln(w, c.Note)
-	}
+	printNotes(w, c.Notes)
 	if c.Temperature != 0 {
 		fmt.Fprintf(w, "temperature %.6g\n", c.Temperature)
+	}
+}
+
+func printNotes(w io.Writer, notes []string) {
+	for _, n := range notes {
+		fmt.Fprintln(w, n)
 	}
 }
 
@@ -280,6 +282,7 @@ func conformalPredict() *cli.Command {
 			}
 			return show(c, p, func(w io.Writer) {
 				fmt.Fprintf(w, "%s: %d sets of %.4f labels on average, %d empty, %d with one label\n", p.Out, p.N, p.MeanSize, p.Empty, p.Singleton)
+				printNotes(w, p.Notes)
 			})
 		},
 	}
@@ -423,6 +426,15 @@ func printConformalSplits(w io.Writer, results []conformalio.SplitsResult) {
 			100*r.Empty.Mean, 100*r.Singleton.Mean, r.Violation.Mean, 100*r.Outside)
 	}
 	fmt.Fprintln(w, "± is the standard deviation over splits; sscv the largest gap of coverage among sizes; outside the share of splits beyond the law's central 95 %")
+	var notes []string
+	for _, r := range results {
+		for _, n := range r.Notes {
+			if !slices.Contains(notes, n) {
+				notes = append(notes, n)
+			}
+		}
+	}
+	printNotes(w, notes)
 }
 
 func printConformalEvaluation(w io.Writer, e *conformalio.Evaluation) {
@@ -430,7 +442,10 @@ func printConformalEvaluation(w io.Writer, e *conformalio.Evaluation) {
 	fmt.Fprintf(w, "coverage   %.4f  (95 %% interval %.4f to %.4f)\n", e.Coverage.Rate, e.Coverage.Low, e.Coverage.High)
 	if x := e.Expected; x != nil {
 		where := "inside"
-		if !x.Inside {
+		switch {
+		case x.ByTies:
+			where = "by ties above"
+		case !x.Inside:
 			where = "outside"
 		}
 		fmt.Fprintf(w, "           %s the band %.4f to %.4f that holds 95 %% of exchangeable data, mean %.4f\n", where, x.Low, x.High, x.Mean)
@@ -466,6 +481,7 @@ func printConformalEvaluation(w io.Writer, e *conformalio.Evaluation) {
 	if s := e.WorstSlice; s != nil {
 		fmt.Fprintf(w, "worst slice: coverage %.4f of %d (95 %% interval %.4f to %.4f)\n", s.Coverage.Rate, s.Coverage.N, s.Coverage.Low, s.Coverage.High)
 	}
+	printNotes(w, e.Notes)
 }
 
 func conformalFull() *cli.Command {
@@ -509,6 +525,7 @@ func conformalFull() *cli.Command {
 				if p := r.Coverage; p != nil {
 					fmt.Fprintf(w, "coverage   %.4f  (95 %% interval %.4f to %.4f)\n", p.Rate, p.Low, p.High)
 				}
+				printNotes(w, r.Notes)
 				if r.Unsettled > 0 {
 					fmt.Fprintf(w, "%d candidates were within rounding of the threshold and are in their sets\n", r.Unsettled)
 				}

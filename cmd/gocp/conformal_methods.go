@@ -121,6 +121,7 @@ func printMethod(w io.Writer, r *conformalio.MethodResult) {
 	if p := r.Coverage; p != nil {
 		fmt.Fprintf(w, "coverage   %.4f  (95 %% interval %.4f to %.4f)\n", p.Rate, p.Low, p.High)
 	}
+	printNotes(w, r.Notes)
 }
 
 func conformalRSCP() *cli.Command {
@@ -240,6 +241,7 @@ func conformalRisk() *cli.Command {
 			return show(c, cal, func(w io.Writer) {
 				fmt.Fprintf(w, "%s: %s, risk %s, %d samples: τ = %.6g, with %d of %d true labels inside\n", c.String("out"), cal.Score, cal.Miscoverage, cal.N,
 					cal.Thresholds.All.Tau, min(cal.Thresholds.All.Rank, cal.Thresholds.All.N), cal.Thresholds.All.N)
+				printNotes(w, cal.Notes)
 			})
 		},
 	}

@@ -225,6 +225,9 @@ func NeededVotes(k int, level Level) int {
 // Needed is the number of votes that a label must exceed.
 func (r *RPS) Needed() int { return r.needed }
 
+// Level is the miscoverage of one calibration part.
+func (r *RPS) Level() Level { return r.level }
+
 // thresholds returns the range of τ of one calibration part when b training parts are poisoned.
 func (r *RPS) thresholds(part, b int) (low, high float64, err error) {
 	lows, highs := make([]float64, len(r.labels[part])), make([]float64, len(r.labels[part]))

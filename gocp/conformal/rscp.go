@@ -62,8 +62,8 @@ func (r RSCP) check() error {
 	return nil
 }
 
-// level is the miscoverage to calibrate at: ε, or ε − 2β.
-func (r RSCP) level(eps Level) (Level, error) {
+// Level is the miscoverage to calibrate at: ε, or ε − 2β.
+func (r RSCP) Level(eps Level) (Level, error) {
 	if eps.eps == nil || !r.corrected() {
 		return eps, nil
 	}
@@ -171,7 +171,7 @@ func (r RSCP) Calibrate(s *Smoothed, labels []int, eps Level) (Threshold, error)
 	if err := checkLabels(labels, s.N, s.K); err != nil {
 		return Threshold{}, fmt.Errorf("rscp: %w", err)
 	}
-	level, err := r.level(eps)
+	level, err := r.Level(eps)
 	if err != nil {
 		return Threshold{}, err
 	}

@@ -3,11 +3,9 @@ package conformalio
 import (
 	"cmp"
 	"context"
-	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
@@ -51,24 +49,8 @@ type Calibration struct {
 	Thresholds  *conformal.Thresholds `json:"thresholds"`
 	Tuning      *conformal.Tuning     `json:"tuning,omitempty"`
 	Sources     []Source              `json:"sources"`
-	// Note is what to know about the threshold: scores that tie with it but for rounding.
-	Note string `json:"note,omitempty"`
-}
-
-// note tells of a threshold of APS or RAPS at which the least probable label of every row scores but for
-// rounding, since its sum is over all probabilities.
-func (c *Calibration) note() string {
-	if c.Score.U != conformal.DrawOne || c.Score.Name != "aps" && c.Score.Name != "raps" {
-		return ""
-	}
-	last := 1.0
-	if c.Score.Name == "raps" {
-		last += c.Score.Lambda * float64(max(0, c.Thresholds.K-c.Score.KReg))
-	}
-	if math.Abs(c.Thresholds.All.Tau-last) > 1e-12*last {
-		return ""
-	}
-	return "τ is the score of a row's last label, the sum of all its probabilities: whether sets hold theirs is a matter of rounding (float32 and float64 logits can differ); u drawn for each sample has no such ties"
+	// Notes are what to know about the threshold.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // drawnBy is how a variant's u is drawn here; empty for one that draws none.
@@ -216,7 +198,23 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	if err := hashed(); err != nil {
 		return nil, err
 	}
-	c.Note = strings.TrimSpace(c.note() + "\n" + t.sums.say(j.Progress, matrix.Base(j.Input.File)))
+	c.Notes = c.notes()
+	last := c.lastLabelNote()
+	if c.mayBeFull() {
+		n, err := c.countCertain(j.Run, scorer, calibration, labels)
+		if err != nil {
+			return nil, err
+		}
+		if note := c.certainNote(n); note != "" {
+			last = note
+		}
+	}
+	if last != "" {
+		c.Notes = append(c.Notes, last)
+	}
+	if said := t.sums.say(j.Progress, matrix.Base(j.Input.File)); said != "" {
+		c.Notes = append(c.Notes, said)
+	}
 	return c, nil
 }
 

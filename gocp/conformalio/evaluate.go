@@ -35,6 +35,8 @@ type Evaluation struct {
 	ByDifficulty  []conformal.Stratum `json:"by_difficulty"`
 	ByGroup       []conformal.Stratum `json:"by_group,omitempty"`
 	WorstSlice    *conformal.Slab     `json:"worst_slice,omitempty"`
+	// Notes are those of the threshold and of these rows.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Expected is where coverage should lie.
@@ -43,6 +45,10 @@ type Expected struct {
 	Low    float64 `json:"low"` // of the band that holds 95 % of the Beta–binomial law
 	High   float64 `json:"high"`
 	Inside bool    `json:"inside"`
+	// ByTies tells that coverage lies above the band, and would not if the Tied scores that are equal to τ
+	// were outside.
+	ByTies bool `json:"by_ties,omitempty"`
+	Tied   int  `json:"tied,omitempty"`
 }
 
 // sizeQuantiles are the shares of Evaluation.SizeQuantiles.
@@ -213,11 +219,26 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 	}
 	t.sums.say(j.Progress, matrix.Base(j.Input.File))
 	e := a.evaluation(c.Score, c.Miscoverage)
+	e.Notes = slices.Concat(c.known(), c.unseenGroups(groups), c.unseenClasses(labels))
 	if th := c.Thresholds; th.Conditioning.By == conformal.Marginal && e.N > 0 && c.Method == "" {
 		law := conformal.CoverageLaw{N: th.All.N, Rank: th.All.Rank, M: e.N}
 		low, high := law.Band(conformal.Confidence)
 		e.Expected = &Expected{Mean: law.Mean(), Low: float64(low) / float64(e.N), High: float64(high) / float64(e.N),
 			Inside: low <= e.Coverage.K && e.Coverage.K <= high}
+		if e.Coverage.K > high {
+			scores, err := scorer.LabelledTable(t, labels, conformal.Stream{Context: j.Context, Workers: j.Workers, Seed: c.Seed})
+			if err != nil {
+				return nil, err
+			}
+			for _, s := range scores {
+				if s == th.All.Tau {
+					e.Expected.Tied++
+				}
+			}
+			if e.Expected.ByTies = e.Coverage.K-e.Expected.Tied <= high; e.Expected.ByTies {
+				e.Notes = append(e.Notes, tiesNote("coverage lies above the band", float64(th.Ties)/float64(th.All.N), float64(e.Expected.Tied)/float64(e.N), c.Score))
+			}
+		}
 	}
 	if j.Features != "" {
 		if e.WorstSlice, err = worstSlice(j.Run, j.Features, a.covered, j.Seed); err != nil {

@@ -42,6 +42,8 @@ type FullResult struct {
 	Steps     int    `json:"steps,omitempty"`
 	Unsettled int    `json:"unsettled,omitempty"`
 	Out       string `json:"out,omitempty"`
+
+	Notes []string `json:"notes,omitempty"`
 }
 
 // fullBlock is the number of test rows between two reports of progress.
@@ -88,6 +90,9 @@ func (j FullJob) Predict() (*FullResult, error) {
 		}
 	}
 	out := &FullResult{Head: j.Head, Lambda: j.Lambda, Score: j.Score, Miscoverage: j.Miscoverage, N: n, Test: m, Features: d, Labels: k, Out: j.Out}
+	if n < j.Miscoverage.MinCalibration() {
+		out.Notes = append(out.Notes, tooFew(n, "labelled samples", j.Miscoverage))
+	}
 	if out.Score == "" {
 		out.Score = conformal.Residual
 	}

@@ -2,6 +2,7 @@ package conformalio
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -36,6 +37,7 @@ type MethodResult struct {
 	Coverage    *conformal.Proportion `json:"coverage,omitempty"`
 	Out         string                `json:"out,omitempty"`
 	Sources     []Source              `json:"sources"`
+	Notes       []string              `json:"notes,omitempty"`
 
 	Seed    uint64 `json:"seed,omitempty"`
 	DrawnBy string `json:"u_drawn_by,omitempty"` // as Calibration.DrawnBy
@@ -225,6 +227,9 @@ func (j CrossJob) Predict() (*MethodResult, error) {
 	variant := s.Variant()
 	r := &MethodResult{Method: "cross", Score: &variant, Miscoverage: j.Miscoverage, N: p.N, Seed: j.Seed, DrawnBy: drawnBy(variant), Folds: c.Folds(), MinMax: j.MinMax,
 		Floor: conformal.CrossFloor(j.Miscoverage, p.N, c.Folds())}
+	if p.N < j.Miscoverage.MinCalibration() {
+		r.Notes = append(r.Notes, tooFew(p.N, "labelled samples", j.Miscoverage))
+	}
 	if j.MinMax {
 		predict, r.Floor = c.PredictMinMax, 1-j.Miscoverage.Float()
 	}
@@ -298,6 +303,13 @@ func (j RSCPJob) Predict() (*MethodResult, error) {
 		return nil, usage.Wrap(err)
 	}
 	r := &MethodResult{Method: "rscp", Miscoverage: j.Miscoverage, N: n, Seed: j.Seed, DrawnBy: drawnBy(j.RSCP.Base), RSCP: &j.RSCP, Draws: len(j.Draws), Radius: j.Radius, Threshold: &th}
+	if th.TooFew() {
+		level, err := j.RSCP.Level(j.Miscoverage)
+		if err != nil {
+			return nil, usage.Wrap(err)
+		}
+		r.Notes = append(r.Notes, tooFew(n, "calibration samples", level))
+	}
 	if err := r.record(j.context(), "calibration draw", j.Draws...); err != nil {
 		return nil, err
 	}
@@ -365,6 +377,15 @@ func (j RPSJob) Predict() (*MethodResult, error) {
 			tau = math.Inf(1)
 		}
 		r.Taus = append(r.Taus, tau)
+	}
+	infinite := 0
+	for _, tau := range got.Thresholds {
+		if math.IsInf(tau, 1) {
+			infinite++
+		}
+	}
+	if infinite > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d of %d calibration parts have too few samples for miscoverage %s of one part and vote for every label; each needs at least %d", infinite, parts, rps.Level(), rps.Level().MinCalibration()))
 	}
 	for i := range test.N {
 		r.CoverageReliable = append(r.CoverageReliable, got.CoverageReliable(i))
@@ -472,6 +493,7 @@ func (j RiskJob) Calibrate() (*Calibration, error) {
 	c := &Calibration{Format: FileFormat, Version: FileVersion, Method: MethodRisk, Score: s.Variant(), Miscoverage: j.Risk, Coverage: j.Risk.Coverage(),
 		Form: j.Input.Form, Temperature: j.Temperature, Seed: j.Seed, DrawnBy: drawnBy(s.Variant()), N: p.N,
 		Thresholds: &conformal.Thresholds{Conditioning: conformal.Conditioning{By: conformal.Marginal, Below: conformal.BelowInfinite}, K: p.K, All: th, Absent: th}}
+	c.Notes = c.notes()
 	if err := c.record(j.context(), "calibration scores", j.Input.File); err != nil {
 		return nil, err
 	}

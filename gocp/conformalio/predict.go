@@ -34,6 +34,8 @@ type Predicted struct {
 	Singleton int     `json:"singleton"`
 	Filled    int     `json:"filled"`
 	Out       string  `json:"out"`
+	// Notes are those of the threshold and of these rows.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // open checks an input against the calibration.
@@ -82,7 +84,7 @@ func (j PredictJob) Predict() (*Predicted, error) {
 	if err != nil {
 		return nil, usage.Wrap(err)
 	}
-	out := &Predicted{N: t.m.N, Out: j.Out}
+	out := &Predicted{N: t.m.N, Out: j.Out, Notes: append(c.known(), c.unseenGroups(groups)...)}
 	err = atomicfile.Write(j.Out, func(w io.Writer) error {
 		if err := write.head(w); err != nil {
 			return err

@@ -3,6 +3,7 @@ package conformalio
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -45,11 +46,16 @@ type SplitsResult struct {
 	Expected   float64 `json:"expected"`
 	ExpectedSD float64 `json:"expected_sd"`
 	Outside    float64 `json:"outside"`
-	MeanSize   Spread  `json:"mean_size"`
-	Empty      Spread  `json:"empty"`     // share of sets
-	Singleton  Spread  `json:"singleton"` // share of sets
-	Violation  Spread  `json:"sscv"`
-	Tau        Spread  `json:"tau"`
+	// Above is the share of splits above it, and Ties that of test scores that are equal to τ.
+	Above     float64 `json:"above"`
+	Ties      float64 `json:"ties"`
+	MeanSize  Spread  `json:"mean_size"`
+	Empty     Spread  `json:"empty"`     // share of sets
+	Singleton Spread  `json:"singleton"` // share of sets
+	Violation Spread  `json:"sscv"`
+	Tau       Spread  `json:"tau"`
+
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Spread is a mean and a standard deviation over splits.
@@ -160,7 +166,7 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 	}
 	law := conformal.CoverageLaw{N: n, Rank: rank, M: m}
 	low, high := law.Band(conformal.Confidence)
-	type split struct{ coverage, size, empty, single, violation, tau, outside float64 }
+	type split struct{ coverage, size, empty, single, violation, tau, outside, above, ties, tiedAbove float64 }
 	results := make([]split, j.Splits)
 	one := func(number int) error {
 		order := rand.New(rand.NewPCG(j.Seed, uint64(number))).Perm(p.N)
@@ -172,7 +178,7 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 		if err != nil {
 			return err
 		}
-		in, total, empty, single := 0, 0, 0, 0
+		in, total, empty, single, tied := 0, 0, 0, 0, 0
 		bySize := tally{}
 		for _, at := range order[n:] {
 			size, _ := slices.BinarySearchFunc(scores[at*p.K:(at+1)*p.K], th.Tau, func(a, b float64) int {
@@ -182,6 +188,9 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 				return cmp.Compare(a, b)
 			})
 			covered := own[at] <= th.Tau
+			if own[at] == th.Tau {
+				tied++
+			}
 			if size == 0 && v.Nonempty {
 				size, covered = 1, p.Top(at) == labels[at]
 			}
@@ -203,6 +212,12 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 		if in < low || in > high {
 			r.outside = 1
 		}
+		if r.ties = float64(tied) / float64(m); in > high {
+			r.above = 1
+			if in-tied <= high {
+				r.tiedAbove = 1
+			}
+		}
 		results[number] = r
 		return nil
 	}
@@ -216,12 +231,23 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 		}
 		return spread(values)
 	}
-	return &SplitsResult{Score: s.Variant(), Miscoverage: j.Miscoverage, Splits: j.Splits, Calibration: n, Test: m,
+	r := &SplitsResult{Score: s.Variant(), Miscoverage: j.Miscoverage, Splits: j.Splits, Calibration: n, Test: m,
 		Expected: law.Mean(), ExpectedSD: law.StdDev(), Outside: over(func(r split) float64 { return r.outside }).Mean,
 		Coverage: over(func(r split) float64 { return r.coverage }), MeanSize: over(func(r split) float64 { return r.size }),
 		Empty: over(func(r split) float64 { return r.empty }), Singleton: over(func(r split) float64 { return r.single }),
-		Violation: over(func(r split) float64 { return r.violation }), Tau: over(func(r split) float64 { return r.tau })}, nil
+		Violation: over(func(r split) float64 { return r.violation }), Tau: over(func(r split) float64 { return r.tau }),
+		Above: over(func(r split) float64 { return r.above }).Mean, Ties: over(func(r split) float64 { return r.ties }).Mean}
+	if rank > n {
+		r.Notes = append(r.Notes, tooFew(n, "calibration samples of a split", j.Miscoverage))
+	}
+	if byTies := over(func(r split) float64 { return r.tiedAbove }).Mean; byTies > leastByTies {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: in %.3g %% of the splits coverage lies above the band by ties: %.3g %% of the test scores are equal to τ, and all of those are inside; this is no sign against exchangeability, %s", r.Score, 100*byTies, 100*r.Ties, breakTies(r.Score)))
+	}
+	return r, nil
 }
+
+// leastByTies is the share of splits above the band from which ties are spoken of; without ties it is 0.025.
+const leastByTies = 0.1
 
 // parallel calls f with 0 … n−1 from several goroutines and returns the first error.
 func (r Run) parallel(n int, f func(i int) error, task progress.Task) error {

@@ -63,6 +63,13 @@ func (v *conformalView) write(w io.Writer) error {
 	return err
 }
 
+// notes adds what a result says of itself.
+func (v *conformalView) notes(notes []string) {
+	for _, n := range notes {
+		v.Points = append(v.Points, point{"Note", n + "."})
+	}
+}
+
 // mostStrata bounds the classes or groups that a drawing shows: those farthest below the promise.
 const mostStrata = 20
 
@@ -79,7 +86,10 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 		Provenance: fmt.Sprintf("Seed %d. Every number is in the output of --json; the same command gives the same bytes.", about.Seed)}
 	if x := e.Expected; x != nil {
 		v.Badge, v.Headline = "as promised", fmt.Sprintf("Coverage of %s lies in the band of exchangeable data", n(e.Coverage.Rate, 4))
-		if !x.Inside {
+		switch {
+		case x.ByTies:
+			v.Badge, v.Headline = "ties", fmt.Sprintf("Coverage of %s lies above the band of exchangeable data, by ties", n(e.Coverage.Rate, 4))
+		case !x.Inside:
 			v.Class, v.Badge, v.Headline = "weak", "outside the band", fmt.Sprintf("Coverage of %s lies outside the band of exchangeable data", n(e.Coverage.Rate, 4))
 		}
 		v.Points = append(v.Points, point{"Band", fmt.Sprintf("%s to %s holds 95 %% of exchangeable data, mean %s, both the calibration part and these samples being drawn.", n(x.Low, 4), n(x.High, 4), n(x.Mean, 4))})
@@ -88,6 +98,7 @@ func WriteEvaluation(w io.Writer, e *conformalio.Evaluation, about About) error 
 	if len(e.SizeQuantiles) == 6 {
 		v.Points = append(v.Points, point{"Sizes", fmt.Sprintf("median %d, nine in ten sets have up to %d labels, the largest %d.", e.SizeQuantiles[2], e.SizeQuantiles[4], e.SizeQuantiles[5])})
 	}
+	v.notes(e.Notes)
 	if s := e.WorstSlice; s != nil {
 		v.Points = append(v.Points, point{"Worst slice", fmt.Sprintf("coverage %s of %d samples, sought on half of the samples and measured on the other.", n(s.Coverage.Rate, 4), s.Coverage.N)})
 	}
@@ -223,6 +234,7 @@ func WriteComparison(w io.Writer, list []conformalio.SplitsResult, about About) 
 		{"Splits overlap", "They share their samples, so their spread is not that of new data."}}
 	g := tableGroup{}
 	for _, s := range list {
+		v.notes(s.Notes)
 		name := s.Score.String()
 		pm := func(x conformalio.Spread, d int) string { return n(x.Mean, d) + "\u00a0±\u00a0" + n(x.SD, d) }
 		g.Rows = append(g.Rows, []string{name, pm(s.Coverage, 4), percent(result.Number(s.Outside)), pm(s.MeanSize, 3),
