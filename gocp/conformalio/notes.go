@@ -17,13 +17,29 @@ func tooFew(n int, what string, level conformal.Level) string {
 	return fmt.Sprintf("%d %s are too few for miscoverage %s: every set holds every label; at least %d are needed", n, what, level, level.MinCalibration())
 }
 
-// cellKinds are what cells are called.
-var cellKinds = map[conformal.Condition]string{conformal.ByClass: "classes", conformal.ByGroup: "groups", conformal.ByCluster: "clusters"}
+// cells are n of what conditioning is by.
+func cells(n int, by conformal.Condition) string {
+	switch {
+	case n == 1:
+		return "1 " + string(by)
+	case by == conformal.ByClass:
+		return fmt.Sprintf("%d classes", n)
+	}
+	return fmt.Sprintf("%d %ss", n, by)
+}
+
+// oneOr chooses the form of a word.
+func oneOr(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
 
 // belowMeans is what labels or samples of a cell get that has no threshold of its own.
 var belowMeans = map[conformal.Below]string{
-	conformal.BelowInfinite: "τ = +∞, so coverage holds and sets are of no use there",
-	conformal.BelowMarginal: "the marginal threshold, so their own coverage is not promised",
+	conformal.BelowInfinite: "τ = +∞, so coverage holds but sets are of no use there",
+	conformal.BelowMarginal: "the marginal threshold, so coverage is not promised there",
 	conformal.BelowPool:     "the threshold of all small cells together",
 }
 
@@ -54,13 +70,13 @@ func (c *Calibration) notes() []string {
 		}
 	}
 	if never > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d %s have no calibration sample: they get %s", never, len(t.Cells), cellKinds[by], belowMeans[t.Conditioning.Below]))
+		notes = append(notes, fmt.Sprintf("%d of %s %s no calibration sample: %s %s", never, cells(len(t.Cells), by), oneOr(never, "has", "have"), oneOr(never, "it gets", "they get"), belowMeans[t.Conditioning.Below]))
 	}
 	if small > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d %s have fewer than %d calibration samples: they get %s", small, len(t.Cells), cellKinds[by], t.Conditioning.MinCell, belowMeans[t.Conditioning.Below]))
+		notes = append(notes, fmt.Sprintf("%d of %s %s fewer than %d calibration samples: %s %s", small, cells(len(t.Cells), by), oneOr(small, "has", "have"), t.Conditioning.MinCell, oneOr(small, "it gets", "they get"), belowMeans[t.Conditioning.Below]))
 	}
 	if t.Conditioning.Below == conformal.BelowPool && never+small > 0 && t.Absent.TooFew() {
-		notes = append(notes, strings.Replace(tooFew(t.Absent.N, "calibration samples in small "+cellKinds[by]+" together", c.Miscoverage), "every set holds every label", "their labels are in every set", 1))
+		notes = append(notes, strings.Replace(tooFew(t.Absent.N, "calibration samples in small "+strings.TrimPrefix(cells(2, by), "2 ")+" together", c.Miscoverage), "every set holds every label", "their labels are in every set", 1))
 	}
 	return notes
 }
@@ -152,8 +168,12 @@ func (c *Calibration) unseenGroups(groups []int) []string {
 		known[cell.Key] = true
 	}
 	rows, which := 0, map[int]bool{}
+	first := 0
 	for _, g := range groups {
 		if !known[g] {
+			if rows == 0 {
+				first = g
+			}
 			rows++
 			which[g] = true
 		}
@@ -161,7 +181,11 @@ func (c *Calibration) unseenGroups(groups []int) []string {
 	if rows == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%d of %d samples are in %d groups that calibration never saw (such as %d): they get %s", rows, len(groups), len(which), groups[slices.IndexFunc(groups, func(g int) bool { return which[g] })], belowMeans[t.Conditioning.Below])}
+	such := fmt.Sprint(first)
+	if len(which) > 1 {
+		such = "such as " + such
+	}
+	return []string{fmt.Sprintf("%d of %d samples are in %s that calibration never saw (%s): they get %s", rows, len(groups), cells(len(which), conformal.ByGroup), such, belowMeans[t.Conditioning.Below])}
 }
 
 // unseenClasses says how many labelled rows are of classes that calibration never saw.
@@ -186,12 +210,12 @@ func (c *Calibration) unseenClasses(labels []int) []string {
 	if rows == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%d of %d samples are of %d classes that calibration never saw: these get %s", rows, len(labels), len(which), belowMeans[t.Conditioning.Below])}
+	return []string{fmt.Sprintf("%d of %d samples are of %s that calibration never saw: these get %s", rows, len(labels), cells(len(which), conformal.ByClass), belowMeans[t.Conditioning.Below])}
 }
 
 // breakTies is what to do against ties.
 func breakTies(v conformal.Variant) string {
-	what := "scores with more digits break them (logits, or probabilities that were not rounded)"
+	what := "scores with more digits break ties (logits, or probabilities that were not rounded)"
 	if !v.Randomized() && (v.Name == "aps" || v.Name == "raps" || v.Name == "saps") {
 		what += ", and so does u drawn for each sample"
 	}
@@ -200,5 +224,5 @@ func breakTies(v conformal.Variant) string {
 
 // tiesNote says that ties at τ make coverage lie above its band.
 func tiesNote(where string, calibration, test float64, v conformal.Variant) string {
-	return fmt.Sprintf("%s by ties: %.3g %% of the calibration scores and %.3g %% of the test scores are equal to τ, and all of those are inside; this is no sign against exchangeability, %s", where, 100*calibration, 100*test, breakTies(v))
+	return fmt.Sprintf("%s by ties: %.3g %% of the calibration scores and %.3g %% of the test scores are equal to τ, and all of those are inside; this is no sign against exchangeability; %s", where, 100*calibration, 100*test, breakTies(v))
 }

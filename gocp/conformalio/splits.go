@@ -241,7 +241,7 @@ func (j SplitsJob) score(v conformal.Variant, p *conformal.Probs, labels []int, 
 		r.Notes = append(r.Notes, tooFew(n, "calibration samples of a split", j.Miscoverage))
 	}
 	if byTies := over(func(r split) float64 { return r.tiedAbove }).Mean; byTies > leastByTies {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: in %.3g %% of the splits coverage lies above the band by ties: %.3g %% of the test scores are equal to τ, and all of those are inside; this is no sign against exchangeability, %s", r.Score, 100*byTies, 100*r.Ties, breakTies(r.Score)))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: in %.3g %% of the splits coverage lies above the band by ties: %.3g %% of the test scores are equal to τ, and all of those are inside; this is no sign against exchangeability; %s", r.Score, 100*byTies, 100*r.Ties, breakTies(r.Score)))
 	}
 	return r, nil
 }
