@@ -174,15 +174,21 @@ func TestParts(t *testing.T) {
 	succeeds(t, dir, append([]string{"attack", "--surrogate", "a.safetensors", "--take", ":200", "--calibration", "200:300",
 		"--target", "7", "--goal", "add", "--labels", "0,1", "--budget", "0.1", "--steps", "4", "--out", "poisons"}, small...)...)
 	o = succeeds(t, dir, append(slices.Clone(train), "--poisons", "poisons", "--out", "b.safetensors", "--json")...)
-	var b struct{ Images, Poisoned int }
+	var b struct {
+		Images, Poisoned int
+		InOwnPlace       int `json:"in_own_place"`
+	}
 	if err := json.Unmarshal([]byte(o.stdout), &b); err != nil {
 		t.Fatal(err)
 	}
-	if b.Images != 200 || b.Poisoned != 20 {
+	if b.Images != 200 || b.Poisoned != 20 || b.InOwnPlace != 20 {
 		t.Errorf("%+v", b)
 	}
 	// A victim with images of its own: the poisons replace others of their class.
-	succeeds(t, dir, append(slices.Clone(train), "--poisons", "poisons", "--out", "c.safetensors", "--take", "250:450")...)
+	o = succeeds(t, dir, append(slices.Clone(train), "--poisons", "poisons", "--out", "c.safetensors", "--take", "250:450")...)
+	if !strings.Contains(o.stdout, "poisons: 10 of ") || !strings.Contains(o.stdout, "; 0 replace the image they were made from, 20 another one of their class") {
+		t.Errorf("stdout: %s", o.stdout)
+	}
 
 	t.Run("wrong input", func(t *testing.T) {
 		write(t, dir, "short.safetensors", read(t, dir, "a.safetensors")[:100])

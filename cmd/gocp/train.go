@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,6 +54,15 @@ func trainCommand() *cli.Command {
 				return printJSON(c.App.Writer, t)
 			}
 			_, err = fmt.Fprintf(c.App.Writer, "%s: trained on %d images, %d of them poisons; accuracy on them %.3f\n", t.File, t.Images, t.Poisoned, t.Accuracy)
+			if err != nil || t.Poisoned == 0 {
+				return err
+			}
+			var parts []string
+			for _, s := range t.Split {
+				parts = append(parts, fmt.Sprintf("%d of %d of class %d", s.Count, s.Of, s.Label))
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "poisons: %s; %d replace the image they were made from, %d another one of their class\n",
+				strings.Join(parts, ", "), t.InOwnPlace, t.Poisoned-t.InOwnPlace)
 			return err
 		},
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -21,8 +22,8 @@ func (r *run) assemble() (*result.Result, error) {
 		return nil, err
 	}
 	info := r.dev.Info()
-	res := &result.Result{Schema: result.Schema, Version: r.opt.Version, Kind: "audit", Embedded: r.data.Embedded,
-		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Why: info.Why},
+	res := &result.Result{Schema: result.Schema, Version: r.opt.Version, Build: info.Build, Kind: "audit", Embedded: r.data.Embedded,
+		Device: result.Device{Backend: info.Backend, Name: info.Name, ISA: info.ISA, Cores: info.Cores, Library: library(info), Why: info.Why},
 		Dataset: result.Dataset{Name: filepath.Base(r.folder.data), Origin: r.data.Origin, SHA256: r.data.Train.SHA256,
 			H: r.data.Train.H, W: r.data.Train.W, C: r.data.Train.C, Classes: r.data.Train.Classes,
 			Splits: r.split.record(r.cfg.WhiteBox), Copies: len(r.split.copied)},
@@ -63,6 +64,14 @@ func (r *run) assemble() (*result.Result, error) {
 	}
 	res.Summary = result.Summarise(res.Repeats, r.split.classes)
 	return res, nil
+}
+
+// library names what convolutions are computed by, "" for our own kernels.
+func library(i device.Info) string {
+	if i.OneDNN == "" {
+		return ""
+	}
+	return "oneDNN " + i.OneDNN
 }
 
 func (r *run) hasControls() bool {
@@ -197,12 +206,13 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 	p := result.Poisons{Dir: dir, SHA256: b.Hash(), Count: len(b.Bases), Bases: b.DataIndex}
 	largest, mean := b.Spread()
 	p.MaxAbs, p.MeanAbs = result.Number(largest), result.Number(mean)
-	seen := map[int32]bool{}
-	for _, y := range b.Before.Labels {
-		if !seen[y] {
-			seen[y] = true
-			p.Labels = append(p.Labels, int(y))
-		}
+	have := classCounts(r.split.train.Labels, r.split.classes)
+	p.Split = splitOf(b.Before.Labels, have)
+	for _, c := range p.Split {
+		p.Labels = append(p.Labels, c.Label)
+	}
+	if r.cfg.WhiteBox {
+		p.InOwnPlace = p.Count
 	}
 	c := b.Report
 	if c == nil {
@@ -220,6 +230,22 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 			Before: fmt.Sprintf("%s/before/%04d.png", dir, i), After: fmt.Sprintf("%s/after/%04d.png", dir, i)})
 	}
 	return p, nil
+}
+
+// splitOf counts poisons by class, in the order of their first, beside the images that there are.
+func splitOf(labels []int32, have []int) []result.PoisonedClass {
+	var out []result.PoisonedClass
+	at := map[int32]int{}
+	for _, y := range labels {
+		i, ok := at[y]
+		if !ok {
+			i = len(out)
+			at[y] = i
+			out = append(out, result.PoisonedClass{Label: int(y), Of: have[y]})
+		}
+		out[i].Count++
+	}
+	return out
 }
 
 // specText is a network as in a model file's metadata.

@@ -9,6 +9,7 @@ import (
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
@@ -28,12 +29,15 @@ type TrainJob struct {
 
 // Trained is what came of a TrainJob.
 type Trained struct {
-	File     string  `json:"file"`
-	SHA256   string  `json:"sha256"`
-	Images   int     `json:"images"`
-	Poisoned int     `json:"poisoned"`
-	Data     string  `json:"data_sha256"` // of the training images with the poisons in place
-	Accuracy float64 `json:"accuracy"`    // on the training images
+	File     string `json:"file"`
+	SHA256   string `json:"sha256"`
+	Images   int    `json:"images"`
+	Poisoned int    `json:"poisoned"`
+	// InOwnPlace of the poisons replace the image they were made from, the others one of their class.
+	InOwnPlace int                    `json:"in_own_place,omitempty"`
+	Split      []result.PoisonedClass `json:"split,omitempty"` // of the poisons
+	Data       string                 `json:"data_sha256"`     // of the training images with the poisons in place
+	Accuracy   float64                `json:"accuracy"`        // on the training images
 }
 
 // TrainModel trains a fresh model and writes it.
@@ -52,9 +56,9 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	if err != nil {
 		return nil, err
 	}
-	images, poisoned := p.images(), 0
+	images, t := p.images(), &Trained{File: j.Out}
 	if j.Poisons != "" {
-		if images, poisoned, err = poison(p, j.Poisons, j.Seed); err != nil {
+		if images, err = poison(p, j.Poisons, j.Seed, t); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +67,7 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 		return nil, err
 	}
 	content := data.Dataset{H: p.H, W: p.W, C: p.C, Images: images.Pixels, Labels: images.Labels, Classes: p.Classes}
-	t := &Trained{File: j.Out, Images: images.Len(), Poisoned: poisoned, Data: content.Hash()}
+	t.Images, t.Data = images.Len(), content.Hash()
 	task := progress.Or(report).Phase("train", j.Train.Epochs)
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
@@ -88,18 +92,18 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 }
 
 // poison puts a bundle into training images: each poison in the place of its own base where that
-// is among them, otherwise in that of an image of its class.
-func poison(p picked, dir string, seed uint64) (attack.Images, int, error) {
+// is among them, otherwise in that of an image of its class. It notes in t what it did.
+func poison(p picked, dir string, seed uint64, t *Trained) (attack.Images, error) {
 	images := p.images()
 	b, err := attack.ReadBundle(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return images, 0, usage.Errorf("%s holds no poisons: %w", dir, err)
+		return images, usage.Errorf("%s holds no poisons: %w", dir, err)
 	}
 	if err != nil {
-		return images, 0, err
+		return images, err
 	}
 	if b.Before.Size() != images.Size() {
-		return images, 0, usage.Errorf("%s: poisons of %dx%dx%d for training images of %dx%dx%d", dir, b.Before.H, b.Before.W, b.Before.C, images.H, images.W, images.C)
+		return images, usage.Errorf("%s: poisons of %dx%dx%d for training images of %dx%dx%d", dir, b.Before.H, b.Before.W, b.Before.C, images.H, images.W, images.C)
 	}
 	row := make(map[int]int, len(p.Index))
 	for i, at := range p.Index {
@@ -110,11 +114,13 @@ func poison(p picked, dir string, seed uint64) (attack.Images, int, error) {
 		place[i] = -1
 		if r, ok := row[at]; ok && b.Dataset == p.set.SHA256 {
 			place[i] = r
+			t.InOwnPlace++
 			delete(row, at) // a second poison of the same base needs another place
 		}
 	}
 	if y := room(rng.Stream("places", seed), images.Labels, len(p.Classes), b.Before.Labels, place); y >= 0 {
-		return images, 0, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
+		return images, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
 	}
-	return replace(images, b.Poisons.Images(), place), len(place), nil
+	t.Poisoned, t.Split = len(place), splitOf(b.Before.Labels, classCounts(images.Labels, len(p.Classes)))
+	return replace(images, b.Poisons.Images(), place), nil
 }

@@ -82,6 +82,9 @@ func Load(path string) (*Model, error) {
 
 // FromFile reads a model from a parsed file.
 func FromFile(f *safetensors.File) (*Model, error) {
+	if err := described(f); err != nil {
+		return nil, err
+	}
 	spec, err := SpecFromMetadata(f.Meta)
 	if err != nil {
 		return nil, err
@@ -90,6 +93,9 @@ func FromFile(f *safetensors.File) (*Model, error) {
 	seen := map[string]bool{}
 	for _, p := range append(spec.Params(), spec.Buffers()...) {
 		if _, err := f.Need(p.Name, "", p.Torch...); err != nil {
+			if other := prefixed(f, p.Name); other != nil && f.Get(p.Name) == nil {
+				return nil, other
+			}
 			return nil, err
 		}
 		seen[p.Name] = true

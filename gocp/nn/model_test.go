@@ -129,7 +129,18 @@ func TestBadModelFiles(t *testing.T) {
 		break_ func(*safetensors.File)
 		want   string
 	}{
-		"no arch":      {func(f *safetensors.File) { delete(f.Meta, "arch") }, `lacks "arch"`},
+		"no arch":     {func(f *safetensors.File) { delete(f.Meta, "arch") }, `lacks "arch"`},
+		"no metadata": {func(f *safetensors.File) { f.Meta = map[string]string{"format": "pt"} }, `its metadata do not say what network these`},
+		"a prefix": {func(f *safetensors.File) {
+			for i := range f.Tensors {
+				f.Tensors[i].Name = "module." + f.Tensors[i].Name
+			}
+		}, `; take the prefix away when it is written: {name.removeprefix("module."): t for name, t in`},
+		"a prefix of some": {func(f *safetensors.File) {
+			for i := range f.Tensors[1:] {
+				f.Tensors[i+1].Name = "module." + f.Tensors[i+1].Name
+			}
+		}, "is missing"},
 		"unknown arch": {func(f *safetensors.File) { f.Meta["arch"] = "vgg" }, "known: convnet"},
 		"huge width":   {func(f *safetensors.File) { f.Meta["width"] = "4000" }, "must have shape"},
 		"bad input":    {func(f *safetensors.File) { f.Meta["input"] = "3x32" }, "CxHxW"},

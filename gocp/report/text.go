@@ -85,7 +85,7 @@ func Text(w io.Writer, r *result.Result) error {
 	v := newVerdict(r, &s)
 	fmt.Fprintf(&b, "\n%s: %s\n", v.Label, v.Headline)
 	for _, p := range v.Points {
-		if p.Title == "Stealth" || p.Title == "Empty sets" {
+		if p.Title == "Poisons" || p.Title == "Stealth" || p.Title == "Empty sets" {
 			fmt.Fprintln(&b, p.Text)
 		}
 	}

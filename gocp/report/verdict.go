@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -70,11 +71,18 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 		v = verdict{Class: "weak", Label: "Weak evidence", Headline: fmt.Sprintf("The poisons seem to %s, but the evidence is thin.", a.does)}
 	case !isClear(-z, p):
 		v = verdict{Class: "none", Label: "No effect found", Headline: "No effect beyond that of noise was found."}
+		if moved := moved(s, a); len(moved) > 0 {
+			v.Label = "No effect on sets"
+			v.Headline = fmt.Sprintf("No effect beyond that of noise on the %s was found, but %s.", a.name, strings.Join(moved, " and "))
+		}
 	default:
 		v = verdict{Class: "reverse", Label: "Reversed", Headline: "The poisons did the opposite of what was asked."}
 	}
 	if t := tooFew(r); t != "" {
 		v.add("Calibration", t)
+	}
+	if t := poisonsSentence(r); t != "" {
+		v.add("Poisons", t)
 	}
 	v.add("Effect", effect(r, s, att, run, clean))
 	v.add("Against noise", paired(a, d))
@@ -86,7 +94,7 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 	if t := step(s); t != "" {
 		v.add("Mechanism", t)
 	}
-	v.add("What it means", meaning(r, v.Class, a))
+	v.add("What it means", meaning(r, v.Class, a, len(moved(s, a)) > 0))
 	return v
 }
 
@@ -216,7 +224,30 @@ func places(xs ...float64) int {
 	return min(max(2-int(math.Floor(math.Log10(m))), 0), 9)
 }
 
-func meaning(r *result.Result, class string, a aim) string {
+// moved names what moved clearly against uniform noise besides the quantity that decides.
+func moved(s *result.Summary, a aim) []string {
+	var out []string
+	for _, q := range []struct{ key, name string }{
+		{result.QInside, "the share of attacked labels in the set"},
+		{result.QProb, "the probability of the predicted label"},
+		{result.QKept, "the share of predictions that are kept"},
+		{result.QCoverage, "test coverage"},
+		{result.QAccuracy, "test accuracy"},
+	} {
+		d := s.Difference(q.key, result.Attack, result.RandUn)
+		if q.key == a.quantity || d == nil || !isClear(math.Abs(d.Z.Float()), d.P.Float()) {
+			continue
+		}
+		verb := "rose"
+		if d.Mean < 0 {
+			verb = "fell"
+		}
+		out = append(out, fmt.Sprintf("%s %s by %s\u00a0±\u00a0%s, %s standard errors", q.name, verb, num(absolute(d.Mean), 3), num(d.SE, 3), num(absolute(d.Z), 1)))
+	}
+	return out
+}
+
+func meaning(r *result.Result, class string, a aim, moved bool) string {
 	who := fmt.Sprintf("Someone who may alter %s of the training images (%s of %s), none by more than %s/255 per pixel and none with a wrong label",
 		fractionPercent(r.Config.Budget.Fraction), thousands(r.Config.Budget.Count), thousands(trainSize(r)), general(r.Config.Budget.Epsilon255))
 	if r.Config.Access == "black-box" {
@@ -241,6 +272,14 @@ func meaning(r *result.Result, class string, a aim) string {
 		return who + ", may have some influence on the sets of chosen inputs; this run is too small to be sure."
 	case "reverse":
 		return "The objective that was optimised on the surrogates does not carry over to these victims: the transfer fails."
+	}
+	if moved {
+		why := "A set changes only when a score passes the threshold, a probability always"
+		if a.Shrinks {
+			why = "A set that holds one label has nothing left to lose, and one changes only when a score passes the threshold, a probability always"
+		}
+		return who + ", did not move the sets of chosen inputs measurably in this setting, but moved the victims. " + why +
+			": more targets, or others, would say more. It is no sign that the poisons are harmless."
 	}
 	return who + ", did not move the sets of chosen inputs measurably in this setting. That is a statement about this attack, these models and this budget, not a guarantee."
 }

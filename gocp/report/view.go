@@ -335,6 +335,9 @@ func (v *view) cards(fsys fs.FS) error {
 		for _, y := range rep.Poisons.Labels {
 			from = append(from, className(r, y))
 		}
+		if t := splitText(r, &rep.Poisons); t != "" {
+			from = []string{t}
+		}
 		c.Count = fmt.Sprintf("%s from %s; largest change %s/255, mean %s/255", plural(rep.Poisons.Count, "poison"),
 			strings.Join(from, ", "), num(rep.Poisons.MaxAbs, 0), num(rep.Poisons.MeanAbs, 1))
 		if rep.Poisons.Phi.Finite() {

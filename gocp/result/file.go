@@ -182,6 +182,11 @@ func (r *Repeat) validate(k int) error {
 			return err
 		}
 	}
+	for _, c := range p.Split {
+		if err := label("poison label", c.Label, k); err != nil {
+			return err
+		}
+	}
 	for _, s := range p.Samples {
 		if err := cmp.Or(label("poison label", s.Label, k), inside(s.Before), inside(s.After)); err != nil {
 			return err

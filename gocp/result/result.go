@@ -198,11 +198,17 @@ type Attacked struct {
 
 // Poisons is one crafted poison set and what crafting saw on the surrogates.
 type Poisons struct {
-	Dir     string `json:"dir,omitempty"` // folder inside the run folder
-	SHA256  string `json:"sha256"`        // of the 8-bit images
-	Count   int    `json:"count"`
-	Labels  []int  `json:"labels"`   // classes the bases come from
-	Bases   []int  `json:"bases"`    // indices in the victim's training set
+	Dir    string `json:"dir,omitempty"` // folder inside the run folder
+	SHA256 string `json:"sha256"`        // of the 8-bit images
+	Count  int    `json:"count"`
+	Labels []int  `json:"labels"` // classes the bases come from
+	Bases  []int  `json:"bases"`  // indices in the victim's training set
+	// Split is the poisons by class, beside the victim's training images of it.
+	Split []PoisonedClass `json:"split,omitempty"`
+	// InOwnPlace is how many replace the very image they were made from; the others replace another one
+	// of their class.
+	InOwnPlace int `json:"in_own_place,omitempty"`
+
 	MaxAbs  Number `json:"max_abs"`  // largest |δ| on the 8-bit grid, in 255ths
 	MeanAbs Number `json:"mean_abs"` // mean |δ|, in 255ths
 
@@ -223,6 +229,13 @@ type Poisons struct {
 	L3After    Number `json:"l3_after"`
 
 	Samples []Sample `json:"samples,omitempty"` // a few poisons to look at
+}
+
+// PoisonedClass is the part of one class in a poison set.
+type PoisonedClass struct {
+	Label int `json:"label"`
+	Count int `json:"count"`
+	Of    int `json:"of"` // images of the class in the victim's training set, before
 }
 
 // Restart is one run of the crafting loop.

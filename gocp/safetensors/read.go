@@ -77,6 +77,16 @@ func Load(path string) (*File, error) {
 
 // Parse reads a whole file from memory. The tensors share b.
 func Parse(b []byte) (*File, error) {
+	f, err := parse(b)
+	if err != nil {
+		if other := foreign(b); other != nil {
+			return nil, other
+		}
+	}
+	return f, err
+}
+
+func parse(b []byte) (*File, error) {
 	if len(b) < 8 {
 		return nil, usage.Errorf("it has %d bytes, too few for the 8-byte header length; it is cut off or of another format", len(b))
 	}

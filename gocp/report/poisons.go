@@ -1,0 +1,93 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// poisonsSentence says what the poisons of a group are of the victim's training data: how many, of which
+// share of their classes, split how, and how many lie where the image they were made from lay. "" for a
+// result that does not tell.
+func poisonsSentence(r *result.Result) string {
+	var splits []string
+	var shares []float64
+	classes, counts, own, all := []int{}, []int{}, 0, 0
+	for i := range r.Repeats {
+		p := &r.Repeats[i].Poisons
+		if len(p.Split) == 0 {
+			return ""
+		}
+		var parts []string
+		for _, c := range p.Split {
+			parts = append(parts, strconv.Itoa(c.Count))
+			if c.Of > 0 {
+				shares = append(shares, float64(c.Count)/float64(c.Of))
+			}
+		}
+		splits = append(splits, strings.Join(parts, " + "))
+		classes, counts = append(classes, len(p.Split)), append(counts, p.Count)
+		own, all = own+p.InOwnPlace, all+p.Count
+	}
+	if len(counts) == 0 || len(shares) == 0 {
+		return ""
+	}
+	slices.Sort(splits)
+	splits = slices.Compact(splits)
+	t := "The poisons of a group are " + span(counts) + " images of "
+	most := slices.Max(classes)
+	if most == 1 {
+		t += "one class"
+	} else {
+		t += span(classes) + " classes"
+		if len(splits) == 1 {
+			t += " (" + splits[0] + ")"
+		}
+	}
+	t += ", " + shareSpan(shares) + " of the victim’s images of "
+	if most == 1 {
+		t += "it; "
+	} else {
+		t += "each; "
+	}
+	switch own {
+	case 0:
+		return t + "none lies where the image it was made from lay, they replace others of the same class."
+	case all:
+		return t + "each replaces the image it was made from."
+	}
+	return t + fmt.Sprintf("%s of %s replace the image they were made from, the rest others of the same class.", thousands(own), thousands(all))
+}
+
+// span is "12", or "11 to 12".
+func span(n []int) string {
+	a, b := slices.Min(n), slices.Max(n)
+	if a == b {
+		return thousands(a)
+	}
+	return thousands(a) + " to " + thousands(b)
+}
+
+func shareSpan(x []float64) string {
+	a, b := percent(result.Number(slices.Min(x))), percent(result.Number(slices.Max(x)))
+	if a == b {
+		return a
+	}
+	return a + " to " + b
+}
+
+// splitText is the split of one group: "cat 12 of 455, dog 11 of 430".
+func splitText(r *result.Result, p *result.Poisons) string {
+	var parts []string
+	for _, c := range p.Split {
+		t := className(r, c.Label) + " " + thousands(c.Count)
+		if c.Of > 0 {
+			t += fmt.Sprintf(" of %s (%s)", thousands(c.Of), percent(result.Number(float64(c.Count)/float64(c.Of))))
+		}
+		parts = append(parts, t)
+	}
+	return strings.Join(parts, ", ")
+}
