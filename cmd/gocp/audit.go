@@ -51,7 +51,7 @@ func goalOptions() []auditOption {
 	d := defaults
 	return under("The goal", []auditOption{
 		text("goal", "what the adversary wants: "+strings.Join(attack.GoalNames(), ", "), &d, func(c *C) *string { return &c.Goal.Name }),
-		integers("labels", "goals add and remove: the labels, such as 3,5", func(c *C) *[]int { return &c.Goal.Labels }).only(goals("add", "remove")),
+		words("labels", "goals add and remove: the labels by name or number, such as cat,dog or 3,5; a name comes first", func(c *C) *[]string { return &c.Goal.Words }).only(goals("add", "remove")),
 		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }).only(goals("remove")),
 		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }).only(goals("underconfidence")),
 		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),

@@ -150,13 +150,13 @@ func printSplits(w io.Writer, src *data.Source, splits []splitInfo) error {
 		line("left out\t%s: %s", u.File, u.Why)
 	}
 	if len(splits) > 0 {
-		line("class\timages in each split")
+		line("class, by number and name\timages in each split")
 		for k, class := range splits[0].Classes {
 			counts := ""
 			for _, s := range splits {
 				counts += fmt.Sprintf("%8d", s.Counts[k])
 			}
-			line("%s\t%s", class, counts)
+			line("%d %s\t%s", k, class, counts)
 		}
 	}
 	return t.Flush()

@@ -148,16 +148,18 @@ func seed[T any](help string, field func(*T) *uint64) option[T] {
 	}
 }
 
-// integers is a flag for a list such as 3,5,8.
-func integers[T any](name, help string, field func(*T) *[]int) option[T] {
+// words is a flag for a list such as cat,dog.
+func words[T any](name, help string, field func(*T) *[]string) option[T] {
 	return option[T]{
 		flag: &cli.StringFlag{Name: name, Usage: help},
 		set: func(c *cli.Context, cfg *T) error {
-			list, err := parseInts(c.String(name))
-			if err != nil {
-				return usage.Errorf("--%s: %w", name, err)
+			*field(cfg) = nil
+			for word := range strings.SplitSeq(c.String(name), ",") {
+				if word = strings.TrimSpace(word); word == "" {
+					return usage.Errorf("--%s is %q, no list such as cat,dog or 3,5", name, c.String(name))
+				}
+				*field(cfg) = append(*field(cfg), word)
 			}
-			*field(cfg) = list
 			return nil
 		},
 	}

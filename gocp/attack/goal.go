@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/usage"
@@ -73,12 +74,14 @@ type Goal interface {
 
 // GoalConfig names a goal and its parameters.
 type GoalConfig struct {
-	Name     string `json:"name"`               // overconfidence (default), underconfidence, add, remove, unequal
-	Size     int    `json:"size"`               // set size a target has to begin with: 2 for overconfidence, 1 for underconfidence, otherwise any
-	Count    int    `json:"count,omitempty"`    // underconfidence: labels to add (default 4)
-	Labels   []int  `json:"labels,omitempty"`   // add, remove: the labels given
-	True     bool   `json:"true,omitempty"`     // remove: the true label
-	Reckless bool   `json:"reckless,omitempty"` // drop the stealth terms: the prediction and the true label may change
+	Name   string `json:"name"`             // overconfidence (default), underconfidence, add, remove, unequal
+	Size   int    `json:"size"`             // set size a target has to begin with: 2 for overconfidence, 1 for underconfidence, otherwise any
+	Count  int    `json:"count,omitempty"`  // underconfidence: labels to add (default 4)
+	Labels []int  `json:"labels,omitempty"` // add, remove: the labels given
+	// Words are those labels by name or number, until Settle finds them among a data set's classes.
+	Words    []string `json:"words,omitempty"`
+	True     bool     `json:"true,omitempty"`     // remove: the true label
+	Reckless bool     `json:"reckless,omitempty"` // drop the stealth terms: the prediction and the true label may change
 }
 
 type goalMaker struct {
@@ -102,6 +105,44 @@ func GoalNames() []string {
 		names[i] = g.name
 	}
 	return names
+}
+
+// Settle turns Words into Labels. A word is the name of a class if there is one, and otherwise a number;
+// a note says which was taken where the two differ.
+func (c *GoalConfig) Settle(classes []string) (notes []string, err error) {
+	if len(c.Words) == 0 {
+		return nil, nil
+	}
+	c.Labels = nil
+	for _, word := range c.Words {
+		named := slices.Index(classes, word)
+		number, err := strconv.Atoi(word)
+		numbered := err == nil && number >= 0 && number < len(classes)
+		switch {
+		case named < 0 && !numbered:
+			return nil, usage.Errorf("goal %s: label %s is neither the name nor the number of a class; these are %s", c.Name, word, listed(classes))
+		case named < 0:
+			named = number
+		case numbered && named != number:
+			notes = append(notes, fmt.Sprintf("label %s is taken as a name: that of class number %d; class number %d is named %q", word, named, number, classes[number]))
+		}
+		c.Labels = append(c.Labels, named)
+	}
+	c.Words = nil
+	return notes, nil
+}
+
+// listed are the first classes with their numbers.
+func listed(classes []string) string {
+	const most = 20
+	var words []string
+	for i, name := range classes[:min(most, len(classes))] {
+		words = append(words, fmt.Sprintf("%d %s", i, name))
+	}
+	if len(classes) > most {
+		words = append(words, "…")
+	}
+	return strings.Join(words, ", ")
 }
 
 // NewGoal returns the goal that c names; the empty name is overconfidence.

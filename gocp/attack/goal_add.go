@@ -14,7 +14,7 @@ type add struct {
 }
 
 func newAdd(c GoalConfig) (Goal, error) {
-	if len(c.Labels) == 0 {
+	if len(c.Labels)+len(c.Words) == 0 {
 		return nil, usage.Errorf("goal add: no labels to add were given")
 	}
 	labels := slices.Clone(c.Labels)

@@ -17,7 +17,7 @@ type remove struct {
 }
 
 func newRemove(c GoalConfig) (Goal, error) {
-	if len(c.Labels) == 0 && !c.True {
+	if len(c.Labels)+len(c.Words) == 0 && !c.True {
 		return nil, usage.Errorf("goal remove: neither labels to remove nor the true label were asked for")
 	}
 	labels := slices.Clone(c.Labels)

@@ -117,6 +117,10 @@ func prepare(c Config, d Data) (*run, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	named, err := c.Goal.Settle(d.Train.Classes)
+	if err != nil {
+		return nil, err
+	}
 	goal, err := attack.NewGoal(c.Goal)
 	if err != nil {
 		return nil, err
@@ -141,6 +145,7 @@ func prepare(c Config, d Data) (*run, error) {
 		return nil, err
 	}
 	r.notes, err = affordable(c, goal, split, d.Train.Classes)
+	r.notes = append(named, r.notes...)
 	return r, err
 }
 

@@ -39,8 +39,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	if err := decide(&c.Precision, dev); err != nil {
 		return nil, err
 	}
-	goal, err := attack.NewGoal(c.Goal)
-	if err != nil {
+	if _, err := attack.NewGoal(c.Goal); err != nil {
 		return nil, err
 	}
 	if err := c.Craft.Validate(); err != nil {
@@ -58,6 +57,17 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		return nil, err
 	}
 	pool, err := j.Pool.open()
+	if err != nil {
+		return nil, err
+	}
+	named, err := c.Goal.Settle(pool.Classes)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range named {
+		progress.Or(report).Note("%s", line)
+	}
+	goal, err := attack.NewGoal(c.Goal)
 	if err != nil {
 		return nil, err
 	}
