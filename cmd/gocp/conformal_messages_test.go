@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gocp/gocp/gocp/npy"
 )
 
 // TestConformalMessages: what numbers alone would let one misread is said in words, by every command that
@@ -102,5 +105,36 @@ func TestConformalMessages(t *testing.T) {
 				t.Errorf("%s: status %d, %q in\n%s", args, o.code, word, o.stdout)
 			}
 		}
+	}
+}
+
+// TestConformalNoRows: nothing is calibrated on no rows, judged by none or predicted for none.
+func TestConformalNoRows(t *testing.T) {
+	dir := t.TempDir()
+	conformalData(t, dir, "cal", 20)
+	for name, a := range map[string]*npy.Array{"z": npy.Float32(nil, 0, 3), "y": npy.Int64(nil, 0)} {
+		f, err := os.Create(filepath.Join(dir, name+".npy"))
+		if err == nil {
+			err = errors.Join(npy.Write(f, a), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := func(text string) []string { return append([]string{"conformal"}, strings.Fields(text)...) }
+	if o := gocp(t, dir, args("calibrate --logits cal.csv --labels cal_y.csv --out thr.json --quiet")...); o.code != exitOK {
+		t.Fatal(o.stderr)
+	}
+	for _, text := range []string{
+		"predict --threshold thr.json --logits z.npy --out s.npy --quiet",
+		"calibrate --logits z.npy --labels y.npy --out x.json --quiet",
+		"risk --logits z.npy --truth z.npy --out x.json --quiet",
+		"evaluate --threshold thr.json --logits z.npy --labels y.npy --quiet",
+		"evaluate --splits 3 --logits z.npy --labels y.npy --quiet",
+		"full --features z.npy --labels y.npy --classes 3 --test-features cal.csv --out s.npy --quiet",
+		"cross --logits z.npy --labels y.npy --folds y.npy --test-logits cal.csv --out s.npy --quiet",
+		"rscp --logits z.npy --labels y.npy --test-logits cal.csv --sigma 1 --out s.npy --quiet",
+	} {
+		refuses(t, dir, "there are no rows", args(text)...)
 	}
 }

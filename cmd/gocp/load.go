@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -54,7 +55,7 @@ func loadData(ref data.Ref) (experiment.Data, error) {
 	if err != nil {
 		return experiment.Data{}, err
 	}
-	d := experiment.Data{Origin: src.Origin, Embedded: isEmbedded(name), Reading: ref.Reading, Skipped: src.Skipped}
+	d := experiment.Data{Origin: origin(src, name), Embedded: isEmbedded(name), Reading: ref.Reading, Skipped: src.Skipped}
 	for _, part := range []struct {
 		split string
 		set   **data.Dataset
@@ -68,6 +69,17 @@ func loadData(ref data.Ref) (experiment.Data, error) {
 		*part.set = &named
 	}
 	return d, nil
+}
+
+// origin is where a set came from, without this machine's folders; nothing where its name says it.
+func origin(src *data.Source, name string) string {
+	if src.Origin != name && !filepath.IsAbs(src.Origin) {
+		return src.Origin // words
+	}
+	if base := filepath.Base(src.Origin); base != filepath.Base(name) {
+		return base
+	}
+	return ""
 }
 
 func isEmbedded(name string) bool {
