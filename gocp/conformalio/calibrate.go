@@ -90,7 +90,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 	}
 	defer t.m.Close()
 	n, k := t.Dims()
-	labels, err := j.labels(j.Labels, n, k)
+	labels, err := j.labelsOf(t, j.Labels)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (j CalibrateJob) Calibrate() (*Calibration, error) {
 		if tuneTable.m.K != k {
 			return nil, usage.Errorf("%s: rows of %d labels; the calibration rows have %d", j.Tune, tuneTable.m.K, k)
 		}
-		if tuneLabels, err = j.labels(j.TuneLabels, tuneTable.m.N, k); err != nil {
+		if tuneLabels, err = j.labelsOf(tuneTable, j.TuneLabels); err != nil {
 			return nil, err
 		}
 		if err := c.record(j.context(), "tuning scores", j.Tune); err != nil {

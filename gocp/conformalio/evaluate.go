@@ -169,7 +169,7 @@ func (j EvaluateJob) Evaluate() (*Evaluation, error) {
 		return nil, err
 	}
 	defer t.m.Close()
-	labels, err := j.labels(j.Labels, t.m.N, t.m.K)
+	labels, err := j.labelsOf(t, j.Labels)
 	if err != nil {
 		return nil, err
 	}

@@ -170,7 +170,7 @@ func (r Run) labels(name string, n, k int) ([]int, error) {
 		return nil, err
 	}
 	if len(labels) != n {
-		return nil, usage.Errorf("%s: there are %d labels for %d rows", name, len(labels), n)
+		return nil, usage.Errorf("there are %d labels in %s for %d rows", len(labels), name, n)
 	}
 	for i, y := range labels {
 		if y < 0 || y >= k {
@@ -178,6 +178,22 @@ func (r Run) labels(name string, n, k int) ([]int, error) {
 		}
 	}
 	return labels, nil
+}
+
+// labelsOf is labels for the rows of a table; where their number is another, either file may have been
+// understood wrongly, so the sentence says how both were.
+func (r Run) labelsOf(t table, name string) ([]int, error) {
+	labels, err := r.labels(name, t.m.N, t.m.K)
+	if err == nil || len(t.m.Columns) == 0 && t.m.About == "" {
+		return labels, err
+	}
+	if y, e := matrix.Open(name, matrix.Options{Header: r.Header, Rows: t.m.N, One: true}); e == nil {
+		defer y.Close()
+		if y.N != t.m.N {
+			return nil, usage.Errorf("there are %d labels in %s for %d rows of %s, which was read as %s", y.N, name, t.m.N, t.m.Name, t.m.Shape())
+		}
+	}
+	return nil, err
 }
 
 func (r Run) groups(name string, n int) ([]int, error) {

@@ -101,7 +101,7 @@ func (j SplitsJob) Evaluate() ([]SplitsResult, error) {
 	}
 	defer t.m.Close()
 	t.temperature = j.Temperature
-	labels, err := j.labels(j.Labels, t.m.N, t.m.K)
+	labels, err := j.labelsOf(t, j.Labels)
 	if err != nil {
 		return nil, err
 	}

@@ -184,7 +184,7 @@ func kinds(cols []column, used []int) string {
 		switch {
 		case c.index:
 			what = "an index"
-		case c.list:
+		case c.list && c.kind.number():
 			what = "lists of numbers"
 		}
 		if by[what] == nil {

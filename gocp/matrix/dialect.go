@@ -117,6 +117,9 @@ func (d dialect) number(field []byte) (float64, error) {
 	}
 	if len(b) > 0 && len(b) < 400 && (b[0] <= '9' || b[0] == 'i' || b[0] == 'I' || b[0] == 'n' || b[0] == 'N') {
 		v, err := strconv.ParseFloat(unsafe.String(&b[0], len(b)), 64)
+		if bytes.IndexByte(b, '_') >= 0 || bytes.IndexByte(b, 'x') >= 0 || bytes.IndexByte(b, 'X') >= 0 {
+			return 0, errText // Go's 1_000 and 0x1p3
+		}
 		if err == nil || errors.Is(err, strconv.ErrRange) && !math.IsInf(v, 0) {
 			return v, nil
 		}

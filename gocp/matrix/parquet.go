@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/gocp/gocp/gocp/npy"
@@ -160,6 +161,13 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 	}
 	p := &parquetPart{path: path, file: file}
 	index := p.pandasIndex()
+	// The library leaves some logical types out of its columns' types, float16 among them.
+	var logical []any
+	for _, e := range file.Metadata().Schema {
+		if e.Type.Valid {
+			logical = append(logical, logicalType(e))
+		}
+	}
 	var walk func(c *parquet.Column, frozen string)
 	walk = func(c *parquet.Column, frozen string) {
 		name := frozen
@@ -183,7 +191,7 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 			return
 		}
 		l := leaf{column: column{name: name, list: c.MaxRepetitionLevel() > 0}, at: c.Index()}
-		l.classify(c)
+		l.classify(c, logical[c.Index()])
 		if c.MaxRepetitionLevel() > 1 {
 			l.kind = nested
 		}
@@ -194,6 +202,28 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 	}
 	walk(file.Root(), "")
 	return p, nil
+}
+
+// logicalType is what a column's numbers mean; older writers said it by a converted type alone.
+func logicalType(e format.SchemaElement) any {
+	if e.LogicalType.Value != nil || !e.ConvertedType.Valid {
+		return e.LogicalType.Value
+	}
+	switch c := e.ConvertedType.V; c {
+	case deprecated.UTF8, deprecated.Enum, deprecated.Json, deprecated.Bson:
+		return &format.StringType{}
+	case deprecated.Decimal:
+		return &format.DecimalType{Scale: e.Scale.V, Precision: e.Precision.V}
+	case deprecated.Date, deprecated.Interval:
+		return &format.DateType{}
+	case deprecated.TimeMillis, deprecated.TimeMicros:
+		return &format.TimeType{}
+	case deprecated.TimestampMillis, deprecated.TimestampMicros:
+		return &format.TimestampType{}
+	case deprecated.Uint8, deprecated.Uint16, deprecated.Uint32, deprecated.Uint64:
+		return &format.IntType{}
+	}
+	return nil
 }
 
 // pandasIndex lists the columns that pandas says are the index.
@@ -217,19 +247,14 @@ func (p *parquetPart) pandasIndex() (names []string) {
 }
 
 // classify finds what a column holds by its logical type and how to read it.
-func (l *leaf) classify(c *parquet.Column) {
-	logical := c.Type().LogicalType()
-	var value any
-	if logical != nil {
-		value = logical.Value
-	}
+func (l *leaf) classify(c *parquet.Column, logical any) {
 	number := func(sampled bool, decode func(v parquet.Value) (float64, error)) {
 		l.kind, l.sampled, l.decode = whole, sampled, decode
 	}
 	exact := func(f func(v parquet.Value) float64) func(v parquet.Value) (float64, error) {
 		return func(v parquet.Value) (float64, error) { return f(v), nil }
 	}
-	switch t := value.(type) {
+	switch t := logical.(type) {
 	case *format.DateType, *format.TimeType, *format.TimestampType:
 		l.kind = dates
 		return
@@ -510,9 +535,6 @@ func (m *Matrix) addLists(s *spool, p *parquetPart, l leaf) error {
 			if err == io.EOF {
 				break
 			}
-			if err == nil && v.IsNull() {
-				err = errors.New("a value, or the whole list, is missing")
-			}
 			if at > 0 && err == nil && v.RepetitionLevel() == 0 {
 				if err := flush(); err != nil {
 					return err
@@ -520,6 +542,9 @@ func (m *Matrix) addLists(s *spool, p *parquetPart, l leaf) error {
 				row = row[:0]
 			}
 			x := 0.0
+			if err == nil && v.IsNull() {
+				err = errors.New("a value, or the whole list, is missing")
+			}
 			if err == nil {
 				x, err = l.decode(v)
 			}
