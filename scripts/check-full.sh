@@ -38,6 +38,9 @@ step 'thresholds and sets beside TorchCP, MAPIE, crepes and puncc'
 bench/conformal_peers.sh
 bench/conformal_peers.sh --cifar
 
+step 'files as eight libraries write them'
+bench/files.sh
+
 step 'image files beside Pillow and torchvision'
 bench/images_peers.sh
 

@@ -263,7 +263,7 @@ func TestTuning(t *testing.T) {
 		"not both":                 func(j *CalibrateJob) { j.Tune, j.TuneShare = other.logits, 0.5 },
 		"between 0 and 1":          func(j *CalibrateJob) { j.TuneShare = 1.5 },
 		"nothing to choose":        func(j *CalibrateJob) { j.TuneShare, j.Score.Name = 0.5, "hps" },
-		"labels for 400 rows":      func(j *CalibrateJob) { j.Labels = other.label },
+		"for 400 rows":             func(j *CalibrateJob) { j.Labels = other.label },
 		"not to probabilities":     func(j *CalibrateJob) { j.Input = Input{cal.probabilities, FormProbabilities}; j.Temperature = 2 },
 		"no probability":           func(j *CalibrateJob) { j.Input.Form, j.Auto = FormProbabilities, false },
 		"unknown conditioning":     func(j *CalibrateJob) { j.Auto, j.Conditioning.By = false, "x" },

@@ -49,7 +49,7 @@ func rounding(p []float64) float64 {
 	k, most := float64(len(p)), 1e-3*float64(len(p))
 	for _, unit := range []float64{1e-2, 1e-3, 1e-4} {
 		if every(p, func(v float64) bool { return math.Abs(v/unit-math.Round(v/unit)) < 1e-4 }) {
-			return min(most, k*unit/2+1e-9)
+			return min(most, k*unit/2) + 1e-9
 		}
 	}
 	for _, bits := range []int{8, 11} {

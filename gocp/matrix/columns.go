@@ -38,7 +38,7 @@ type column struct {
 	index bool // numbers the rows, by the file's own word
 }
 
-// whence names are never those of one label's logit.
+// asides are names that no label's column of logits has.
 var asides = []string{"label", "labels", "target", "targets", "y", "y_true", "true_label", "ground_truth", "class", "class_id", "id", "idx", "index",
 	"sample", "sample_id", "row", "row_id", "fold", "group", "split", "time", "timestamp", "date"}
 
@@ -218,21 +218,24 @@ func names(list string) []string {
 
 // match tells whether a name is of a pattern, in which * stands for any letters and ? for one.
 func match(pattern, name string) bool {
-	for pattern != "" {
+	star, from := -1, 0 // the last *, and where what it stands for ends
+	p, n := 0, 0
+	for n < len(name) {
 		switch {
-		case pattern[0] == '*':
-			for i := range len(name) + 1 {
-				if match(pattern[1:], name[i:]) {
-					return true
-				}
-			}
-			return false
-		case name == "" || pattern[0] != '?' && pattern[0] != name[0]:
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, n
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
+			p++
+			n++
+		case star >= 0:
+			from++
+			p, n = star+1, from
+		default:
 			return false
 		}
-		pattern, name = pattern[1:], name[1:]
 	}
-	return name == ""
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // numbered splits a name that ends in a number.

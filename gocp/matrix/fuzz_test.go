@@ -2,10 +2,13 @@ package matrix
 
 import (
 	"bytes"
+	"compress/gzip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/gocp/gocp/gocp/npy"
@@ -94,11 +97,82 @@ func FuzzSafetensors(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { fuzzOpen(t, filepath.Join(dir, "a.safetensors"), b) })
 }
 
-func fuzzOpen(t *testing.T, path string, b []byte) {
+// FuzzText: the same for all that a text file can be, with each way of saying what the first line is.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{"a b\n1 0.5 1\n", "0,5;1,5\n", "# x\n1\t2\n", "\"a,b\"|c\n1|2\n", "0,1\n0.5,1.5\n", "True\nFalse\n", ",0\n1,2\n"} {
+		f.Add([]byte(s), uint8(0), uint8(0))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte, header, rows uint8) {
+		fuzzWith(t, filepath.Join(dir, "a.txt"), b, Options{Header: []string{"", HeaderYes, HeaderNo}[header%3], Rows: int(rows % 8), One: header%2 == 1})
+	})
+}
+
+// FuzzPacked: the same for packed text.
+func FuzzPacked(f *testing.F) {
+	var g bytes.Buffer
+	w := gzip.NewWriter(&g)
+	w.Write([]byte("1,2\n3,4\n"))
+	w.Close()
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(g.Bytes(), false)
+	f.Add(z.EncodeAll([]byte("1,2\n3,4\n"), nil), true)
+	dir := f.TempDir()
+	f.Setenv("TMPDIR", dir)
+	f.Fuzz(func(t *testing.T, b []byte, zst bool) {
+		name := "a.csv.gz"
+		if zst {
+			name = "a.csv.zst"
+		}
+		fuzzOpen(t, filepath.Join(dir, name), b)
+	})
+}
+
+// FuzzPart: whatever is asked of a table is columns that are there or a sentence.
+func FuzzPart(f *testing.F) {
+	for _, s := range []string{"a,b", "l*", "\"a,b\"", "*", "?", "", ",", "x:y/z", "\"", "***a", "*a*b*c*d*e*f*g*h"} {
+		f.Add(s)
+	}
+	path := writeText(f, filepath.Join(f.TempDir(), "a.csv"), "\"a,b\",l0,l1,id\n0.5,1.5,2.5,1\n3.5,4.5,5.5,2\n")
+	f.Fuzz(func(t *testing.T, part string) {
+		m, err := Open(path+":"+part, Options{})
+		if err != nil {
+			if !usage.Is(err) {
+				t.Fatal(err)
+			}
+			return
+		}
+		defer m.Close()
+		if x, err := m.All(); err != nil || len(x) != m.N*len(m.Columns) || m.N != 2 {
+			t.Fatalf("%q: %d numbers in %s, %v", part, len(x), m.Shape(), err)
+		}
+	})
+}
+
+// allocated is what a call allocates.
+func allocated(f func()) uint64 {
+	var a, b runtime.MemStats
+	runtime.ReadMemStats(&a)
+	f()
+	runtime.ReadMemStats(&b)
+	return b.TotalAlloc - a.TotalAlloc
+}
+
+func fuzzOpen(t *testing.T, path string, b []byte) { fuzzWith(t, path, b, Options{}) }
+
+func fuzzWith(t *testing.T, path string, b []byte, o Options) {
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Open(path, Options{})
+	var m *Matrix
+	var err error
+	// Buffers of a constant size, a page of Parquet that claims its most, and little for every byte.
+	if got, limit := allocated(func() { m, err = Open(path, o) }), uint64(len(b))<<14+512<<20; got > limit {
+		t.Fatalf("%d bytes allocated to open %d", got, len(b))
+	}
 	if err != nil {
 		if !usage.Is(err) {
 			t.Fatal(err)

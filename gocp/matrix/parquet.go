@@ -40,6 +40,7 @@ type leaf struct {
 // part is one Parquet file.
 type parquetPart struct {
 	path   string
+	f      *os.File
 	file   *parquet.File
 	leaves []leaf
 }
@@ -159,7 +160,7 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 	if err != nil {
 		return nil, usage.Errorf("%s: not a valid Parquet file: %w", path, err)
 	}
-	p := &parquetPart{path: path, file: file}
+	p := &parquetPart{path: path, f: f, file: file}
 	index := p.pandasIndex()
 	// The library leaves some logical types out of its columns' types, float16 among them.
 	var logical []any
@@ -353,7 +354,11 @@ type chunk struct {
 func (p *parquetPart) chunk(group, at int) (*chunk, error) {
 	groups := p.file.Metadata().RowGroups
 	if group < len(groups) && at < len(groups[group].Columns) {
-		switch codec := groups[group].Columns[at].MetaData.Codec; codec {
+		meta := &groups[group].Columns[at].MetaData
+		if err := checkPages(p.f, p.file.Size(), meta); err != nil {
+			return nil, err
+		}
+		switch codec := meta.Codec; codec {
 		case format.Uncompressed, format.Snappy, format.Gzip, format.Brotli, format.Zstd:
 		default: // parquet-go 0.32 reads LZ4 wrongly without an error
 			return nil, usage.Errorf(`it is compressed by %s, which is not read; write it again, as by python -c 'import pyarrow.parquet as p; p.write_table(p.read_table(%q), "zstd.parquet", compression="zstd")'`, codec, p.path)

@@ -64,6 +64,7 @@ func (m *Matrix) openText(part string, o Options) error {
 		place[i] = slices.Index(used, i)
 	}
 	last := slices.Max(append([]int{-1}, used...))
+	sep := []byte{t.sep}
 	m.read = func(dst []float64, row int) error {
 		rows := len(dst) / m.K
 		b := make([]byte, starts[row+rows]-starts[row])
@@ -76,11 +77,23 @@ func (m *Matrix) openText(part string, o Options) error {
 				line = line[:at]
 			}
 			line = t.trim(bytes.TrimPrefix(line, bom))
+			plain := t.plain(line)
 			for j := 0; j <= last; j++ {
-				field, rest, _ := t.cut(line)
+				var field, rest []byte
+				if plain {
+					field, rest, _ = bytes.Cut(line, sep)
+				} else {
+					field, rest, _ = t.cut(line)
+				}
 				line = rest
 				if place[j] < 0 {
 					continue
+				}
+				if plain {
+					if v, err := simple(field); err == nil {
+						dst[i*m.K+place[j]] = v
+						continue
+					}
 				}
 				v, err := t.number(field)
 				switch {
