@@ -115,6 +115,9 @@ func dataInfoCommand() *cli.Command {
 			}
 			if c.Bool("json") {
 				out := map[string]any{"name": src.Name, "origin": src.Origin, "splits": splits}
+				if len(src.Notes) > 0 {
+					out["notes"] = src.Notes
+				}
 				if len(src.Skipped) > 0 {
 					out["skipped"] = src.Skipped
 				}
@@ -145,6 +148,9 @@ func printSplits(w io.Writer, src *data.Source, splits []splitInfo) error {
 	for _, s := range splits {
 		line("%s\t%d images of %d×%d×%d, %d classes", s.Name, s.Images, s.Height, s.Width, s.Chans, len(s.Classes))
 		line("\tsha256 %s", s.SHA256)
+	}
+	for _, n := range src.Notes {
+		line("note\t%s", n)
 	}
 	for _, u := range src.Skipped {
 		line("left out\t%s: %s", u.File, u.Why)

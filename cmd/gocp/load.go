@@ -18,6 +18,7 @@ func dataFlags() []cli.Flag { return append([]cli.Flag{dataFlag()}, readingFlags
 func readingFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "skip-unreadable", Usage: "leave out image files that cannot be read, and name them"},
+		&cli.BoolFlag{Name: "coarse", Usage: "CIFAR-100: its 20 superclasses as labels"},
 		&cli.StringFlag{Name: "resize", Usage: "scale images: `N` for the shorter side, or HxW; bilinear, antialiased, as torchvision's Resize"},
 		&cli.StringFlag{Name: "crop", Usage: "then keep the middle: `N` or HxW"},
 	}
@@ -30,7 +31,7 @@ func testSplitFlag() cli.Flag {
 
 // reading is what readingFlags and testSplitFlag say.
 func reading(c *cli.Context) (data.Reading, error) {
-	r := data.Reading{Test: c.String("test-split"), SkipUnreadable: c.Bool("skip-unreadable")}
+	r := data.Reading{Test: c.String("test-split"), SkipUnreadable: c.Bool("skip-unreadable"), Coarse: c.Bool("coarse")}
 	for name, size := range map[string]*data.Size{"resize": &r.Resize, "crop": &r.Crop} {
 		if !c.IsSet(name) {
 			continue

@@ -16,20 +16,22 @@ var cifarName = regexp.MustCompile(`^(data_batch_[0-9]+\.bin|test_batch\.bin|tra
 
 func isCIFAR(base string) bool { return cifarName.MatchString(base) }
 
-// parseCIFAR appends the records of b. skip is the number of label bytes before
-// the one that counts.
-func parseCIFAR(origin string, b []byte, skip, classes int, images []uint8, labels []int32) ([]uint8, []int32, error) {
-	record := skip + 1 + cifarPixels
+// A layout says where a record has its label: which of how many label bytes it is.
+type layout struct{ at, labels int }
+
+// parseCIFAR appends the records of b.
+func parseCIFAR(origin string, b []byte, l layout, classes int, images []uint8, labels []int32) ([]uint8, []int32, error) {
+	record := l.labels + cifarPixels
 	if len(b) == 0 || len(b)%record != 0 {
 		return nil, nil, usage.Errorf("%s: %d bytes are not a whole number of records of %d; the file is cut off or of another format", origin, len(b), record)
 	}
 	for ; len(b) > 0; b = b[record:] {
-		y := int32(b[skip])
+		y := int32(b[l.at])
 		if int(y) >= classes {
 			return nil, nil, usage.Errorf("%s: label %d of record %d is out of range; labels run from 0 to %d", origin, y, len(labels), classes-1)
 		}
 		labels = append(labels, y)
-		plane := b[skip+1 : record]
+		plane := b[l.labels:record]
 		for i := range 1024 {
 			images = append(images, plane[i], plane[1024+i], plane[2048+i])
 		}
@@ -57,13 +59,16 @@ func readCIFAR(t *tree, classes []string) ([]*Dataset, error) {
 			test.files = append(test.files, f)
 		case strings.HasPrefix(base, "data_batch_"):
 			train.files = append(train.files, f)
-		case base == "fine_label_names.txt" || base == "batches.meta.txt":
+		case base == "fine_label_names.txt" && !t.reading.Coarse, base == "coarse_label_names.txt" && t.reading.Coarse, base == "batches.meta.txt":
 			meta = f
 		}
 	}
-	skip, k := 0, 10
-	if hundred {
-		skip, k = 1, 100
+	l, k := layout{0, 1}, 10
+	switch {
+	case hundred && t.reading.Coarse:
+		l, k, t.coarse = layout{0, 2}, 20, true
+	case hundred:
+		l, k = layout{1, 2}, 100
 	}
 	if len(classes) == 0 {
 		if meta != nil {
@@ -94,7 +99,7 @@ func readCIFAR(t *tree, classes []string) ([]*Dataset, error) {
 			if err != nil {
 				return nil, err
 			}
-			if images, labels, err = parseCIFAR(f.origin, b, skip, k, images, labels); err != nil {
+			if images, labels, err = parseCIFAR(f.origin, b, l, k, images, labels); err != nil {
 				return nil, err
 			}
 		}

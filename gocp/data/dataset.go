@@ -122,7 +122,9 @@ type Source struct {
 	Splits []*Dataset
 	// Skipped are the files that Reading.SkipUnreadable left out.
 	Skipped []Unreadable
-	test    string // the split that Need("test") means, "" for the usual one
+	// Notes say what else of the files was not read.
+	Notes []string
+	test  string // the split that Need("test") means, "" for the usual one
 }
 
 // Split returns the split of that name, or nil.

@@ -38,7 +38,7 @@ func ExampleOpen_unknown() {
 	_, err := data.Open("cifar-11")
 	fmt.Println(err)
 	// Output:
-	// "cifar-11" is neither a known data set nor a file or folder; the known ones are cifar10-sample, cifar10, cifar100, mnist and fashion-mnist
+	// "cifar-11" is neither a known data set nor a file or folder; the known ones are cifar10-sample, cifar10, cifar100, tiny-imagenet, mnist and fashion-mnist
 }
 
 func ExamplePoisons_Apply() {

@@ -223,7 +223,7 @@ func TestFetchTwiceAtOnce(t *testing.T) {
 func TestFetchNames(t *testing.T) {
 	ctx := context.Background()
 	if _, err := Fetch(ctx, "cifar11", t.TempDir(), nil); !usage.Is(err) ||
-		!strings.Contains(err.Error(), "what can be fetched is cifar10, cifar100, mnist and fashion-mnist") {
+		!strings.Contains(err.Error(), "what can be fetched is cifar10, cifar100, tiny-imagenet, mnist and fashion-mnist") {
 		t.Errorf("%v", err)
 	}
 	file := put(t, t.TempDir(), "file", nil)

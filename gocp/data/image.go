@@ -57,10 +57,14 @@ func readPlaced(t *tree, list []placed, classes []string) ([]*Dataset, error) {
 	for i, c := range classes {
 		label[c] = int32(i)
 	}
+	classes, err := t.worded(classes)
+	if err != nil {
+		return nil, err
+	}
 	// One pass over the headers: sizes, and whether all are grey.
 	headers := make([]picture.Header, len(list))
 	why := make([]error, len(list))
-	err := each(len(list), func(i int) error {
+	err = each(len(list), func(i int) error {
 		b, err := list[i].image()
 		if err == nil {
 			headers[i], err = picture.ReadHeader(b)

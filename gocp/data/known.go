@@ -11,7 +11,8 @@ type Remote struct {
 // The hashes: CIFAR's are those of the archives whose MD5 the authors publish
 // (c32a1d4ab5d03f1284b67883e8d87530 and 03b5dce01913d631647c71ecec9e9cb8);
 // MNIST's and Fashion-MNIST's belong to the files whose MD5 torchvision and the
-// authors publish. Several independent projects pin the same SHA-256.
+// authors publish; Tiny-ImageNet's to the archive of MD5 90528d7ca1a48142e341f4ef8d21d0de.
+// Several independent projects pin the same SHA-256.
 var builtins = []builtin{
 	{
 		name:    "cifar10",
@@ -25,6 +26,12 @@ var builtins = []builtin{
 		about: "CIFAR-100, 50,000 + 10,000 images 32×32×3, 100 classes (Krizhevsky 2009)",
 		files: []Remote{{"cifar-100-binary.tar.gz", []string{"https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"}, 168513733,
 			"58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"}},
+	},
+	{
+		name:  "tiny-imagenet",
+		about: "Tiny-ImageNet-200, 100,000 + 10,000 images 64×64×3, 200 classes (Stanford CS231n, 2015)",
+		files: []Remote{{"tiny-imagenet-200.zip", []string{"https://cs231n.stanford.edu/tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"}, 248100043,
+			"6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"}},
 	},
 	{
 		name:    "mnist",

@@ -2,6 +2,7 @@ package data
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
@@ -84,6 +85,17 @@ func tarOf(members ...member) []byte {
 		}
 		w.WriteHeader(h)
 		w.Write(m.content)
+	}
+	w.Close()
+	return b.Bytes()
+}
+
+func zipOf(members ...member) []byte {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, m := range members {
+		f, _ := w.Create(m.name)
+		f.Write(m.content)
 	}
 	w.Close()
 	return b.Bytes()

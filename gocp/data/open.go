@@ -117,6 +117,11 @@ func holdsFiles(dir string) bool {
 func (r Reading) open(nameOrPath string) (*Source, error) {
 	if e, ok := embedded[nameOrPath]; ok {
 		s, err := e.open()
+		if err == nil && r.Coarse {
+			own := *s
+			own.Splits, err = coarsen(nameOrPath, s.Splits)
+			s = &own
+		}
 		if err != nil || !r.transforms() {
 			return s, err
 		}
@@ -161,13 +166,8 @@ func (r Reading) openPath(name, path string, classes []string) (*Source, error) 
 		}
 	case !fi.Mode().IsRegular():
 		return nil, usage.Errorf("%s: it is neither a file nor a folder", path)
-	case isTar(base):
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, usage.Errorf("%s: cannot be read: %w", path, err)
-		}
-		defer f.Close()
-		if t, err = untar(path, f); err != nil {
+	case isArchive(base):
+		if t, err = unpack(path); err != nil {
 			return nil, err
 		}
 		t.reading = r
@@ -191,13 +191,18 @@ func (r Reading) openPath(name, path string, classes []string) (*Source, error) 
 			return nil, err
 		}
 	default:
-		return nil, usage.Errorf("%s: unknown format; a data set is a folder, a .tar, .tar.gz, .npz or .safetensors file, or an IDX file named …-images-idx3-ubyte", path)
+		return nil, usage.Errorf("%s: unknown format; a data set is a folder, a .tar, .tar.gz, .zip, .npz or .safetensors file, or an IDX file named …-images-idx3-ubyte", path)
+	}
+	if r.Coarse && !t.coarse {
+		if splits, err = coarsen(path, splits); err != nil {
+			return nil, err
+		}
 	}
 	s, err := newSource(name, path, splits)
 	if err != nil {
 		return nil, err
 	}
-	s.Skipped = t.skipped
+	s.Skipped, s.Notes = t.skipped, t.notes
 	if t.scaled || !r.transforms() {
 		return s, nil
 	}
@@ -253,6 +258,7 @@ func ReadTar(name, origin string, content []byte) (*Source, error) {
 // readTree finds out the format of a folder or an archive by its files' names.
 func readTree(t *tree, classes []string) ([]*Dataset, error) {
 	found := map[string]func(*tree, []string) ([]*Dataset, error){}
+	_, tiny := t.note(tinyClasses)
 	for i := range t.files {
 		switch base := t.files[i].base(); {
 		case isCIFAR(base) && strings.HasSuffix(base, ".bin"):
@@ -263,8 +269,11 @@ func readTree(t *tree, classes []string) ([]*Dataset, error) {
 			found["NumPy"] = readNPY
 		case isPicture(base):
 			found["image"] = readImages
-		case isTar(base) && t.files[i].disk != "":
-			found["tar"] = readArchives
+			if tiny {
+				found["image"] = readTiny
+			}
+		case isArchive(base) && t.files[i].disk != "":
+			found["archive"] = readArchives
 		}
 	}
 	var kinds []string
@@ -281,20 +290,15 @@ func readTree(t *tree, classes []string) ([]*Dataset, error) {
 	return nil, usage.Errorf("%s: no data set found; it may hold CIFAR .bin, IDX or .npy files, or images ("+picture.Endings+") at [SPLIT/]CLASS/NAME", t.origin)
 }
 
-// readArchives takes the content of all tars of a folder together.
+// readArchives takes the content of all archives of a folder together.
 func readArchives(t *tree, classes []string) ([]*Dataset, error) {
 	all := &tree{origin: t.origin, reading: t.reading}
 	seen := map[string]bool{}
 	for _, f := range t.files {
-		if !isTar(f.path) {
+		if !isArchive(f.path) {
 			continue
 		}
-		r, err := os.Open(f.disk)
-		if err != nil {
-			return nil, usage.Errorf("%s: cannot be read: %w", f.origin, err)
-		}
-		one, err := untar(f.origin, r)
-		r.Close()
+		one, err := unpack(f.disk)
 		if err != nil {
 			return nil, err
 		}
@@ -309,6 +313,6 @@ func readArchives(t *tree, classes []string) ([]*Dataset, error) {
 	}
 	sort.Slice(all.files, func(i, j int) bool { return all.files[i].path < all.files[j].path })
 	splits, err := readTree(all, classes)
-	t.skipped, t.scaled = all.skipped, all.scaled
+	t.skipped, t.scaled, t.notes, t.coarse = all.skipped, all.scaled, all.notes, all.coarse
 	return splits, err
 }

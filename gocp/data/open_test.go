@@ -246,7 +246,7 @@ func TestBadInput(t *testing.T) {
 		open  string   // "." for the folder
 		text  string
 	}{
-		{"unknown name", nil, "cifar11", `"cifar11" is neither a known data set nor a file or folder; the known ones are cifar10-sample, cifar10, cifar100, mnist and fashion-mnist`},
+		{"unknown name", nil, "cifar11", `"cifar11" is neither a known data set nor a file or folder; the known ones are cifar10-sample, cifar10, cifar100, tiny-imagenet, mnist and fashion-mnist`},
 		{"empty folder", []member{{"x/.keep", []byte{}}}, ".", "no data set found"},
 		{"unknown format", []member{{"a.csv", []byte("1,2")}}, "", "unknown format"},
 		{"two formats", []member{{"cat/a.png", ok}, {"train.bin", records(1, 0)}}, ".", "several formats (CIFAR, image)"},

@@ -6,6 +6,8 @@ type Reading struct {
 	Test string `json:"test,omitempty"`
 	// SkipUnreadable leaves out image files that cannot be read, which are an error otherwise.
 	SkipUnreadable bool `json:"skip_unreadable,omitempty"`
+	// Coarse takes the 20 superclasses of CIFAR-100 as labels instead of its 100 classes.
+	Coarse bool `json:"coarse,omitempty"`
 	// Resize scales images, as torchvision's Resize does with PIL images, and then Crop keeps their
 	// middle, as its CenterCrop does.
 	Resize Size `json:"resize,omitzero"`

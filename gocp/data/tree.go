@@ -1,8 +1,6 @@
 package data
 
 import (
-	"archive/tar"
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -14,7 +12,6 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/gocp/gocp/gocp/data/internal/picture"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -25,6 +22,8 @@ type tree struct {
 	files   []file // sorted by path
 	dirs    []string
 	skipped []Unreadable // files that were left out
+	notes   []string     // what else was left out, in words
+	coarse  bool         // the reader applied reading's Coarse
 	scaled  bool         // the reader applied reading's Resize and Crop
 }
 
@@ -73,6 +72,10 @@ func isTar(name string) bool {
 	name = strings.ToLower(name)
 	return strings.HasSuffix(name, ".tar") || strings.HasSuffix(name, ".tar.gz") || strings.HasSuffix(name, ".tgz")
 }
+
+func isZip(name string) bool { return strings.HasSuffix(strings.ToLower(name), ".zip") }
+
+func isArchive(name string) bool { return isTar(name) || isZip(name) }
 
 // hidden names are skipped: editors', systems' and our own unfinished files.
 func hidden(p string) bool {
@@ -156,80 +159,4 @@ func (w *walker) folder(disk, rel string, above []os.FileInfo, links int) error 
 		}
 	}
 	return nil
-}
-
-// untar reads a tar, gzipped or not, into memory. Only names that some reader
-// asks for are kept.
-func untar(origin string, r io.Reader) (*tree, error) {
-	t := &tree{origin: origin}
-	in := bufio.NewReaderSize(r, 1<<16)
-	var err error
-	var src io.Reader = in
-	if head, _ := in.Peek(3); isGzip(head) {
-		if src, err = gzip.NewReader(in); err != nil {
-			return nil, damaged(origin, err)
-		}
-	}
-	seen := map[string]bool{}
-	tr := tar.NewReader(src)
-	for {
-		h, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, damaged(origin, err)
-		}
-		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-		if name == "" || hidden(name) {
-			continue
-		}
-		where := origin + ": " + name
-		switch h.Typeflag {
-		case tar.TypeDir:
-			t.dirs = append(t.dirs, name)
-			continue
-		case tar.TypeReg:
-		case tar.TypeXGlobalHeader:
-			continue
-		default:
-			return nil, usage.Errorf("%s: it is no plain file (a link or a device); put the file itself there", where)
-		}
-		for key := range h.PAXRecords {
-			if strings.HasPrefix(key, "GNU.sparse") { // its zeros would cost memory but no bytes
-				return nil, usage.Errorf("%s: sparse files are not read; make the tar without --sparse", where)
-			}
-		}
-		if seen[name] {
-			return nil, usage.Errorf("%s: it occurs twice in the archive", where)
-		}
-		seen[name] = true
-		if !wanted(name) {
-			t.files = append(t.files, file{path: name, origin: where, unread: true})
-			continue
-		}
-		var b bytes.Buffer // grows with what arrives; the size in the header is only a claim
-		if _, err := io.Copy(&b, tr); err != nil {
-			return nil, damaged(where, err)
-		}
-		t.files = append(t.files, file{path: name, origin: where, content: b.Bytes()})
-	}
-	// The checksum of a gzip file comes after the tar's end.
-	if _, err := io.Copy(io.Discard, src); err != nil {
-		return nil, damaged(origin, err)
-	}
-	sort.Slice(t.files, func(i, j int) bool { return t.files[i].path < t.files[j].path })
-	return t, nil
-}
-
-func damaged(origin string, err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
-		return usage.Errorf("%s: the archive is cut off; fetch it again: %w", origin, io.ErrUnexpectedEOF)
-	}
-	return usage.Errorf("%s: the archive is damaged: %w; fetch it again", origin, err)
-}
-
-// wanted tells whether any reader takes a file of that name.
-func wanted(name string) bool {
-	return picture.Readable(name) || isCIFAR(path.Base(name)) || isIDX(path.Base(name)) || strings.HasSuffix(name, ".npy")
 }
