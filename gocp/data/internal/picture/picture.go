@@ -179,6 +179,7 @@ func (h Header) paint(b []byte, pix []uint8) error {
 			}
 			return nil
 		}
+		return errors.New("its header claims colours, but it is grey")
 	case *image.YCbCr:
 		webpColors(m, pix)
 		return nil
@@ -192,18 +193,47 @@ func (h Header) paint(b []byte, pix []uint8) error {
 		}
 		webpColors(&m.YCbCr, pix)
 		return nil
+	case *image.NRGBA:
+		return h.opaque(m.Pix, m.Stride, pix)
+	case *image.RGBA: // the same where nothing shines through
+		return h.opaque(m.Pix, m.Stride, pix)
+	case *image.Paletted:
+		colors := make([]color.NRGBA, len(m.Palette))
+		for i, c := range m.Palette {
+			colors[i] = color.NRGBAModel.Convert(c).(color.NRGBA)
+		}
+		all := make([]uint8, 4*h.W)
+		for y := range h.H {
+			for x, v := range m.Pix[y*m.Stride:][:h.W] {
+				if int(v) >= len(colors) {
+					return fmt.Errorf("a pixel has colour %d of %d", v, len(colors))
+				}
+				c := colors[v]
+				all[4*x], all[4*x+1], all[4*x+2], all[4*x+3] = c.R, c.G, c.B, c.A
+			}
+			row := Header{1, h.W, h.C, h.format}
+			if err := row.opaque(all, len(all), pix[y*h.W*h.C:]); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	grey := h.C == 1
+	return fmt.Errorf("pixels of kind %T are not read", img)
+}
+
+// opaque copies the colours of pixels with an alpha that must be 255.
+func (h Header) opaque(rgba []uint8, stride int, pix []uint8) error {
 	for y := range h.H {
+		row := rgba[y*stride:][:4*h.W]
 		for x := range h.W {
-			p := color.NRGBAModel.Convert(img.At(r.Min.X+x, r.Min.Y+y)).(color.NRGBA)
+			p := row[4*x : 4*x+4]
 			switch o := y*h.W + x; {
-			case p.A != 255:
+			case p[3] != 255:
 				return errTransparent
-			case grey:
-				pix[o] = p.R
+			case h.C == 1:
+				pix[o] = p[0]
 			default:
-				pix[3*o], pix[3*o+1], pix[3*o+2] = p.R, p.G, p.B
+				pix[3*o], pix[3*o+1], pix[3*o+2] = p[0], p[1], p[2]
 			}
 		}
 	}
