@@ -10,7 +10,7 @@ import (
 )
 
 // Tags that x/image/tiff passes over though they change what the samples mean (TIFF 6.0), and the
-// compression: fax files come out of x/image/tiff 0.30 with black and white exchanged.
+// compression: fax files come out of x/image/tiff (0.48) with black and white exchanged.
 const (
 	tiffCompression  = 259
 	tiffOrientation  = 274
