@@ -168,6 +168,9 @@ func (t Top) text() string {
 		row(r.Name, power, told(r.Energy, func(v float64) string { return fmt.Sprintf("%.0f J", v) }), told(r.Utilization, percentText), memory,
 			told(r.Temperature, func(v float64) string { return fmt.Sprintf("%.0f °C", v) }), told(r.Clock, func(v float64) string { return fmt.Sprintf("%.0f MHz", v) }),
 			cmp.Or(strings.Join(r.Throttle, ", "), absentText), ecc)
+		if r.Slice != "" {
+			row("", r.Slice)
+		}
 		users += len(r.Processes)
 	}
 	_ = w.Flush()

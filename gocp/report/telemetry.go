@@ -30,6 +30,17 @@ func energyText(j float64) string {
 	return fmt.Sprintf("%.3g GJ", j/1e9)
 }
 
+// fromPower marks energy that no counter told.
+func fromPower(part, all float64) string {
+	switch {
+	case !(part > 0):
+		return ""
+	case part >= all*(1-1e-9):
+		return " (power times time, no counter)"
+	}
+	return " (" + energyText(part) + " of it power times time, no counter)"
+}
+
 // gaugeText is a mean and a maximum.
 func gaugeText(g *result.Gauge, decimals int, unit string, scale float64) string {
 	if g == nil {
@@ -42,7 +53,7 @@ func gaugeText(g *result.Gauge, decimals int, unit string, scale float64) string
 func watchedRows(t *result.Telemetry) []watchedRow {
 	var rows []watchedRow
 	for _, d := range t.Devices {
-		row := watchedRow{Name: cmp.Or(d.Name, d.Kind), Energy: energyText(d.Joules), Power: gaugeText(d.Power, 0, "W", 1),
+		row := watchedRow{Name: cmp.Or(d.Name, d.Kind), Energy: energyText(d.Joules) + fromPower(d.FromPower, d.Joules), Power: gaugeText(d.Power, 0, "W", 1),
 			Load: gaugeText(d.Utilization, 0, "%", 100), Memory: gaugeText(d.Memory, 1, "GiB", 1.0/(1<<30)),
 			Heat: gaugeText(d.Temperature, 0, "°C", 1), Clock: gaugeText(d.Clock, 0, "MHz", 1)}
 		var notes []string
@@ -51,6 +62,9 @@ func watchedRows(t *result.Telemetry) []watchedRow {
 		}
 		if d.Corrected+d.Uncorrected > 0 {
 			notes = append(notes, fmt.Sprintf("memory errors: %d corrected, %d not", d.Corrected, d.Uncorrected))
+		}
+		if d.Slice != "" {
+			notes = append(notes, d.Slice)
 		}
 		if d.Lost != "" {
 			notes = append(notes, "lost: "+d.Lost)
@@ -68,7 +82,7 @@ func telemetryText(t *result.Telemetry) string {
 	}
 	var parts []string
 	if t.Joules > 0 {
-		s := energyText(t.Joules)
+		s := energyText(t.Joules) + fromPower(t.FromPower, t.Joules)
 		if t.JoulesPerPoison > 0 {
 			s += fmt.Sprintf(" in all, %s of crafting a poison", energyText(t.JoulesPerPoison))
 		}
@@ -76,6 +90,9 @@ func telemetryText(t *result.Telemetry) string {
 	}
 	for _, d := range t.Devices {
 		var said []string
+		if d.Slice != "" {
+			said = append(said, "is "+d.Slice)
+		}
 		if d.Power != nil {
 			said = append(said, num(result.Number(d.Power.Mean), 0)+" W")
 		}

@@ -17,6 +17,37 @@ func machine() *result.Telemetry {
 	}}
 }
 
+// Energy that no counter told is marked, and a slice of a card says what it is.
+func TestTelemetryOfASlice(t *testing.T) {
+	const slice = "a MIG slice: power, energy and load are told of the whole card alone"
+	for _, c := range []struct {
+		name            string
+		joules, power   float64
+		page, plainText string
+	}{
+		{"counter", 5000, 0, "5 kJ in all", "Machine: 5 kJ; "},
+		{"power alone", 5000, 5000, "5 kJ (power times time, no counter) in all", "Machine: 5 kJ (power times time, no counter); "},
+		{"some of it", 5000, 1250, "5 kJ (1.25 kJ of it power times time, no counter) in all", "Machine: 5 kJ (1.25 kJ of it power times time, no counter); "},
+	} {
+		r, fsys := made("overconfidence", 4, 10, 1)
+		r.Telemetry = &result.Telemetry{Seconds: 10, Joules: c.joules, FromPower: c.power, Devices: []result.Watched{
+			{Kind: "cpu", Name: "A processor", Joules: c.joules, FromPower: c.power, Power: &result.Gauge{Mean: 500, Max: 500, Seconds: 10}},
+			{Kind: "gpu", Name: "A card MIG 1g.10gb", Slice: slice, Memory: &result.Gauge{Mean: 1 << 30, Max: 1 << 30, Seconds: 10}},
+		}}
+		page := write(t, r, fsys)
+		if !strings.Contains(page, c.page) || !strings.Contains(page, slice) {
+			t.Errorf("%s: the page does not say it", c.name)
+		}
+		var b strings.Builder
+		if err := Text(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		if want := c.plainText + "A processor 500 W; A card MIG 1g.10gb is " + slice + "\n"; !strings.HasSuffix(b.String(), want) {
+			t.Errorf("%s: want %q at the end of\n%s", c.name, want, b.String())
+		}
+	}
+}
+
 func TestTelemetry(t *testing.T) {
 	r, fsys := made("overconfidence", 4, 10, 1)
 	if strings.Contains(write(t, r, fsys), `id="telemetry"`) {

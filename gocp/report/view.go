@@ -543,7 +543,7 @@ func (v *view) facts() {
 	if t := r.Telemetry; t != nil {
 		v.Watched = watchedRows(t)
 		if t.Joules > 0 {
-			v.Energy = energyText(t.Joules) + " in all"
+			v.Energy = energyText(t.Joules) + fromPower(t.FromPower, t.Joules) + " in all"
 		}
 		if t.JoulesPerPoison > 0 {
 			v.Energy += ", " + energyText(t.JoulesPerPoison) + " of crafting a poison"

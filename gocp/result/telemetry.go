@@ -10,6 +10,7 @@ import (
 type Telemetry struct {
 	Seconds         float64   `json:"seconds"`                     // that were watched
 	Joules          float64   `json:"joules,omitempty"`            // of all devices that say
+	FromPower       float64   `json:"joules_from_power,omitempty"` // those among them that are power times time, for want of a counter
 	JoulesPerPoison float64   `json:"joules_per_poison,omitempty"` // crafting's joules over the poisons crafted
 	Work            []Work    `json:"work,omitempty"`
 	Devices         []Watched `json:"devices"`
@@ -34,6 +35,8 @@ type Watched struct {
 	Seconds     float64            `json:"seconds"`
 	Samples     int                `json:"samples"`
 	Joules      float64            `json:"joules,omitempty"`
+	FromPower   float64            `json:"joules_from_power,omitempty"` // as Telemetry's
+	Slice       string             `json:"slice,omitempty"`             // why a part of a device tells less than the whole
 	Power       *Gauge             `json:"power_watts,omitempty"`
 	Utilization *Gauge             `json:"utilization,omitempty"` // share of the time
 	Memory      *Gauge             `json:"memory_bytes,omitempty"`
@@ -86,6 +89,7 @@ func merged(a, b *Gauge) *Gauge {
 func (t *Telemetry) Add(o *Telemetry) {
 	t.Seconds += o.Seconds
 	t.Joules += o.Joules
+	t.FromPower += o.FromPower
 	for _, w := range o.Work {
 		at := t.work(w.Name)
 		at.Seconds += w.Seconds
@@ -141,6 +145,8 @@ func (d *Watched) add(o *Watched) {
 	d.Seconds += o.Seconds
 	d.Samples += o.Samples
 	d.Joules += o.Joules
+	d.FromPower += o.FromPower
+	d.Slice = cmp.Or(o.Slice, d.Slice)
 	for _, g := range []struct {
 		to   **Gauge
 		from *Gauge

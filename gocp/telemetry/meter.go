@@ -166,7 +166,10 @@ func (m *Meter) sample() {
 		if at := slices.IndexFunc(m.last, func(l Reading) bool { return l.Kind == r.Kind && l.ID == r.ID }); at >= 0 {
 			before = &m.last[at]
 		}
-		joules += observe(m.sum().Device(r.Kind, r.ID), before, r, seconds)
+		d := m.sum().Device(r.Kind, r.ID)
+		integrated := d.FromPower
+		joules += observe(d, before, r, seconds)
+		m.sum().FromPower += d.FromPower - integrated
 	}
 	if len(readings) > 0 {
 		m.sum().Seconds += seconds
@@ -189,6 +192,9 @@ func (m *Meter) sample() {
 func observe(d *result.Watched, before, r *Reading, seconds float64) (joules float64) {
 	if r.Name != "" {
 		d.Name = r.Name
+	}
+	if r.Slice != "" {
+		d.Slice = r.Slice
 	}
 	if r.Lost != "" {
 		d.Lost = r.Lost
@@ -229,6 +235,7 @@ func observe(d *result.Watched, before, r *Reading, seconds float64) (joules flo
 		joules = max(0, *r.Energy-*before.Energy)
 	case r.Power != nil && before.Power != nil:
 		joules = (*r.Power + *before.Power) / 2 * seconds
+		d.FromPower += joules
 	}
 	d.Joules += joules
 	return joules

@@ -86,6 +86,10 @@ func TestMeter(t *testing.T) {
 	if !same(a.Joules, 700) || !same(b.Joules, 100) || a.Samples != 4 || a.Throttled["power_cap"] != 4 {
 		t.Errorf("a: %+v\nb: %+v", a, b)
 	}
+	// a has a counter, b tells its power alone.
+	if a.FromPower != 0 || !same(b.FromPower, 100) || !same(got.FromPower, 100) {
+		t.Errorf("from power: %v J of a, %v J of b, %v J in all", a.FromPower, b.FromPower, got.FromPower)
+	}
 	if a.Power.Max != 300 || !same(a.Power.Mean, (2*300+200+200)/4.) {
 		t.Errorf("power of a: %+v", *a.Power)
 	}

@@ -22,6 +22,8 @@ type Reading struct {
 	Uncorrected *uint64   `json:"ecc_uncorrected,omitempty"`
 	Processes   []Process `json:"processes,omitempty"`
 
+	// Slice is why a part of a device tells less than the whole; "" for a whole one.
+	Slice string `json:"slice,omitempty"`
 	// Lost is why the device cannot be read any more; nothing else is set then.
 	Lost string `json:"lost,omitempty"`
 }

@@ -25,7 +25,9 @@ type GPUs struct {
 type gpu struct {
 	handle nvml.Device
 	name   string
-	id     string // UUID
+	id     string      // UUID
+	slice  bool        // what is read is a MIG slice of the card of handle
+	part   nvml.Device // and that slice; nil where nobody tells which of several it is
 
 	has   map[string]bool // functions that the library and the device have
 	base  uint64          // the energy counter when it was first read, in millijoules
@@ -67,8 +69,30 @@ func failure(ret nvml.Return) string {
 		return "the NVIDIA driver is too old"
 	case nvml.ERROR_NOT_FOUND:
 		return "there is no such GPU"
+	case nvml.ERROR_UNINITIALIZED:
+		return "NVML was shut down, or the driver was unloaded meanwhile"
+	case nvml.ERROR_RESET_REQUIRED:
+		return "it must be reset before it can be used again"
+	case nvml.ERROR_NOT_SUPPORTED:
+		return "this GPU or driver does not tell"
+	case nvml.ERROR_INSUFFICIENT_POWER:
+		return "a power cable is not attached"
+	case nvml.ERROR_IRQ_ISSUE:
+		return "the kernel has trouble with its interrupts"
+	case nvml.ERROR_CORRUPTED_INFOROM:
+		return "the card's own memory of itself is corrupted"
+	case nvml.ERROR_OPERATING_SYSTEM:
+		return "the operating system or a container keeps NVML from it"
+	case nvml.ERROR_TIMEOUT:
+		return "it did not answer in time"
+	case nvml.ERROR_MEMORY, nvml.ERROR_INSUFFICIENT_RESOURCES:
+		return "NVML has no memory left"
+	case nvml.ERROR_INVALID_ARGUMENT, nvml.ERROR_ARGUMENT_VERSION_MISMATCH:
+		return "the NVIDIA driver does not understand what it is asked"
+	case nvml.ERROR_UNKNOWN:
+		return "the NVIDIA driver failed and does not say why"
 	}
-	return fmt.Sprintf("NVML error %d", int(ret))
+	return fmt.Sprintf("the NVIDIA driver failed with the NVML code %d", int(ret))
 }
 
 func (g *GPUs) find(ids []string) error {
@@ -86,10 +110,10 @@ func (g *GPUs) find(ids []string) error {
 		if d.id, ret = h.GetUUID(); ret != nvml.SUCCESS {
 			continue
 		}
-		if len(ids) > 0 && !slices.Contains(ids, d.id) {
+		d.name, _ = h.GetName()
+		if !g.split(d, ids) && len(ids) > 0 && !slices.Contains(ids, d.id) {
 			continue
 		}
-		d.name, _ = h.GetName()
 		for _, symbol := range []string{"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetCurrentClocksThrottleReasons",
 			"nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetEnforcedPowerLimit", "nvmlSystemGetProcessName"} {
 			d.has[symbol] = g.lib.Extensions().LookupSymbol(symbol) == nil
@@ -104,6 +128,58 @@ func (g *GPUs) find(ids []string) error {
 	}
 	return nil
 }
+
+// split turns d, if MIG has split it, into the slice of it that ids ask for, and reports whether it did.
+// A program that computes on a slice may know it by the UUID of the slice or, by older drivers, of the
+// card.
+func (g *GPUs) split(d *gpu, ids []string) bool {
+	if g.lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
+		return false
+	}
+	if mode, _, ret := d.handle.GetMigMode(); ret != nvml.SUCCESS || mode != nvml.DEVICE_MIG_ENABLE {
+		return false
+	}
+	if len(ids) == 0 { // the card itself
+		d.name += ", split by MIG"
+		return false
+	}
+	bare := func(id string) string { return strings.TrimPrefix(strings.TrimPrefix(id, "GPU-"), "MIG-") }
+	wanted := func(id string) bool {
+		return slices.ContainsFunc(ids, func(w string) bool { return bare(w) == bare(id) })
+	}
+	var parts []nvml.Device
+	n, _ := d.handle.GetMaxMigDeviceCount()
+	for i := range n {
+		p, ret := d.handle.GetMigDeviceHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			continue // no slice is in that place
+		}
+		id, ret := p.GetUUID()
+		if ret == nvml.SUCCESS && wanted(id) {
+			d.part, d.id, d.slice = p, id, true
+		}
+		parts = append(parts, p)
+	}
+	if !d.slice && wanted(d.id) {
+		d.slice = true
+		if len(parts) == 1 {
+			d.part = parts[0]
+		}
+	}
+	if !d.slice {
+		return false
+	}
+	d.name += ", a MIG slice"
+	if d.part != nil {
+		if name, ret := d.part.GetName(); ret == nvml.SUCCESS && name != "" {
+			d.name = name
+		}
+	}
+	return true
+}
+
+// sliced says why a slice has no power.
+const sliced = "a MIG slice: power, energy and load are told of the whole card alone"
 
 // Close ends the use of the library.
 func (g *GPUs) Close() error {
@@ -134,7 +210,7 @@ func (g *GPUs) sample(d *gpu) telemetry.Reading {
 		}
 		return ret == nvml.SUCCESS && d.lost == ""
 	}
-	for _, read := range []func(){
+	whole := []func(){
 		func() {
 			if mw, ret := d.handle.GetPowerUsage(); ok(ret) {
 				r.Power = ptr(float64(mw) / 1000)
@@ -166,8 +242,17 @@ func (g *GPUs) sample(d *gpu) telemetry.Reading {
 				r.Utilization = ptr(float64(u.Gpu) / 100)
 			}
 		},
+	}
+	both := []func(){
 		func() {
-			if m, ret := d.handle.GetMemoryInfo(); ok(ret) {
+			of := d.handle
+			if d.slice {
+				of = d.part
+			}
+			if of == nil {
+				return
+			}
+			if m, ret := of.GetMemoryInfo(); ok(ret) {
 				r.MemoryUsed, r.MemoryTotal = ptr(m.Used), ptr(m.Total)
 			}
 		},
@@ -197,7 +282,13 @@ func (g *GPUs) sample(d *gpu) telemetry.Reading {
 		func() { r.Corrected = g.ecc(d, nvml.MEMORY_ERROR_TYPE_CORRECTED, ok) },
 		func() { r.Uncorrected = g.ecc(d, nvml.MEMORY_ERROR_TYPE_UNCORRECTED, ok) },
 		func() { r.Processes = g.processes(d, ok) },
-	} {
+	}
+	if d.slice {
+		r.Slice = sliced
+	} else {
+		both = append(whole, both...)
+	}
+	for _, read := range both {
 		if d.lost == "" {
 			read()
 		}

@@ -99,7 +99,8 @@ func TestAbsent(t *testing.T) {
 		nvml.ERROR_LIBRARY_NOT_FOUND:       "there is no NVIDIA driver",
 		nvml.ERROR_DRIVER_NOT_LOADED:       "is not loaded",
 		nvml.ERROR_LIB_RM_VERSION_MISMATCH: "different versions",
-		nvml.ERROR_UNKNOWN:                 "NVML error 999",
+		nvml.ERROR_UNKNOWN:                 "failed and does not say why",
+		nvml.Return(77):                    "failed with the NVML code 77",
 	} {
 		lib := &mock.Interface{InitFunc: func() nvml.Return { return ret }}
 		if _, err := Open(lib); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), want) {
@@ -160,6 +161,73 @@ func TestOld(t *testing.T) {
 	r := g.Sample()[0]
 	if r.Energy != nil || r.Power != nil || r.PowerLimit != nil || r.Throttle != nil || r.Corrected != nil || r.Lost != "" || r.Utilization == nil {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Of a slice no power is read, for it would be the whole card's: the functions for it are not called.
+func TestSlice(t *testing.T) {
+	split := func(parts int) (*dgxa100.Server, *dgxa100.Device) {
+		s := dgx()
+		d := device(s, 3)
+		d.MigMode = nvml.DEVICE_MIG_ENABLE
+		d.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 7, nvml.SUCCESS }
+		d.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+			if i >= parts {
+				return nil, nvml.ERROR_NOT_FOUND
+			}
+			return &mock.Device{
+				GetUUIDFunc: func() (string, nvml.Return) { return "MIG-part-" + string(rune('a'+i)), nvml.SUCCESS },
+				GetNameFunc: func() (string, nvml.Return) { return "A100 MIG 1g.5gb", nvml.SUCCESS },
+				GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
+					return nvml.Memory{Total: 5 << 30, Used: uint64(i+1) << 20}, nvml.SUCCESS
+				},
+			}, nvml.SUCCESS
+		}
+		return s, d
+	}
+	for _, c := range []struct {
+		name, id   string // id "": the card's
+		parts      int
+		gives      string // the UUID of what is read
+		calledName string
+		memory     uint64
+	}{
+		{"by its own UUID", "MIG-part-b", 3, "MIG-part-b", "A100 MIG 1g.5gb", 2 << 20},
+		{"by its own UUID, as CUDA writes it", "GPU-part-b", 3, "MIG-part-b", "A100 MIG 1g.5gb", 2 << 20},
+		{"by the card's, where there is one slice", "", 1, "", "A100 MIG 1g.5gb", 1 << 20},
+		{"by the card's, where there are several", "", 3, "", "Mock NVIDIA A100-SXM4-40GB, a MIG slice", 0},
+	} {
+		s, d := split(c.parts)
+		if c.id == "" {
+			c.id, c.gives = d.UUID, d.UUID
+		}
+		d.GetPowerUsageFunc, d.GetTotalEnergyConsumptionFunc, d.GetUtilizationRatesFunc, d.GetEnforcedPowerLimitFunc = nil, nil, nil, nil
+		g, err := Open(s, c.id)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		rs := g.Sample()
+		r := rs[0]
+		if len(rs) != 1 || r.ID != c.gives || r.Name != c.calledName || r.Power != nil || r.Energy != nil || r.Utilization != nil || r.PowerLimit != nil ||
+			!strings.Contains(r.Slice, "MIG slice") || r.Temperature == nil || r.Lost != "" {
+			t.Errorf("%s: %+v", c.name, rs)
+		}
+		if (r.MemoryUsed == nil) != (c.memory == 0) || r.MemoryUsed != nil && *r.MemoryUsed != c.memory {
+			t.Errorf("%s: memory %v", c.name, r.MemoryUsed)
+		}
+	}
+	// Who looks at the machine sees the card, with its power.
+	s, _ := split(2)
+	g, err := Open(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := g.Sample()[3]; r.Name != "Mock NVIDIA A100-SXM4-40GB, split by MIG" || r.Power == nil || r.Slice != "" {
+		t.Errorf("the card: %+v", r)
+	}
+	if _, err := Open(s, "GPU-none"); !errors.Is(err, ErrAbsent) {
+		t.Errorf("another: %v", err)
 	}
 }
 
