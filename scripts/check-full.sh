@@ -92,4 +92,7 @@ done
 [ -e "$out/c/result.json" ] || bin/gocp audit --out "$out/c" "${resume[@]}" "${settings[@]}" >/dev/null
 diff <(same "$out/a") <(same "$out/c")
 
+step 'a hundred rounds of kills and damaged files: the same bytes, or a sentence'
+GOCP_KILLS=${KILLS:-100} go test -count=1 -timeout 60m -run KillAndDamage -v ./cmd/gocp
+
 printf '\nall long checks passed\n'

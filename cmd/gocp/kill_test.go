@@ -50,7 +50,7 @@ func TestKillAndDamage(t *testing.T) {
 				kills++
 				story = append(story, "killed")
 			} else if refused = checkEnd(t, o, story); refused {
-				refusals[words(o.stderr, run)]++
+				refusals[nameless(o.stderr, run)]++
 				break
 			}
 			if rng.Float64() < 0.8 {
@@ -65,7 +65,7 @@ func TestKillAndDamage(t *testing.T) {
 		}
 		o, _ := start(t, dir, run, 0)
 		if checkEnd(t, o, story) {
-			refusals[words(o.stderr, run)]++
+			refusals[nameless(o.stderr, run)]++
 			continue
 		}
 		if got := bytesOf(t, run); got != want {
@@ -128,8 +128,8 @@ func checkEnd(t *testing.T, o outcome, story []string) (refused bool) {
 	return true
 }
 
-// words is a refusal without the folder's name.
-func words(stderr, run string) string {
+// nameless is a refusal without the folder's name.
+func nameless(stderr, run string) string {
 	return strings.ReplaceAll(strings.TrimSpace(stderr), filepath.Base(run), "RUN")
 }
 
