@@ -30,6 +30,7 @@ type Manifest struct {
 	Schema     int       `json:"schema"`
 	Method     string    `json:"method"`
 	Epsilon255 float64   `json:"epsilon_255"`
+	Pixels     string    `json:"pixels,omitempty"` // what the ball is around, in words
 	Seed       uint64    `json:"seed"`
 	H          int       `json:"height"`
 	W          int       `json:"width"`
@@ -40,6 +41,10 @@ type Manifest struct {
 	Targets    []Aimed   `json:"targets,omitempty"`
 	Report     *Crafting `json:"crafting,omitempty"`
 }
+
+// ballAround is what Manifest.Pixels says.
+const ballAround = "epsilon_255 bounds after against before, in 255ths: the clean 8-bit pixels of the data set as gocp read them, " +
+	"JPEG decoded as libjpeg-turbo, Pillow and torchvision do, scaled and cropped if it was told to; gocp data export gives all clean images"
 
 // Entry is one poison.
 type Entry struct {
@@ -84,7 +89,7 @@ func WriteBundle(dir string, b *Bundle) (files []string, err error) {
 			return nil, unwritten(err)
 		}
 	}
-	m := Manifest{Schema: 1, Method: b.Method, Epsilon255: b.Epsilon255, Seed: b.Seed,
+	m := Manifest{Schema: 1, Method: b.Method, Epsilon255: b.Epsilon255, Pixels: ballAround, Seed: b.Seed,
 		H: b.Before.H, W: b.Before.W, C: b.Before.C, Dataset: b.Dataset, Targets: b.Targets, Report: b.Report}
 	after := b.Images()
 	for i, base := range b.Bases {

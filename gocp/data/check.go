@@ -66,7 +66,7 @@ func Check(s *Source) *Findings {
 		_ = each(d.Len(), func(i int) error { digests[i] = Digest(d.Image(i)); return nil })
 		from := map[string]int{}
 		for i, h := range digests {
-			p := d.place(i)
+			p := d.Place(i)
 			if constant(d.Image(i), d.C) {
 				part.Constant = append(part.Constant, p)
 			}
@@ -100,7 +100,8 @@ func Check(s *Source) *Findings {
 	return f
 }
 
-func (d *Dataset) place(i int) Place {
+// Place names image i.
+func (d *Dataset) Place(i int) Place {
 	p := Place{Split: d.Name, Index: i, Label: d.Labels[i], Class: d.Classes[d.Labels[i]]}
 	if d.Files != nil {
 		p.File = d.Files[i]
