@@ -1,5 +1,6 @@
 #include "linear_maps.h"
 
+#include "../depthwise/depthwise.h"
 #include "../host/scratch.h"
 #include "../winograd/winograd.h"
 
@@ -437,11 +438,13 @@ void out_of_memory(size_t bytes) {
 
 void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
   settle(x, w, y, g.output());
+  if (depthwise_fits(g)) return depthwise_forward(g, x, w, y);
   convolve(g, p, x, w, y);
 }
 
 void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx) {
   settle(dy, w, dx, g.input());
+  if (depthwise_fits(g)) return depthwise_backward_data(g, dy, w, dx);
   if (g.is_linear() || g.groups != 1 || g.c <= kFewChannels || g.stride != 1 || g.pad >= g.r ||
       g.pad >= g.s || g.r != g.s) {
     p = effective(g, p);
@@ -461,6 +464,7 @@ void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, 
 
 void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw) {
   settle(x, dy, dw, g.weights());
+  if (depthwise_fits(g)) return depthwise_backward_weight(g, x, dy, dw);
   p = effective(g, p);
   settle_precision(p, x, g.input(), dy, g.output());
   if (by_winograd(g, p, x, dy, dw)) return winograd_backward_weight(g, x, dy, dw);

@@ -1,4 +1,4 @@
-// Convolutions and matrix products of the host engine, by oneDNN.
+// Convolutions and matrix products of the host engine, by oneDNN; depthwise ones by csrc/depthwise.
 //
 // Every function is one bilinear map on NHWC activations and KRSC weights, with tangents by the
 // product rule: out = ab, out' = a'b + ab'. A null tangent of an operand is zero and costs nothing;
