@@ -76,9 +76,10 @@ struct Walk {
   }
 };
 
-template <Bounds B>
-struct Bound {
-  static constexpr Bounds value = B;
+// A value as a type, for generic lambdas.
+template <auto V>
+struct Of {
+  static constexpr auto value = V;
 };
 
 // The value that a window passes on, and where it was.
@@ -185,12 +186,17 @@ FN void forward(int n, int h, int w, int c, int pool, int bounds, int index, in<
     constexpr bool P = decltype(pooled)::value, R = decltype(residual)::value;
     constexpr Bounds B = decltype(bound)::value;
     auto range = [&](auto to, auto from, auto added) {
+      auto at = [&](auto i) {
+        forward_range<P, B, i.value, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
+      };
       if (index == kNone || (!P && B == kUnbounded))
-        forward_range<P, B, kNone, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
-      else if (index == kWrite)
-        forward_range<P, B, kWrite, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
-      else
-        forward_range<P, B, kRead, R>(n, h, w, c, from, added, scale, shift, to, idx, store);
+        at(Of<kNone>{});
+      else if constexpr (P || B != kUnbounded) {
+        if (index == kWrite)
+          at(Of<kWrite>{});
+        else if constexpr (B != kAtZeroAndSix)
+          at(Of<kRead>{});
+      }
     };
     if constexpr (R)
       with_planes(range, y, z, r);
@@ -200,17 +206,18 @@ FN void forward(int n, int h, int w, int c, int pool, int bounds, int index, in<
   using block::Constant;
   if (pool == 2) {
     block::specialise(bounds == kAtZero, [&](auto zero) {
-      run(Constant<true>{}, Bound < zero.value ? kAtZero : kUnbounded > {}, Constant<false>{});
+      constexpr Bounds B = decltype(zero)::value ? kAtZero : kUnbounded;
+      run(Constant<true>{}, Of<B>{}, Constant<false>{});
     });
     return;
   }
   block::specialise(static_cast<bool>(r), [&](auto residual) {
     if (bounds == kUnbounded)
-      run(Constant<false>{}, Bound<kUnbounded>{}, residual);
-    else if (bounds == kAtZero)
-      run(Constant<false>{}, Bound<kAtZero>{}, residual);
+      run(Constant<false>{}, Of<kUnbounded>{}, residual);
+    else if (bounds == kAtZero || index == kRead)  // which bound it was makes no difference
+      run(Constant<false>{}, Of<kAtZero>{}, residual);
     else
-      run(Constant<false>{}, Bound<kAtZeroAndSix>{}, residual);
+      run(Constant<false>{}, Of<kAtZeroAndSix>{}, residual);
   });
 }
 }  // namespace act
@@ -225,9 +232,9 @@ FN void scatter(Out dz, In z, int64_t i, bool chosen, T d, T p, T q) {
   dz.set(i, v);
 }
 
-template <bool Pool, bool Indexed, bool Affine, bool Residual, class T, class In, class Out>
+template <bool Pool, bool Indexed, bool Affine, class T, class In, class Out>
 FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<T> p, in<T> q,
-                       const uint8_t* idx, Out dz, Out dr, float* store) {
+                       const uint8_t* idx, Out dz, bool residual, Out dr, float* store) {
   for (int c0 = 0; c0 < c; c0 += kStage) {
     Walk walk(c, c0, !Pool);
     block::sync();
@@ -283,14 +290,15 @@ FN void backward_range(int n, int h, int w, int c, In dy, In z, in<T> scale, in<
         int64_t left = pixels.hi - px, at = px * c + c0;
         int len = left < walk.pixels ? static_cast<int>(left) * walk.period : walk.span;
         In g = dy + at, zp = Affine ? z + at : z;
-        Out d = dz + at, e = dr;
-        if constexpr (Residual) e = dr + at;
+        Out d = dz + at;
         const uint8_t* ix = Indexed ? idx + at : idx;
         LANES(i, len) {
           bool on = Indexed ? ix[i] != kOff : true;
-          T gi = g[i];
-          scatter<Affine>(d, zp, i, on, gi * s[i], ps[i], qs[i]);
-          if constexpr (Residual) e.set(i, math::keep(on, gi));
+          scatter<Affine>(d, zp, i, on, g[i] * s[i], ps[i], qs[i]);
+        }
+        if (residual) {  // a loop of its own, whose dy is near, spares the other registers
+          Out e = dr + at;
+          LANES(i, len) e.set(i, math::keep(Indexed ? ix[i] != kOff : true, g[i]));
         }
       }
     }
@@ -304,18 +312,17 @@ FN void backward(int n, int h, int w, int c, int pool, in<T> dy, in<T> z, in<T> 
   block::specialise(static_cast<bool>(p), [&](auto affine) {
     constexpr bool A = decltype(affine)::value;
     auto range = [&](auto to, auto from, auto value) {
+      bool residual = static_cast<bool>(dr);
       auto other = like(to, dr);
       if (pool == 2)
-        backward_range<true, true, A, false>(n, h, w, c, from, value, scale, p, q, idx, to, other,
-                                             store);
+        backward_range<true, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, residual,
+                                      other, store);
+      else if (idx)
+        backward_range<false, true, A>(n, h, w, c, from, value, scale, p, q, idx, to, residual,
+                                       other, store);
       else
-        block::specialise(idx, [&](auto indexed) {
-          block::specialise(static_cast<bool>(dr), [&](auto residual) {
-            constexpr bool I = decltype(indexed)::value, R = decltype(residual)::value;
-            backward_range<false, I, A, R>(n, h, w, c, from, value, scale, p, q, idx, to, other,
-                                           store);
-          });
-        });
+        backward_range<false, false, A>(n, h, w, c, from, value, scale, p, q, idx, to, residual,
+                                        other, store);
     };
     bool alike = !dr || same_planes(dz, dr);
     if constexpr (A) {

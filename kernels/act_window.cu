@@ -48,9 +48,9 @@ FN Part holding(int at, int k, int stride, int count) {
   return {at < k ? 0 : (at - k) / stride + 1, last < count ? last : count};
 }
 
-template <bool Read, bool Residual, class T, class In, class Out>
-FN void forward_range(const Shape& g, float lower, float upper, bool write, In z, In r, in<T> scale,
-                      in<T> shift, Out y, uint8_t* idx) {
+template <bool Read, bool Residual, class T>
+FN void forward_range(const Shape& g, float lower, float upper, bool write, in<T> z, in<T> r,
+                      in<T> scale, in<T> shift, out<T> y, uint8_t* idx) {
   int c = g.c;
   block::Range outputs = block::range(static_cast<int64_t>(g.n) * g.oh * g.ow);
   block::rows_in_strips(outputs.lo, outputs.hi, c, [=](int64_t o) {
@@ -74,29 +74,28 @@ FN void forward_range(const Shape& g, float lower, float upper, bool write, In z
       for (int a = rows.lo; a < rows.hi; a++)
         for (int q = columns.lo; q < columns.hi; q++) {
           int64_t from = corner + (static_cast<int64_t>(a) * g.w + q) * c + i;
-          In zx = z + from, rx = r;
-          if constexpr (Residual) rx = r + from;
+          in<T> zx = z + from;
           int tap = a * g.k + q;
           STRIP(l, len) {
             T v = zx[l] * s[l] + b[l];
-            if constexpr (Residual) v = v + rx[l];
+            if constexpr (Residual) v = v + r[from + l];
             float x = primal(v);
             bool take = Read ? at[l] == tap : (tap == first) | (x > primal(best[l])) | (x != x);
             best[l] = math::select(take, v, best[l]);
             if constexpr (!Read) at[l] = take ? tap : at[l];
           }
         }
-      Out to = y + (o * c + i);
+      out<T> to = y + (o * c + i);
       if constexpr (Read) {
         STRIP(l, len) to.set(l, best[l]);
-        return;
+      } else {
+        STRIP(l, len) {
+          bool low = primal(best[l]) <= lower, high = primal(best[l]) >= upper;
+          to.set(l, math::select(low, T(lower), math::select(high, T(upper), best[l])));
+          at[l] = low | high ? kOff : at[l];
+        }
+        if (write) STRIP(l, len) ix[l] = static_cast<uint8_t>(at[l]);
       }
-      STRIP(l, len) {
-        bool low = primal(best[l]) <= lower, high = primal(best[l]) >= upper;
-        to.set(l, math::select(low, T(lower), math::select(high, T(upper), best[l])));
-        at[l] = low | high ? kOff : at[l];
-      }
-      if (write) STRIP(l, len) ix[l] = static_cast<uint8_t>(at[l]);
     };
   });
 }
@@ -105,23 +104,16 @@ template <class T>
 FN void forward(const Shape& g, float lower, float upper, int index, in<T> z, in<T> scale,
                 in<T> shift, in<T> r, out<T> y, uint8_t* idx) {
   block::specialise(index == kRead, [&](auto read) {
-    auto range = [&](auto residual, auto to, auto from, auto added) {
-      forward_range<read.value, residual.value>(g, lower, upper, index == kWrite, from, added,
-                                                scale, shift, to, idx);
-    };
-    if (r)
-      with_planes(
-          [&](auto to, auto from, auto added) { range(block::Constant<true>{}, to, from, added); },
-          y, z, r);
-    else
-      with_planes([&](auto to, auto from) { range(block::Constant<false>{}, to, from, from); }, y,
-                  z);
+    block::specialise(static_cast<bool>(r), [&](auto residual) {
+      forward_range<read.value, residual.value>(g, lower, upper, index == kWrite, z, r, scale,
+                                                shift, y, idx);
+    });
   });
 }
 
-template <bool Affine, bool Residual, class T, class In, class Out>
-FN void backward_range(const Shape& g, In dy, In z, in<T> scale, in<T> p, in<T> q,
-                       const uint8_t* idx, Out dz, Out dr) {
+template <bool Affine, bool Residual, class T>
+FN void backward_range(const Shape& g, in<T> dy, in<T> z, in<T> scale, in<T> p, in<T> q,
+                       const uint8_t* idx, out<T> dz, out<T> dr) {
   int c = g.c;
   block::Range inputs = block::range(static_cast<int64_t>(g.n) * g.h * g.w);
   block::rows_in_strips(inputs.lo, inputs.hi, c, [=](int64_t pixel) {
@@ -138,21 +130,19 @@ FN void backward_range(const Shape& g, In dy, In z, in<T> scale, in<T> p, in<T> 
         for (int ox = columns.lo; ox < columns.hi; ox++) {
           int64_t from = ((image * g.oh + oy) * g.ow + ox) * c + i;
           int tap = (y - oy * g.stride) * g.k + (x - ox * g.stride);
-          In d = dy + from;
+          in<T> d = dy + from;
           STRIP(l, len) at[l] = idx[from + l];
           STRIP(l, len) sum[l] = sum[l] + math::keep(at[l] == tap, d[l]);
         }
       int64_t to = pixel * c + i;
-      Out out = dz + to;
-      In zx = z;
-      if constexpr (Affine) zx = z + to;
+      out<T> here = dz + to;
       STRIP(l, len) {
         T v = scale ? sum[l] * scale[i + l] : sum[l];
-        if constexpr (Affine) v = v + (p[i + l] * zx[l] + q[i + l]);
-        out.set(l, v);
+        if constexpr (Affine) v = v + (p[i + l] * z[to + l] + q[i + l]);
+        here.set(l, v);
       }
       if constexpr (Residual) {
-        Out other = dr + to;
+        out<T> other = dr + to;
         STRIP(l, len) other.set(l, sum[l]);
       }
     };
@@ -162,19 +152,10 @@ FN void backward_range(const Shape& g, In dy, In z, in<T> scale, in<T> p, in<T> 
 template <class T>
 FN void backward(const Shape& g, in<T> dy, in<T> z, in<T> scale, in<T> p, in<T> q,
                  const uint8_t* idx, out<T> dz, out<T> dr) {
-  block::specialise(static_cast<bool>(dr), [&](auto residual) {
-    bool alike = !dr || same_planes(dz, dr);
-    if (p) {
-      auto range = [&](auto to, auto from, auto value) {
-        backward_range<true, residual.value>(g, from, value, scale, p, q, idx, to, like(to, dr));
-      };
-      alike ? with_planes(range, dz, dy, z) : range(dz, dy, z);
-    } else {
-      auto range = [&](auto to, auto from) {
-        backward_range<false, residual.value>(g, from, from, scale, p, q, idx, to, like(to, dr));
-      };
-      alike ? with_planes(range, dz, dy) : range(dz, dy);
-    }
+  block::specialise(static_cast<bool>(p), [&](auto affine) {
+    block::specialise(static_cast<bool>(dr), [&](auto residual) {
+      backward_range<affine.value, residual.value>(g, dy, z, scale, p, q, idx, dz, dr);
+    });
   });
 }
 
