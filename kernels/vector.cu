@@ -3,7 +3,7 @@
 //   dot     sum_i a_i b_i            power   sum_i (|a_i| / scale)^q
 //   max     max_i |a_i|              axpby   y <- alpha x + beta y
 //   cosine  phi = <u,g> / (|u| |g|),  v = d phi / d g = u / (|u| |g|) - phi g / |g|^2
-//   rows    out_i += sum_j x_ij^2,  or  sum_j x_ij y_ij
+//   rows    out_i += sum_j x_ij^2,  or  sum_j x_ij y_ij       multiply  out_i = x_i y_i
 //
 // Reductions are made of two launches: block b leaves its part in partial[b], one block combines
 // the parts. Sums are in double, in an order that depends on n and the number of blocks alone, and
@@ -11,7 +11,7 @@
 // A NaN reaches every sum (max passes over it).
 //
 // Bytes: 4 n for each operand, limited by memory. One block takes a contiguous range.
-#include "math.cuh"
+#include "dual.cuh"
 
 KERNEL vector_dot(int64_t n, const float* a, const float* b, double* partial) {
   block::Range r = block::range(n);
@@ -79,4 +79,20 @@ KERNEL vector_rows_dot(int64_t n, int64_t k, float weight, const float* x, const
     float s = block::sum(k, [&](int64_t j) { return xi[j] * yi[j]; });
     if (block::rank() == 0) out[i] = (add ? out[i] : 0.0f) + weight * s;
   }
+}
+
+namespace vector {
+template <class T>
+FN void multiply(int64_t n, in<T> x, in<T> y, out<T> to) {
+  block::each(n, [=](int64_t i) { to.set(i, x[i] * y[i]); });
+}
+}  // namespace vector
+
+KERNEL vector_multiply_f32(int64_t n, const float* x, const float* y, float* out) {
+  vector::multiply<float>(n, {x}, {y}, {out});
+}
+
+KERNEL vector_multiply_dual(int64_t n, const float* x, const float* xt, const float* y,
+                            const float* yt, float* out, float* outt) {
+  vector::multiply<dual>(n, {x, xt}, {y, yt}, {out, outt});
 }

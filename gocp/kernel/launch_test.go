@@ -56,8 +56,8 @@ func TestLaunchersRefuse(t *testing.T) {
 		{"3 and 4 channels are not 2 groups", func(s *device.Stream) {
 			kernel.ConvForward(s, nil, kernel.Conv{N: 1, H: 1, W: 1, C: 3, K: 4, R: 1, S: 1, Stride: 1, Groups: 2}, none, none, none)
 		}},
-		{"groups have no per-sample gradients", func(s *device.Stream) {
-			kernel.PersampleSqNorm(s, kernel.Conv{N: 1, H: 1, W: 1, C: 4, K: 4, R: 1, S: 1, Stride: 1, Groups: 2}, 1, 1, 1, nil)
+		{"4 and 3 channels are not 2 groups", func(s *device.Stream) {
+			kernel.PersampleSqNorm(s, kernel.Conv{N: 1, H: 1, W: 1, C: 4, K: 3, R: 1, S: 1, Stride: 1, Groups: 2}, 1, 1, 1, nil)
 		}},
 		{"kernel AugmentDraw: step is absent", func(s *device.Stream) { kernel.AugmentDraw(s, 1, 0, 1, 4, true, s.Alloc(12)) }},
 	} {

@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/gocp/gocp/gocp/device"
+import (
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/device"
+)
 
 // persampleBlocks bounds the blocks, and so the scratch, of the host's per-sample kernels.
 const persampleBlocks = 16
@@ -71,8 +75,8 @@ func (g Conv) checkPersample(s *device.Stream, name string, pointers ...pointer)
 		fail(s, name, "geometry %+v has no output", g)
 		return false
 	}
-	if g.groups() > 1 {
-		fail(s, name, "geometry %+v: groups have no per-sample gradients", g)
+	if err := g.check(); err != nil {
+		s.Fail(fmt.Errorf("kernel %s: %w", name, err))
 		return false
 	}
 	return g.N > 0 && checkPresent(s, name, pointers...)
@@ -83,13 +87,24 @@ func (g Conv) args() []device.Arg {
 		device.I32(g.R), device.I32(g.S), device.I32(g.Stride), device.I32(g.Pad)}
 }
 
+// launchGrouped launches the kernel for convolutions with groups. It needs no workspace, and its products
+// are float32 on every device.
+func (g Conv) launchGrouped(s *device.Stream, x, dy, v, out device.Ptr, stride int) {
+	s.Launch("persample_grouped", min(g.N, maxBlocks), threads, append(g.args(), device.I32(g.groups()),
+		device.P(x), device.P(dy), device.P(v), device.P(out), device.I64(stride))...)
+}
+
 // PersampleSqNorm adds to out[N] the squared norm of each sample's gradient to the weights of a
 // convolution or linear layer with input x[N,H,W,C] and gradient dy[N,OH,OW,K] of the summed loss,
 // without storing the gradients. On a GPU the products of all three launchers are of g.Precision, but
-// for a linear layer's norm; the host's are float32.
+// for a linear layer's norm and groups; the host's are float32.
 func PersampleSqNorm(s *device.Stream, g Conv, x, dy, out device.Ptr, w *Workspace) {
 	const name = "PersampleSqNorm"
 	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"out", out}) {
+		return
+	}
+	if g.groups() > 1 {
+		g.launchGrouped(s, x, dy, 0, out, 0)
 		return
 	}
 	if g.linear() {
@@ -126,6 +141,10 @@ func PersampleGrad(s *device.Stream, g Conv, x, dy, out device.Ptr, stride int, 
 		fail(s, name, "stride %d, want at least %d", stride, g.Weights())
 		return
 	}
+	if g.groups() > 1 {
+		g.launchGrouped(s, x, dy, 0, out, stride)
+		return
+	}
 	if onGPU(s) {
 		launchPersampleGPU(s, name, persampleStore, g, x, dy, 0, out, stride, w)
 		return
@@ -141,6 +160,10 @@ func PersampleGrad(s *device.Stream, g Conv, x, dy, out device.Ptr, stride int, 
 func PersampleInner(s *device.Stream, g Conv, x, dy, v, out device.Ptr, w *Workspace) {
 	const name = "PersampleInner"
 	if !g.checkPersample(s, name, pointer{"x", x}, pointer{"dy", dy}, pointer{"v", v}, pointer{"out", out}) {
+		return
+	}
+	if g.groups() > 1 {
+		g.launchGrouped(s, x, dy, v, out, 0)
 		return
 	}
 	if onGPU(s) {

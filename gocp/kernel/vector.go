@@ -1,6 +1,9 @@
 package kernel
 
-import "github.com/gocp/gocp/gocp/device"
+import (
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/tensor"
+)
 
 const (
 	perBlock = 16384 // elements of a vector that one block takes
@@ -88,6 +91,37 @@ func Axpby(s *device.Stream, alpha Coef, x device.Ptr, beta Coef, y device.Ptr, 
 	s.Launch("vector_axpby", blocks(n, perBlock), threads, device.I64(n),
 		device.F32(alpha.Value), device.P(alpha.At), device.P(x),
 		device.F32(beta.Value), device.P(beta.At), device.P(y))
+}
+
+// Add computes y ← y + x, plane by plane: the gradient of what has several readers. An absent tangent
+// of x adds nothing; with y.P absent only the tangent is computed.
+func Add(s *device.Stream, x, y tensor.Tensor) {
+	const name = "Add"
+	n := y.Len()
+	if s.Err() != nil || n == 0 || !checkTensors(s, name, operand{"x", x, n, false}, operand{"y", y, n, false}) {
+		return
+	}
+	for _, plane := range [][2]device.Ptr{{x.P, y.P}, {x.T, y.T}} {
+		if plane[0] != 0 && plane[1] != 0 {
+			Axpby(s, Coef{Value: 1}, plane[0], Coef{Value: 1}, plane[1], n)
+		}
+	}
+}
+
+// Multiply computes out = x·y, element by element.
+func Multiply(s *device.Stream, x, y, out tensor.Tensor) {
+	const name = "Multiply"
+	n := out.Len()
+	if s.Err() != nil || n == 0 || !checkTensors(s, name,
+		operand{"x", x, n, false}, operand{"y", y, n, false}, operand{"out", out, n, false}) {
+		return
+	}
+	if out.T == 0 {
+		s.Launch("vector_multiply_f32", blocks(n, perBlock), threads, device.I64(n), device.P(x.P), device.P(y.P), device.P(out.P))
+		return
+	}
+	s.Launch("vector_multiply_dual", blocks(n, perBlock), threads, device.I64(n),
+		device.P(x.P), device.P(x.T), device.P(y.P), device.P(y.T), device.P(out.P), device.P(out.T))
 }
 
 // CosineDirection writes Φ = ⟨u,g⟩ / (‖u‖‖g‖) to the float64 at phi and, unless v is

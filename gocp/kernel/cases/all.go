@@ -6,8 +6,10 @@ import "slices"
 func All() []Case {
 	return slices.Concat(
 		activations(),
+		averages(),
 		batchNorm(),
 		convolutions(),
+		dropouts(),
 		gathers(),
 		hinges(),
 		noises(),

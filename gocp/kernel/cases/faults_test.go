@@ -190,6 +190,21 @@ var faults = []fault{
 		breaks: "draws are not those that a seed promises", cases: []string{"UniformNoise", "GaussianNoise"},
 	},
 	{
+		name: "averages over one line too few", file: "avgpool.cu",
+		from: "(static_cast<int64_t>(i + 1) * size + count - 1) / count", to: "(static_cast<int64_t>(i + 1) * size) / count",
+		breaks: "windows that share lines do not overlap", cases: []string{"AvgPoolForward", "AvgPoolBackward"},
+	},
+	{
+		name: "one draw for four numbers", file: "dropout.cu",
+		from: "philox::uniform(r.w[j]) >= rate", to: "philox::uniform(r.w[0]) >= rate",
+		breaks: "neighbours are dropped together", cases: []string{"Dropout"},
+	},
+	{
+		name: "first group's channels for all", file: "persample_grouped.cu", unit: persampleUnits,
+		from: "(k + l) / ks * cs + channel", to: "channel",
+		breaks: "gradients are those to other groups' inputs", cases: []string{"PersampleGrad/tf32", "PersampleInner/tf32"},
+	},
+	{
 		name: "missing barrier between the two products of a norm", file: "conv_persample.cuh", unit: persampleUnits,
 		from: "column0, shared, outputs);\n    block::sync();", to: "column0, shared, outputs);",
 		breaks: "copies of the second product land in a stage that other warps still read", cases: []string{"PersampleSqNorm/tf32"},
@@ -258,7 +273,7 @@ var faults = []fault{
 }
 
 // persampleUnits are what the per-sample cases of one precision launch.
-const persampleUnits = "persample.cu conv_persample_tf32.cu conv_persample_sum.cu conv_pack.cu"
+const persampleUnits = "persample.cu persample_grouped.cu conv_persample_tf32.cu conv_persample_sum.cu conv_pack.cu"
 
 // The order of blocks and warps, as in scripts/test-ptx.sh: a fault is caught if one shows it.
 var orders = []string{"0", "1", "5"}

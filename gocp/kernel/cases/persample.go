@@ -19,11 +19,13 @@ var persampleTests = []Shape{
 	Dims(2, 7, 5, 17, 31, 1, 1, 0, 1), Dims(1, 20, 19, 1, 9, 3, 1, 1, 1), Dims(2, 8, 8, 4, 4, 3, 2, 1, 1),
 	Dims(1, 1, 1, 17, 17, 3, 1, 1, 1), Dims(2, 4, 4, 128, 128, 1, 1, 0, 1), Dims(2, 3, 3, 57, 190, 3, 1, 1, 1),
 	Dims(1, 9, 9, 64, 260, 3, 2, 1, 1), Dims(1, 9, 9, 60, 580, 3, 1, 1, 1), Dims(130, 2, 1, 3, 5, 2, 1, 1, 1),
+	Dims(3, 7, 6, 12, 12, 3, 1, 1, 12), Dims(2, 9, 8, 37, 37, 3, 2, 1, 37), Dims(2, 9, 7, 10, 20, 5, 2, 2, 10), Dims(2, 5, 4, 12, 20, 3, 1, 1, 4),
+	Dims(5, 1, 1, 6, 8, 1, 1, 0, 2), Dims(0, 4, 4, 4, 4, 3, 1, 1, 4),
 }
 
 var persampleBenches = []Shape{
 	Dims(32, 32, 32, 3, 64, 3, 1, 1, 1), Dims(32, 16, 16, 64, 128, 3, 1, 1, 1), Dims(32, 8, 8, 128, 256, 3, 1, 1, 1),
-	Dims(32, 1, 1, 4096, 256, 1, 1, 0, 1),
+	Dims(32, 1, 1, 4096, 256, 1, 1, 0, 1), Dims(32, 16, 16, 192, 192, 3, 1, 1, 192),
 }
 
 // sampleGradient adds sample i's gradient to the weights [K,R,S,C/Groups] to to.
@@ -99,7 +101,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 	return []Case{
 		{
 			Name: "PersampleSqNorm", Precision: precision.String(),
-			Kernels: []string{"persample_square", "persample_ghost", "persample_linear", "persample_sum"},
+			Kernels: []string{"persample_square", "persample_ghost", "persample_linear", "persample_grouped", "persample_sum"},
 			Axes:    persampleAxes, Tests: persampleTests, Benches: persampleBenches,
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
@@ -129,7 +131,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 			},
 		},
 		{
-			Name: "PersampleGrad", Precision: precision.String(), Kernels: []string{"persample_store"},
+			Name: "PersampleGrad", Precision: precision.String(), Kernels: []string{"persample_store", "persample_grouped"},
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
@@ -153,7 +155,7 @@ func persampleProducts(precision kernel.Precision) []Case {
 			},
 		},
 		{
-			Name: "PersampleInner", Precision: precision.String(), Kernels: []string{"persample_inner", "persample_sum"},
+			Name: "PersampleInner", Precision: precision.String(), Kernels: []string{"persample_inner", "persample_grouped", "persample_sum"},
 			Axes: persampleAxes, Tests: persampleTests, Benches: persampleBenches[1:3],
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)

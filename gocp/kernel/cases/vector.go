@@ -5,6 +5,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/tensor"
 )
 
 // single is x as a kernel gets it.
@@ -93,6 +94,41 @@ func vectors() []Case {
 			},
 			Benches: []Shape{Dims(1<<20, 1, 1), Dims(1<<24, 1, 1)},
 			New:     newAxpby,
+		},
+		{
+			Name: "Add", Kernels: []string{"vector_axpby"},
+			Axes: []string{"n"}, Tests: vectorTests[:5], Benches: vectorBenches,
+			New: func(sh Shape, r *Rand) *Problem {
+				n := sh.Dims[0]
+				p := &Problem{Bytes: 12 * float64(n), FLOPs: float64(n)}
+				x, y := Const(p, "x", r.Values(n)), InOut(p, "y", Tol{Rel: 1e-7, Why: "a sum"}, r.Values(n))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.Add(s, tensor.Tensor{Shape: []int{n}, P: d.Ptr(x)}, tensor.Tensor{Shape: []int{n}, P: d.Ptr(y)})
+				}
+				p.Ref = func(v *Values) {
+					for i, xi := range v.F(x) {
+						v.F(y)[i] += xi
+					}
+				}
+				return p
+			},
+		},
+		{
+			Name: "Multiply", Kernels: []string{"vector_multiply_f32", "vector_multiply_dual"},
+			Axes: []string{"n"}, Tests: vectorTests, Benches: vectorBenches[:1],
+			New: func(sh Shape, r *Rand) *Problem {
+				n := sh.Dims[0]
+				p := &Problem{Bytes: 12 * float64(n), FLOPs: float64(n)}
+				x, y := p.Diff("x", r.Values(n)), p.Diff("y", r.Values(n))
+				out := p.Out("out", Tol{Rel: 2e-7, Why: "a product"}, n)
+				p.Run = func(s *device.Stream, b *Bound) { kernel.Multiply(s, b.Tensor(x), b.Tensor(y), b.Tensor(out)) }
+				p.Ref = func(v *Values) {
+					for i, xi := range v.F(x) {
+						v.F(out)[i] = xi * v.F(y)[i]
+					}
+				}
+				return p
+			},
 		},
 		{
 			Name: "CosineDirection", Kernels: []string{"vector_cosine"},
