@@ -401,10 +401,37 @@ func (s *Scorer) calibrateFast(t Table, read func([]float32, int) ([]float32, er
 	return th, th.countTies(ctx, scores)
 }
 
+// fewExact is how many scores are not worth several goroutines.
+const fewExact = 256
+
+// byDefinition is the score of one label; p is room for the row.
+func (f *fast) byDefinition(p []float64, z []float32, seed uint64, y int) (float64, error) {
+	if err := SoftmaxRow(p, z); err != nil {
+		return 0, err
+	}
+	return f.worker.labelled(p, f.draws(seed, p), y)
+}
+
 // exactly computes the scores of the rows in near by the definition.
 func (s *Scorer) exactly(t Table, read func([]float32, int) ([]float32, error), labels []int, scores []float64, near bitmap, o Stream) error {
-	_, k := t.Dims()
+	n, k := t.Dims()
 	o.Done = nil
+	if near.count() <= fewExact {
+		f, p, buf := s.fast(k), make([]float64, k), make([]float32, k)
+		for i := range n {
+			if !near.has(i) {
+				continue
+			}
+			z, err := read(buf, i)
+			if err == nil {
+				scores[i], err = f.byDefinition(p, z, o.Seed, labels[i])
+			}
+			if err != nil {
+				return &RowError{i, err}
+			}
+		}
+		return nil
+	}
 	// Of a block only the rows are read that are needed, unless they are many.
 	some := func(buf []float32, first int) ([]float32, error) {
 		rows, wanted := len(buf)/k, 0
@@ -436,11 +463,8 @@ func (s *Scorer) exactly(t Table, read func([]float32, int) ([]float32, error), 
 				if !near.has(first + i) {
 					continue
 				}
-				if err := SoftmaxRow(p, rows[i*k:(i+1)*k]); err != nil {
-					return struct{}{}, &RowError{first + i, err}
-				}
 				var err error
-				if scores[first+i], err = f.worker.labelled(p, f.draws(o.Seed, p), labels[first+i]); err != nil {
+				if scores[first+i], err = f.byDefinition(p, rows[i*k:(i+1)*k], o.Seed, labels[first+i]); err != nil {
 					return struct{}{}, &RowError{first + i, err}
 				}
 			}

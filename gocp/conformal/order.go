@@ -3,6 +3,7 @@ package conformal
 import (
 	"context"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -139,3 +140,11 @@ func newBitmap(n int) bitmap { return make(bitmap, (n+63)/64) }
 
 func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 == 1 }
 func (b bitmap) add(i int)      { b[i/64] |= 1 << (i % 64) }
+
+func (b bitmap) count() int {
+	n := 0
+	for _, word := range b {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}

@@ -143,6 +143,7 @@ func pipeline[T float32 | float64, R any](t Table, o Stream, read func(buf []T, 
 	if _, narrow := any(T(0)).(float32); narrow { // quicker rows
 		rows = max(1, 4*blockBytes/(8*k))
 	}
+	rows = min(rows, max(1, n))
 
 	type result struct {
 		rows []T

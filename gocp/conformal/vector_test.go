@@ -281,3 +281,41 @@ func TestSmallest(t *testing.T) {
 		}
 	}
 }
+
+// TestManyNearTau: where many scores lie within the bound of τ, and are computed again in blocks, thresholds
+// and ties are those of the definition too; also where those rows are few and far apart.
+func TestManyNearTau(t *testing.T) {
+	everyBuild(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(6, 5))
+		const n, k = 300000, 3
+		for name, step := range map[string]float64{"many": 1, "some": 0.5} {
+			table, labels := Logits[float32]{N: n, K: k}, make([]int, n)
+			for i := range n {
+				for range k {
+					table.Data = append(table.Data, float32(math.Round(r.NormFloat64()/step)*step))
+				}
+				labels[i] = r.IntN(k)
+			}
+			for _, v := range []Variant{{Name: "hps"}, {Name: "aps", U: DrawSample}} {
+				s, _ := NewScorer(v)
+				for _, c := range []Conditioning{{}, {By: ByClass}} {
+					run := func(with bool) *Thresholds {
+						vector = with
+						th, err := s.CalibrateTable(table, labels, nil, MustLevel("0.1"), c, Stream{Workers: 2, Seed: 3})
+						if err != nil {
+							t.Fatal(err)
+						}
+						return th
+					}
+					got, want := run(true), run(false)
+					if fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("%s, %s by %s: %v\nwant %v", name, v, c.By, got, want)
+					}
+					if v.Name == "hps" && (got.Ties <= fewExact || (name == "many") != (got.Ties > n/16)) {
+						t.Errorf("%s: %d scores tie with τ", name, got.Ties)
+					}
+				}
+			}
+		}
+	})
+}

@@ -32,12 +32,16 @@ func TestConformalPages(t *testing.T) {
 	full.WorstSlice = &conformal.Slab{Coverage: full.Coverage}
 	outside := evaluation(400, 3)
 	outside.Expected = &conformalio.Expected{Mean: 0.8, Low: 0.7, High: 0.85}
+	ties := evaluation(400, 3)
+	ties.Expected = &conformalio.Expected{Mean: 0.8, Low: 0.7, High: 0.85, ByTies: true, Tied: 300}
+	ties.Notes = []string{"coverage lies above the band by ties"}
 	for name, c := range map[string]struct {
 		e    *conformalio.Evaluation
 		want []string
 	}{
 		"full":    {full, []string{"as promised", "2 and more", "the 20 lowest of 30", "Worst slice", "cal&lt;1&gt;.npy", "deadbeef"}},
 		"outside": {outside, []string{"outside the band", "label 2"}},
+		"ties":    {ties, []string{"lies above the band of exchangeable data, by ties", "coverage lies above the band by ties."}},
 		"nothing": {evaluation(0, 1), []string{"no band", "0 samples"}},
 	} {
 		var b bytes.Buffer
