@@ -53,7 +53,8 @@ func (m *Matrix) pieces(f *npy.File) error {
 		return usage.Errorf("%s: the type is %s; it must be a type of numbers", m.Name, f.Type)
 	}
 	m.read = func(dst []float64, first int) error {
-		b := make([]byte, size*len(dst))
+		b, done := m.borrow(size * len(dst))
+		defer done()
 		if err := f.Read(b, first*m.K); err != nil {
 			return err
 		}
@@ -100,7 +101,8 @@ func (m *Matrix) openSafetensors(part string) error {
 		return usage.Errorf("%s: tensor %q: the type is %s; it must be a type of numbers, 16 bits wide at least unless they are whole", m.path, part, t.DType)
 	}
 	m.read = func(dst []float64, first int) error {
-		b := make([]byte, size*len(dst))
+		b, done := m.borrow(size * len(dst))
+		defer done()
 		if err := f.Read(part, b, int64(first)*int64(m.K)*int64(size)); err != nil {
 			return err
 		}

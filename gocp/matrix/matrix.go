@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -24,6 +25,7 @@ type Matrix struct {
 	read    func(dst []float64, first int) error
 	read32  func(dst []float32, first int) error // nil if the numbers are not float32
 	closers []func() error
+	scratch sync.Pool // of *[]byte
 }
 
 // Options say how to read what a file does not tell itself.
@@ -178,6 +180,20 @@ func Ints(name string, o Options) ([]int, error) {
 		}
 	}
 	return out, nil
+}
+
+// borrow lends n bytes to a read, until done is called.
+func (m *Matrix) borrow(n int) (b []byte, done func()) {
+	p, ok := m.scratch.Get().(*[]byte)
+	if !ok || cap(*p) < n {
+		p = new([]byte)
+		*p = make([]byte, n)
+	}
+	return (*p)[:n], func() {
+		if cap(*p) <= 1<<22 { // more is for those who read everything at once
+			m.scratch.Put(p)
+		}
+	}
 }
 
 // file opens m's file and leaves it to Close.

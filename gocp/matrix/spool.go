@@ -87,7 +87,8 @@ func (s *spool) serve(m *Matrix) error {
 		}
 	}
 	m.read = func(dst []float64, first int) error {
-		b := make([]byte, size*len(dst))
+		b, done := m.borrow(size * len(dst))
+		defer done()
 		if err := s.bytes(b, int64(first)*int64(m.K)*int64(size)); err != nil {
 			return err
 		}
