@@ -116,7 +116,7 @@ func coverageCells(t *testing.T) []coverageCell {
 					for i := range groups {
 						groups[i] = r.IntN(2)
 					}
-					all, err := s.Labelled(p, labels, v.Uniforms(3, split*(n+m), n+m, k))
+					all, err := s.Labelled(p, labels, v.RowUniforms(uint64(split), p))
 					must(err)
 					th, err := CalibrateCells(all[:n], labels[:n], groups[:n], k, level, c)
 					must(err)
