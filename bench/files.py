@@ -233,7 +233,7 @@ def npz_several(p, z, y):
 def npy_packed(p, z, y, ending):
     b = io.BytesIO()
     np.save(b, z)
-    packed = gzip.compress(b.getvalue()) if ending == "gz" else pa.compress(b.getvalue(), codec="zstd", asbytes=True)
+    packed = gzip.compress(b.getvalue(), mtime=0) if ending == "gz" else pa.compress(b.getvalue(), codec="zstd", asbytes=True)
     pathlib.Path(f"{p}.npy.{ending}").write_bytes(packed)
     return f"{p}.npy.{ending}", z
 
@@ -536,6 +536,48 @@ def pandas_csv_pattern(p, z, y):
     return p + ".csv", z
 
 
+@case(part="l*")
+def pandas_csv_pattern_too_wide(p, z, y):
+    frame(z).assign(label=y).to_csv(p + ".csv")
+    return p + ".csv", Refused("whole numbers in label")
+
+
+@case(part="l*")
+def pandas_parquet_pattern_too_wide(p, z, y):
+    frame(z).assign(label=y.astype(float) + 1).to_parquet(p + ".parquet")
+    return p + ".parquet", Refused("whole numbers in label")
+
+
+@case()
+def pandas_csv_two_lines_of_names(p, z, y):
+    pd.DataFrame(z, columns=pd.MultiIndex.from_product([["a"], range(z.shape[1])])).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("several lines of names")
+
+
+@case()
+def pandas_csv_two_indices(p, z, y):
+    frame(z).set_index([pd.Index(range(len(z))), pd.Index(y)]).to_csv(p + ".csv")
+    return p + ".csv", Refused("two kinds")
+
+
+@case()
+def pandas_csv_percent(p, z, y):
+    pd.DataFrame(softmax(z)).map(lambda v: f"{100 * v:.1f}%").to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("text in 0")
+
+
+@case(kind="probs")
+def pandas_csv_hundred(p, z, y):
+    frame(100 * softmax(z)).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("percentages", values=True)
+
+
+@case()
+def one_column(p, z, y):
+    np.save(p + ".npy", z[:, 0])
+    return p + ".npy", Refused("there is one column", values=True)
+
+
 @case(part="logit_2,logit_0")
 def pandas_csv_list(p, z, y):
     frame(z).assign(label=y).to_csv(p + ".csv")
@@ -655,7 +697,7 @@ def pandas_to_string(p, z, y):
 @several(["gz", "zst"])
 def pandas_csv_packed(p, z, y, ending):
     b = frame(z).to_csv(index=False).encode()
-    packed = gzip.compress(b) if ending == "gz" else pa.compress(b, codec="zstd", asbytes=True)
+    packed = gzip.compress(b, mtime=0) if ending == "gz" else pa.compress(b, codec="zstd", asbytes=True)
     pathlib.Path(f"{p}.csv.{ending}").write_bytes(packed)
     return f"{p}.csv.{ending}", z
 

@@ -2,9 +2,13 @@ package conformalio
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/npy"
 )
 
@@ -27,4 +31,43 @@ func writeText(t testing.TB, path, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestColumns: a threshold records the columns it came from, and a table that has them in another order is
+// refused, as are one column and rows whose number is not that of the labels.
+func TestColumns(t *testing.T) {
+	dir := t.TempDir()
+	rows := strings.Repeat("0.5,1.5,0.25\n2.5,0.5,0.75\n0.25,0.5,3.5\n", 10)
+	cal := writeText(t, filepath.Join(dir, "cal.csv"), "cat,dog,bird\n"+rows)
+	labels := writeText(t, filepath.Join(dir, "y.txt"), strings.Repeat("1\n0\n2\n", 10))
+	job := CalibrateJob{Input: Input{File: cal, Form: FormLogits}, Labels: labels, Score: conformal.Variant{Name: "hps"}, Miscoverage: conformal.MustLevel("0.1")}
+	c, err := job.Calibrate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Sources[0].Columns; !slices.Equal(got, []string{"cat", "dog", "bird"}) {
+		t.Errorf("columns %v", got)
+	}
+	out := filepath.Join(dir, "s.npy")
+	predict := func(head string) error {
+		in := Input{File: writeText(t, filepath.Join(dir, "test.csv"), head+rows), Form: FormLogits}
+		_, err := PredictJob{Calibration: c, Input: in, Out: out}.Predict()
+		return err
+	}
+	for _, head := range []string{"cat,dog,bird\n", "a,b,c\n", ""} {
+		if err := predict(head); err != nil {
+			t.Errorf("%q: %v", head, err)
+		}
+	}
+	if err := predict("dog,cat,bird\n"); err == nil || !strings.Contains(err.Error(), "another order") {
+		t.Errorf("swapped columns: %v", err)
+	}
+	job.Input.File = writeText(t, filepath.Join(dir, "long.csv"), "cat,dog,bird\n"+rows+"1.5,2.5,3.5\n")
+	if _, err := job.Calibrate(); err == nil || !strings.Contains(err.Error(), "31 rows of 3 columns: cat, dog, bird") {
+		t.Errorf("31 rows for 30 labels: %v", err)
+	}
+	job.Input.File = cal + ":cat"
+	if _, err := job.Calibrate(); err == nil || !strings.Contains(err.Error(), "one column") {
+		t.Errorf("one column: %v", err)
+	}
 }

@@ -157,6 +157,10 @@ func (r Run) open(in Input) (table, error) {
 	if err != nil {
 		return table{}, err
 	}
+	if m.K == 1 {
+		m.Close()
+		return table{}, usage.Errorf("%s: there is one column, and a row holds the %s of every label (if one logit z tells two classes apart, give the columns 0 and z)", in.File, in.Form)
+	}
 	if m.About != "" || len(m.Columns) > 0 {
 		progress.Or(r.Progress).Note("%s: %s", matrix.Base(in.File), m.Shape())
 	}
@@ -174,7 +178,11 @@ func (r Run) labels(name string, n, k int) ([]int, error) {
 	}
 	for i, y := range labels {
 		if y < 0 || y >= k {
-			return nil, usage.Errorf("%s: the label of row %d is %d; it must lie in [0, %d)", name, i, y, k)
+			from1 := ""
+			if y == k && slices.Min(labels) > 0 {
+				from1 = "; if they count from 1, subtract 1"
+			}
+			return nil, usage.Errorf("%s: the label of row %d is %d; it must lie in [0, %d)%s", name, i, y, k, from1)
 		}
 	}
 	return labels, nil

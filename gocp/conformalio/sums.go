@@ -26,6 +26,9 @@ func (s *sums) row(p []float64) error {
 		sum += v
 	}
 	off := math.Abs(sum - 1)
+	if math.Abs(sum-100) < 1 {
+		return fmt.Errorf("they sum to %v, not 1: are they percentages? divide them by 100", sum)
+	}
 	if !(off > conformal.SumTolerance) || s.exact || sum <= 0 || off > mostOff {
 		return conformal.ProbabilityRow(p, p)
 	}

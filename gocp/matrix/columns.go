@@ -64,22 +64,36 @@ func choose(cols []column, part string, o Options) (used []int, left []string, e
 	if o.One {
 		return nil, nil, usage.Errorf("it has %d columns of numbers, and one is wanted; say which, as FILE:NAME: %s", len(used), kinds(cols, used))
 	}
-	count := map[kind]int{}
+	if err := alike(cols, used); err != nil {
+		return nil, nil, err
+	}
+	return used, left, nil
+}
+
+// alike refuses columns that nobody chose one by one and of which some may be no label's.
+func alike(cols []column, used []int) error {
+	const say = "say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all)"
+	count, seen := map[kind]int{}, map[string]bool{}
 	for _, i := range used {
-		count[cols[i].kind]++
-		if cols[i].list {
-			return nil, nil, usage.Errorf("column %s holds lists, and there are others of numbers; say which is wanted, as FILE:%s: %s", cols[i].name, cols[i].name, kinds(cols, used))
+		c := cols[i]
+		count[c.kind]++
+		switch {
+		case c.list && len(used) > 1:
+			return usage.Errorf("column %s holds lists, and there are others of numbers; say which is wanted, as FILE:%s: %s", c.name, c.name, kinds(cols, used))
+		case seen[c.name]:
+			return usage.Errorf("two columns are called %q: if there are several lines of names, leave one; if not, %s: %s", c.name, say, kinds(cols, used))
 		}
+		seen[c.name] = true
 	}
 	if count[fractions] > 0 && count[whole] > 0 {
-		return nil, nil, usage.Errorf("its columns are of two kinds, so some may be labels or numbers of samples; say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all): %s", kinds(cols, used))
+		return usage.Errorf("its columns are of two kinds, so some may be labels or numbers of samples; %s: %s", say, kinds(cols, used))
 	}
 	for _, i := range used {
-		if slices.Contains(asides, strings.ToLower(cols[i].name)) {
-			return nil, nil, usage.Errorf("column %s may be something else than the others; say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all): %s", cols[i].name, kinds(cols, used))
+		if len(used) > 1 && slices.Contains(asides, strings.ToLower(cols[i].name)) {
+			return usage.Errorf("column %s may be something else than the others; %s: %s", cols[i].name, say, kinds(cols, used))
 		}
 	}
-	return used, left, inOrder(cols, used)
+	return inOrder(cols, used)
 }
 
 // selected finds the columns of a list of names and patterns.
@@ -139,10 +153,13 @@ func selected(cols []column, part string) (used []int, left []string, err error)
 			return nil, nil, usage.Errorf("column %s holds lists, which come alone", cols[i].name)
 		}
 	}
-	if patterns {
-		return used, nil, inOrder(cols, used)
+	switch {
+	case part == "*":
+		err = inOrder(cols, used)
+	case patterns:
+		err = alike(cols, used)
 	}
-	return used, nil, nil
+	return used, nil, err
 }
 
 // inOrder refuses columns whose names count, but not upwards: the columns' places are the labels.

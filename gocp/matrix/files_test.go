@@ -192,3 +192,55 @@ func TestFirstLine(t *testing.T) {
 		}
 	}
 }
+
+// TestChoose: which columns of a table are taken.
+func TestChoose(t *testing.T) {
+	c := func(name string, k kind) column { return column{name: name, kind: k} }
+	logits := []column{c("l0", fractions), c("l1", fractions), c("l2", nothing)}
+	with := func(more ...column) []column { return append(append([]column{}, logits...), more...) }
+	for _, x := range []struct {
+		cols    []column
+		part    string
+		one     bool
+		want    string // the names that are taken, or
+		refused string
+	}{
+		{logits, "", false, "l0 l1 l2", ""},
+		{with(c("file", text), c("when", dates), column{name: "i", kind: whole, index: true}), "", false, "l0 l1 l2", ""},
+		{with(c("label", whole)), "", false, "", "whole numbers in label"},
+		{with(c("target", fractions)), "", false, "", "column target may be"},
+		{with(c("l1", fractions)), "", false, "", "two columns are called"},
+		{with(column{name: "z", kind: fractions, list: true}), "", false, "", "column z holds lists"},
+		{with(c("label", whole)), "l?", false, "l0 l1 l2", ""},
+		{with(c("label", whole)), "l*", false, "", "two kinds"},
+		{with(c("label", whole)), "*", false, "l0 l1 l2 label", ""},
+		{with(c("label", whole)), "l2,l0", false, "l2 l0", ""},
+		{with(c("label", whole)), "l0,label", false, "l0 label", ""},
+		{with(c("label", whole)), "label", true, "label", ""},
+		{with(c("label", whole)), "", true, "", "say which"},
+		{with(c("label", text)), "label", true, "", "holds text"},
+		{with(c("when", dates)), "when", true, "", "holds dates or times"},
+		{logits, "l0,l0", false, "", "asked for twice"},
+		{logits, "q", false, "", "no column \"q\""},
+		{logits, "q*", false, "", "no column \"q*\""},
+		{[]column{c("a,b", fractions), c("c", fractions)}, "a,b", false, "a,b", ""},
+		{[]column{c("a,b", fractions), c("c", fractions)}, `c,"a,b"`, false, "c a,b", ""},
+		{[]column{c("p.a", fractions), c("p.b", fractions), c("q", whole)}, "p", false, "p.a p.b", ""},
+		{[]column{c("l1", fractions), c("l10", fractions), c("l2", fractions)}, "", false, "", "do not count upwards"},
+		{[]column{c("l1", fractions), c("l10", fractions), c("l2", fractions)}, "*", false, "", "do not count upwards"},
+		{[]column{c("l1", fractions), c("l10", fractions), c("l2", fractions)}, "l1,l2,l10", false, "l1 l2 l10", ""},
+		{[]column{c("a", text)}, "", false, "", "no column of numbers"},
+	} {
+		used, _, err := choose(x.cols, x.part, Options{One: x.one})
+		var got []string
+		for _, i := range used {
+			got = append(got, x.cols[i].name)
+		}
+		switch {
+		case x.refused == "" && (err != nil || strings.Join(got, " ") != x.want):
+			t.Errorf("%q of %v: %v, %v; want %s", x.part, x.cols, got, err, x.want)
+		case x.refused != "" && (err == nil || !usage.Is(err) || !strings.Contains(err.Error(), x.refused)):
+			t.Errorf("%q of %v: %v, %v; want %q", x.part, x.cols, got, err, x.refused)
+		}
+	}
+}

@@ -112,9 +112,10 @@ func (m *Matrix) addParquet(s *spool, path string, first bool, part string, o Op
 	if err != nil {
 		return err
 	}
+	s.most += spoolBase + spoolGrowth*p.file.Size()
 	cols := make([]column, len(p.leaves))
 	for i := range p.leaves {
-		if part == "" && first {
+		if first && (part == "" || strings.ContainsAny(part, "*?")) {
 			if err := p.sample(&p.leaves[i]); err != nil {
 				return usage.Errorf("%s: column %s: %w", path, p.leaves[i].name, err)
 			}

@@ -8,20 +8,32 @@ import (
 	"os"
 
 	"github.com/gocp/gocp/gocp/npy"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 // spool takes the numbers of a format whose rows cannot be reached one by one, row after row, and serves
 // them: from memory while they are few, else from a temporary file.
 type spool struct {
 	narrow bool // float32, else float64
+	size   int64
+	most   int64 // that the input's size lets it grow to
 	memory []byte
 	f      *os.File
 	w      *bufio.Writer
 }
 
-const spoolMemory = 1 << 20
+// What is kept in memory, and what a file may become on the disk: a page of few bytes can stand for
+// millions of equal numbers.
+const (
+	spoolMemory = 1 << 20
+	spoolBase   = 1 << 30
+	spoolGrowth = 1 << 12
+)
 
 func (s *spool) add(values []float64) error {
+	if s.size += 8 * int64(len(values)); s.size > s.most {
+		return usage.Errorf("it unpacks to more than %d bytes, which is no table of numbers; write it again without repeated rows", s.most)
+	}
 	b := make([]byte, 0, 8*len(values))
 	for _, v := range values {
 		if s.narrow {

@@ -337,7 +337,7 @@ func (t *textLines) named(first [][]byte, below []column, quoted, integers bool)
 		if alone {
 			return true, ""
 		}
-		return slices.ContainsFunc(below, func(c column) bool { return c.kind.number() }), ""
+		return true, "" // words over words: no numbers either way
 	case words > 0: // over text, beside numbers
 		if !ints {
 			return false, ""
@@ -356,7 +356,7 @@ func (t *textLines) named(first [][]byte, below []column, quoted, integers bool)
 		return false, "" // a row with a gap
 	case alone:
 		return false, ""
-	case t.counts(first) && fractional:
+	case t.counts(first) && (fractional || !slices.ContainsFunc(below, func(c column) bool { return c.kind.number() })):
 		return true, ""
 	case t.counts(first):
 		return false, "it counts up from 0"
