@@ -11,4 +11,13 @@
 // The work is a list of jobs with dependencies. Each job computes on a stream of width 1 and ends
 // by writing one file whole, so the results depend neither on the number of cores nor on the
 // order of the jobs, and a run that was killed goes on from its files to the same bytes.
+//
+// # A run folder
+//
+// config.json is the run's identity: configuration, data, and all of engine and program that changes
+// bits. A folder goes on only with a run of the same identity; what differs is named. journal.jsonl
+// has the size and the hash of every file, noted when it was made (package journal): on resuming, what
+// is not as it says is made again, and named. A file that comes out with other bytes the second time
+// ends the run. Clock times and telemetry (clock.jsonl, timings.json, telemetry.json) and the page are
+// not in the journal: they differ from run to run.
 package experiment

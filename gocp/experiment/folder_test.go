@@ -163,6 +163,11 @@ func TestDamagedFilesAreMadeAgain(t *testing.T) {
 		if _, err := result.Load(dir); !usage.Is(err) || !strings.Contains(err.Error(), "result.json is damaged: its bytes") {
 			t.Errorf("%v", err)
 		}
+		dir = copyTree(t, whole)
+		cut(60)(t, filepath.Join(dir, "poisons/000/after/0001.png"))
+		if _, err := result.Load(dir); !usage.Is(err) || !strings.Contains(err.Error(), "poisons/000/after/0001.png is damaged: it has 60 bytes") {
+			t.Errorf("%v", err)
+		}
 	})
 }
 

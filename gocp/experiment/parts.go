@@ -7,7 +7,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
@@ -27,13 +31,25 @@ func fits(m *nn.Model, file string, d *data.Dataset) error {
 	return nil
 }
 
-// fresh refuses to write over a file or folder.
+// fresh refuses to write over a file or folder, and what could not be written after the work either.
 func fresh(path string) error {
 	if path == "" {
 		return usage.Errorf("no output was named")
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return usage.Errorf("%s exists already; give another name", path)
+	}
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return usage.Errorf("%s: its folder does not exist; make it first", path)
+	case err != nil:
+		return usage.Errorf("%s: %w", path, err)
+	case !info.IsDir():
+		return usage.Errorf("%s: %s is no folder", path, dir)
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return atomicfile.Explain(path, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
@@ -81,20 +82,47 @@ func (r *Result) Save(dir string) error {
 
 // Load reads a run folder. Timings and telemetry are optional.
 //
-// A result.json that is not as the folder's journal says is refused; where there is no journal, or none
-// that knows it, nobody can tell.
+// A result.json, or a picture that it shows, that is not as the folder's journal says is refused; where
+// there is no journal, or none that knows it, nobody can tell.
 func Load(dir string) (*Result, error) {
 	j, err := journal.Read(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if errors.Is(err, fs.ErrNotExist) {
+		return LoadFS(os.DirFS(dir))
+	}
+	if err != nil {
 		return nil, err
-	default:
-		if err := j.Check(File); err != nil && !errors.Is(err, journal.ErrUnknown) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, usage.Errorf("%s is damaged: %w; gocp audit --resume --out %s writes it again", File, err, dir)
+	}
+	if err := undamaged(j, dir, File); err != nil {
+		return nil, err
+	}
+	r, err := LoadFS(os.DirFS(dir))
+	if err != nil {
+		return nil, err
+	}
+	return r, undamaged(j, dir, r.pictures()...)
+}
+
+func undamaged(j *journal.Journal, dir string, files ...string) error {
+	for _, file := range files {
+		if err := j.Check(file); err != nil && !errors.Is(err, journal.ErrUnknown) && !(file == File && errors.Is(err, fs.ErrNotExist)) {
+			return usage.Errorf("%s is damaged: %w; gocp audit --resume --out %s makes it again", file, err, dir)
 		}
 	}
-	return LoadFS(os.DirFS(dir))
+	return nil
+}
+
+// pictures lists the files that a result shows.
+func (r *Result) pictures() []string {
+	var names []string
+	for i := range r.Repeats {
+		for _, t := range r.Repeats[i].Targets {
+			names = append(names, t.Picture)
+		}
+		for _, s := range r.Repeats[i].Poisons.Samples {
+			names = append(names, s.Before, s.After)
+		}
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
 }
 
 // LoadFS is Load from any file system.
