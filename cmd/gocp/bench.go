@@ -32,14 +32,15 @@ func benchCommand() *cli.Command {
 
 func benchPassesCommand() *cli.Command {
 	var shapes []string
-	for _, s := range bench.Shapes() {
+	for _, s := range bench.AllShapes() {
 		shapes = append(shapes, s.Name)
 	}
+	usual := len(bench.Shapes())
 	return &cli.Command{
 		Name:  "passes",
 		Usage: "time crafting, Hessian-vector, training and per-sample steps (bench/README.md defines the columns)",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "shape", Usage: "only these: " + strings.Join(shapes, ", ")},
+			&cli.StringSliceFlag{Name: "shape", Usage: "only these: " + strings.Join(shapes[:usual], ", ") + "; or of " + strings.Join(shapes[usual:], ", ")},
 			&cli.StringSliceFlag{Name: "pass", Usage: "only these: " + strings.Join(bench.Passes(), ", ")},
 			&cli.StringSliceFlag{Name: "precision", Usage: "only these: " + strings.Join(kernel.Precisions(), ", ") + " (GPUs); without it f32 and bf16"},
 			&cli.IntSliceFlag{Name: "beside", Usage: "so many side by side, the cores shared out (default: 1, and one a core)"},

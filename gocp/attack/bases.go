@@ -108,7 +108,7 @@ func (v *Solver) gradientNorms(m []int) ([]float64, error) {
 	squares := s.Alloc(4 * len(m))
 	out, square := make([]float64, len(m)), make([]float32, len(m))
 	for _, f := range v.fields {
-		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision, Persample: true})
 		each := nn.NewPersample(net)
 		for at := 0; at < len(m); at += batch {
 			b := min(batch, len(m)-at)

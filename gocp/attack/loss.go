@@ -154,7 +154,7 @@ func newLoss(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running de
 
 	m := sur.Model
 	batch := share(l.rows, (l.rows+lossBatch-1)/lossBatch)[0]
-	l.net = nn.NewNet(s, m.Spec, batch, nn.Options{Precision: p.Precision, Reuse: true})
+	l.net = nn.NewNet(s, m.Spec, batch, nn.Options{Precision: p.Precision})
 	l.pixels = uploaded(s, pixels)
 	l.x = tensor.New(s, batch, m.H, m.W, m.C)
 	l.logits, l.probs, l.dz = tensor.New(s, l.rows, l.k), tensor.New(s, l.rows, l.k), tensor.New(s, l.rows, l.k)

@@ -28,7 +28,7 @@ type Shape struct {
 	Spec nn.Spec
 }
 
-// Shapes are the networks that are timed.
+// Shapes are the networks that are timed unless others are asked for: the ConvNet's.
 func Shapes() []Shape {
 	spec := func(c, side, width int, stem string) nn.Spec {
 		s := nn.Spec{Arch: "convnet", Width: width, Classes: 10, C: c, H: side, W: side, Stem: stem}
@@ -44,12 +44,30 @@ func Shapes() []Shape {
 	}
 }
 
+// AllShapes are those, and every other architecture on images of 32×32: as it was published, and with a
+// quarter of the channels, with batch norm where that is open.
+func AllShapes() []Shape {
+	all := Shapes()
+	for _, name := range nn.Architectures() {
+		a, err := nn.Lookup(name)
+		if err != nil || name == "convnet" {
+			continue
+		}
+		for _, width := range []int{a.Width, max(1, a.Width/4)} {
+			s := nn.Spec{Arch: name, Width: width, Classes: 10, C: 3, H: 32, W: 32, BatchNorm: a.Norm != nn.NormNever,
+				Mean: []float64{0.5, 0.5, 0.5}, Std: []float64{0.25, 0.25, 0.25}}.WithDefaults()
+			all = append(all, Shape{fmt.Sprintf("%s-w%d", name, width), s})
+		}
+	}
+	return all
+}
+
 // Passes are the names of what is timed.
 func Passes() []string { return []string{"craft", "hvp", "train", "norms"} }
 
 // Options of a run; zero values are the defaults.
 type Options struct {
-	Shapes     []string           // nil: all
+	Shapes     []string           // of AllShapes; nil: Shapes
 	Passes     []string           // nil: all
 	Precisions []kernel.Precision // nil: f32 and bf16
 	Seconds    float64            // of timing a row; 0: 1
@@ -97,11 +115,16 @@ func Run(ctx context.Context, d *device.Device, o Options, emit func(Row) error)
 	if o.Beside == nil {
 		o.Beside = slices.Compact([]int{1, cores})
 	}
-	var shapes []string
-	for _, s := range Shapes() {
-		shapes = append(shapes, s.Name)
+	names := func(shapes []Shape) (out []string) {
+		for _, s := range shapes {
+			out = append(out, s.Name)
+		}
+		return out
 	}
-	if err := known("shape", o.Shapes, shapes); err != nil {
+	if o.Shapes == nil {
+		o.Shapes = names(Shapes())
+	}
+	if err := known("shape", o.Shapes, names(AllShapes())); err != nil {
 		return err
 	}
 	if err := known("pass", o.Passes, Passes()); err != nil {
@@ -112,9 +135,9 @@ func Run(ctx context.Context, d *device.Device, o Options, emit func(Row) error)
 			return err
 		}
 	}
-	for _, shape := range Shapes() {
+	for _, shape := range AllShapes() {
 		for _, pass := range Passes() {
-			if o.Shapes != nil && !slices.Contains(o.Shapes, shape.Name) || o.Passes != nil && !slices.Contains(o.Passes, pass) {
+			if !slices.Contains(o.Shapes, shape.Name) || o.Passes != nil && !slices.Contains(o.Passes, pass) {
 				continue
 			}
 			for _, precision := range o.Precisions {

@@ -95,6 +95,7 @@ type problem struct {
 	net      *nn.Net
 	theta, x tensor.Tensor // with tangents
 	grad, dx tensor.Tensor // likewise
+	running  device.Ptr
 	labels   device.Ptr
 	u, v, xu device.Ptr // directions in parameter and in image space
 	work     *kernel.Workspace
@@ -107,11 +108,15 @@ func newProblem(s *device.Stream, j job) (*problem, error) {
 		return nil, err
 	}
 	n, size := len(m.Theta), []int{Batch, j.spec.H, j.spec.W, j.spec.C}
-	p := &problem{s: s, net: nn.NewNet(s, j.spec, Batch, nn.Options{Precision: j.precision, Dual: true}),
+	p := &problem{s: s, net: nn.NewNet(s, j.spec, Batch, nn.Options{Precision: j.precision, Dual: true, Persample: true}),
 		theta: tensor.NewDual(s, n), grad: tensor.NewDual(s, n), x: tensor.NewDual(s, size...), dx: tensor.NewDual(s, size...),
 		labels: s.Alloc(4 * Batch), u: s.Alloc(4 * n), v: s.Alloc(4 * n),
 		work: kernel.NewWorkspace(s, kernel.VectorBytes), scalar: s.Alloc(8)}
 	p.xu = s.Alloc(4 * p.x.Len())
+	if n := len(m.Running); n > 0 {
+		p.running = s.Alloc(4 * n)
+		device.Upload(s, p.running, m.Running)
+	}
 	set := images(j.spec, Batch, j.spec.Classes)
 	pixels := make([]float32, len(set.Pixels))
 	for i, v := range set.Pixels {
@@ -133,7 +138,7 @@ func newProblem(s *device.Stream, j job) (*problem, error) {
 
 // through runs a forward and a backward pass.
 func (p *problem) through(theta, x, dtheta, dx tensor.Tensor) (loss, dlogits tensor.Tensor) {
-	p.net.Forward(nn.Pass{Mode: nn.Eval, Theta: theta, X: x})
+	p.net.Forward(nn.Pass{Mode: nn.Eval, Theta: theta, Running: p.running, X: x})
 	loss, dlogits = p.net.Loss(p.labels)
 	p.net.Backward(dlogits, dtheta, dx)
 	return loss, dlogits

@@ -128,18 +128,22 @@ func (r Request) read() (*inputs, error) {
 			if in.want[w] && r.Model.BatchNorm {
 				return nil, usage.Errorf("compute: %s has no meaning in training mode with batch norm, where samples share statistics; use evaluation mode", w)
 			}
+			if in.want[w] && r.Model.Dropout > 0 {
+				return nil, usage.Errorf("compute: %s has no meaning in training mode with dropout, where each sample has a network of its own; use evaluation mode", w)
+			}
 		}
 		if in.l2 {
 			return nil, usage.Errorf("compute: l2 is defined in evaluation mode only")
 		}
 	}
 	known := []string{"x", "y", "u", "target.x", "target.add", "target.remove", "target.keep"}
+	params := map[string]bool{}
 	for _, p := range r.Model.Params() {
-		known = append(known, "v."+p.Name)
+		params["v."+p.Name] = true
 	}
 	for _, t := range r.In.Tensors {
-		if !slices.Contains(known, t.Name) {
-			return nil, usage.Errorf("compute: the input has a tensor %q, which is not known (known: %s)", t.Name, strings.Join(known, ", "))
+		if !slices.Contains(known, t.Name) && !params[t.Name] {
+			return nil, usage.Errorf("compute: the input has a tensor %q, which is not known (known: %s, and v. before the name of a parameter)", t.Name, strings.Join(known, ", "))
 		}
 	}
 	var err error

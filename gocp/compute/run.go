@@ -66,6 +66,8 @@ type engine struct {
 	u, p    device.Ptr
 	scores  device.Ptr
 
+	draws nn.Draws // of dropout: seed 0, step 0
+
 	each          *nn.Persample
 	sqNorm, grads device.Ptr
 }
@@ -80,7 +82,7 @@ func newEngine(s *device.Stream, r Request, in *inputs) *engine {
 		e.chunk = in.n // the batch shares its statistics
 	}
 	dual := in.needs(Directional, HVP, Mixed)
-	e.net = nn.NewNet(s, m.Spec, e.chunk, nn.Options{Precision: r.Precision, Dual: dual})
+	e.net = nn.NewNet(s, m.Spec, e.chunk, nn.Options{Precision: r.Precision, Dual: dual, Persample: in.needs(PersampleSqNorm, PersampleGrad)})
 	image := []int{e.chunk, m.H, m.W, m.C}
 	e.theta, e.x = tensor.New(s, m.NumParams()), tensor.New(s, image...)
 	device.Upload(s, e.theta.P, m.Theta)
@@ -89,6 +91,8 @@ func newEngine(s *device.Stream, r Request, in *inputs) *engine {
 		device.Upload(s, e.running, m.Running)
 	}
 	e.labels = s.Alloc(4 * e.chunk)
+	e.draws.Step = s.Alloc(8)
+	s.Memset32(e.draws.Step, 0, 2)
 	e.grad, e.dx = tensor.New(s, m.NumParams()), tensor.New(s, image...)
 	if dual {
 		e.theta.T = s.Alloc(4 * m.NumParams())
@@ -125,7 +129,7 @@ func (e *engine) samples(out *answers) error {
 		}
 		n := min(e.chunk, in.n-at)
 		x := e.load(in.x, at, n)
-		pass := nn.Pass{Mode: e.r.Mode, Theta: e.theta.Primal(), Running: e.running, X: x}
+		pass := nn.Pass{Mode: e.r.Mode, Theta: e.theta.Primal(), Running: e.running, X: x, Draws: e.draws}
 		logits := e.net.Forward(pass)
 		if err := appendFrom(s, &out.logits, logits.P, n*m.Classes); err != nil {
 			return err

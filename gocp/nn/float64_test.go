@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -54,7 +55,13 @@ func hypers(value, u, v []float32) []hyper {
 	return out
 }
 
-// reference computes the logits [n,K] and the losses [n] of f's network at theta and x.
+// An array is the output of a node: of n samples, h × w pixels with c channels.
+type array struct {
+	shape
+	v []hyper
+}
+
+// reference computes the logits [n,K] and the losses [n] of f's network at theta and x, from its nodes.
 func (f *fixture) reference(theta, x []hyper) (logits, losses []hyper) {
 	spec, n := f.net.spec, f.n
 	params, stats := map[string][]hyper{}, map[string]float64{}
@@ -66,40 +73,66 @@ func (f *fixture) reference(theta, x []hyper) (logits, losses []hyper) {
 			stats[fmt.Sprint(p.Name, i)] = float64(f.stats[p.Off+i])
 		}
 	}
-	h := make([]hyper, len(x))
+	h := array{shape{spec.H, spec.W, spec.C}, make([]hyper, len(x))}
 	for i, p := range x {
 		c := i % spec.C
-		h[i] = p.add(hyper{a: -spec.Mean[c]}).times(1 / spec.Std[c])
+		h.v[i] = p.add(hyper{a: -spec.Mean[c]}).times(1 / spec.Std[c])
 	}
-	for i, b := range spec.blocks() {
-		z := b.convolve(n, h, params[b.name+".weight"])
-		for c := range b.outC {
-			scale, shift := hyper{a: 1}, hyper{}
-			if spec.BatchNorm {
-				bn := fmt.Sprintf("bn%d", i+1)
-				mean, variance := hyper{a: stats[fmt.Sprint(bn+".running_mean", c)]}, hyper{a: stats[fmt.Sprint(bn+".running_var", c)]}
-				if f.mode == Train {
-					mean, variance = moments(z, c, b.outC)
+	outputs, drops := map[string]array{Input: h}, 0
+	architecture, _ := Lookup(spec.Arch)
+	for _, node := range architecture.Nodes(spec) {
+		if node.X != "" {
+			h = outputs[node.X]
+		}
+		z := array{h.shape, slices.Clone(h.v)}
+		if m := node.Map; m.Out > 0 {
+			g := shape{m.Kernel, m.Kernel, h.c / max(m.Groups, 1)}
+			if m.Kernel == 0 {
+				m.Stride, g = 1, h.shape
+			}
+			z = h.convolved(n, m, g, params[node.Name+".weight"])
+			if m.Bias {
+				for j := range z.v {
+					z.v[j] = z.v[j].add(params[node.Name+".bias"][j%z.c])
 				}
-				scale = params[bn+".weight"][c].mul(variance.add(hyper{a: bnEpsilon}).rsqrt())
-				shift = params[bn+".bias"][c].add(mean.mul(scale).times(-1))
-			} else {
-				shift = params[b.name+".bias"][c]
-			}
-			for j := c; j < len(z); j += b.outC {
-				z[j] = z[j].mul(scale).add(shift)
 			}
 		}
-		h = b.pooled(n, z)
-	}
-	height, width, c := spec.features()
-	h = linear(n, height*width*c, 4*spec.Width, h, params["fc1.weight"], params["fc1.bias"])
-	for i := range h {
-		if h[i].a <= 0 {
-			h[i] = hyper{}
+		if node.Norm != "" {
+			for c := range z.c {
+				mean, variance := hyper{a: stats[fmt.Sprint(node.Norm+".running_mean", c)]}, hyper{a: stats[fmt.Sprint(node.Norm+".running_var", c)]}
+				if f.mode == Train {
+					mean, variance = moments(z.v, c, z.c)
+				}
+				scale := params[node.Norm+".weight"][c].mul(variance.add(hyper{a: Epsilon}).rsqrt())
+				shift := params[node.Norm+".bias"][c].add(mean.mul(scale).times(-1))
+				for j := c; j < len(z.v); j += z.c {
+					z.v[j] = z.v[j].mul(scale).add(shift)
+				}
+			}
 		}
+		if node.R != "" {
+			for j, r := range outputs[node.R].v {
+				z.v[j] = z.v[j].add(r)
+			}
+		}
+		for j, v := range z.v {
+			switch {
+			case node.Activation != kernel.Linear && v.a <= 0:
+				z.v[j] = hyper{}
+			case node.Activation == kernel.ReLU6 && v.a >= 6:
+				z.v[j] = hyper{a: 6}
+			}
+		}
+		h = z.pooled(n, node.Pool)
+		if node.Dropout > 0 {
+			if f.mode == Train {
+				f.drop(h.v, drops, node.Dropout)
+			}
+			drops++
+		}
+		outputs[node.Name] = h
 	}
-	logits = linear(n, 4*spec.Width, spec.Classes, h, params["fc2.weight"], params["fc2.bias"])
+	logits = h.v
 	k := spec.Classes
 	for i, y := range f.classes {
 		row := logits[i*k : (i+1)*k]
@@ -116,57 +149,89 @@ func (f *fixture) reference(theta, x []hyper) (logits, losses []hyper) {
 	return logits, losses
 }
 
-// convolve is z[n,outH,outW,outC] of x[n,inH,inW,inC] and w[outC,kernel,kernel,inC].
-func (b block) convolve(n int, x, w []hyper) []hyper {
-	z := make([]hyper, 0, n*b.outH*b.outW*b.outC)
-	for i := range n {
-		for oy := range b.outH {
-			for ox := range b.outW {
-				for o := range b.outC {
-					var sum hyper
-					for r := range b.kernel {
-						for s := range b.kernel {
-							y, q := oy*b.stride-b.pad+r, ox*b.stride-b.pad+s
-							if y < 0 || y >= b.inH || q < 0 || q >= b.inW {
-								continue
-							}
-							for c := range b.inC {
-								sum = sum.add(x[((i*b.inH+y)*b.inW+q)*b.inC+c].mul(w[((o*b.kernel+r)*b.kernel+s)*b.inC+c]))
-							}
-						}
+// drop is inverted dropout, by the draws that kernel.Dropout takes.
+func (f *fixture) drop(v []hyper, number int, rate float64) {
+	for i := range v {
+		words := rng.Block(dropSeed, kernel.DropoutStream(number), dropStep<<32+uint64(i/4))
+		if float64(rng.Uniform(words[i%4])) >= rate {
+			v[i] = v[i].times(1 / (1 - rate))
+		} else {
+			v[i] = hyper{}
+		}
+	}
+}
+
+// convolved is x convolved with w [m.Out, g], windows of shape g.
+func (x array) convolved(n int, m Map, g shape, w []hyper) array {
+	z := array{shape: shape{(x.h+2*m.Pad-g.h)/m.Stride + 1, (x.w+2*m.Pad-g.w)/m.Stride + 1, m.Out}}
+	for i := range n * z.h * z.w {
+		image, oy, ox := i/z.w/z.h, i/z.w%z.h, i%z.w
+		for o := range z.c {
+			first := o / (m.Out / max(m.Groups, 1)) * g.c
+			var sum hyper
+			for r := range g.h {
+				for s := range g.w {
+					y, q := oy*m.Stride-m.Pad+r, ox*m.Stride-m.Pad+s
+					if y < 0 || y >= x.h || q < 0 || q >= x.w {
+						continue
 					}
-					z = append(z, sum)
+					for c := range g.c {
+						sum = sum.add(x.v[((image*x.h+y)*x.w+q)*x.c+first+c].mul(w[((o*g.h+r)*g.w+s)*g.c+c]))
+					}
 				}
 			}
+			z.v = append(z.v, sum)
 		}
 	}
 	return z
 }
 
-// pooled is max pooling and ReLU.
-func (b block) pooled(n int, z []hyper) []hyper {
-	var out []hyper
-	for i := range n {
-		for oy := range b.outH / b.pool {
-			for ox := range b.outW / b.pool {
-				for c := range b.outC {
-					best := hyper{a: math.Inf(-1)}
-					for r := range b.pool {
-						for s := range b.pool {
-							if at := z[((i*b.outH+oy*b.pool+r)*b.outW+ox*b.pool+s)*b.outC+c]; at.a > best.a {
-								best = at
-							}
-						}
-					}
-					if best.a <= 0 {
-						best = hyper{}
-					}
-					out = append(out, best)
+func (z array) pooled(n int, p Pool) array {
+	if p.Size > 1 {
+		z = z.windows(n, shape{(z.h+2*p.Pad-p.Size)/p.Stride + 1, (z.w+2*p.Pad-p.Size)/p.Stride + 1, z.c}, func(o, in int) (lo, hi int) {
+			return max(0, o*p.Stride-p.Pad), min(in, o*p.Stride-p.Pad+p.Size)
+		}, func(window []hyper) hyper {
+			best := window[0]
+			for _, v := range window {
+				if v.a > best.a {
+					best = v
 				}
 			}
+			return best
+		})
+	}
+	if p.H > 0 {
+		outs := map[int]int{z.h: p.H, z.w: p.W}
+		z = z.windows(n, shape{p.H, p.W, z.c}, func(o, in int) (lo, hi int) {
+			out := outs[in]
+			return o * in / out, ((o+1)*in + out - 1) / out
+		}, func(window []hyper) (sum hyper) {
+			for _, v := range window {
+				sum = sum.add(v.times(1 / float64(len(window))))
+			}
+			return sum
+		})
+	}
+	return z
+}
+
+// windows applies f to windows of the pixels of each channel; bounds says where the o-th begins and ends.
+func (z array) windows(n int, out shape, bounds func(o, in int) (lo, hi int), f func([]hyper) hyper) array {
+	y := array{shape: out}
+	for i := range n * out.h * out.w {
+		top, bottom := bounds(i/out.w%out.h, z.h)
+		left, right := bounds(i%out.w, z.w)
+		for c := range z.c {
+			var window []hyper
+			for r := top; r < bottom; r++ {
+				for s := left; s < right; s++ {
+					window = append(window, z.v[((i/out.w/out.h*z.h+r)*z.w+s)*z.c+c])
+				}
+			}
+			y.v = append(y.v, f(window))
 		}
 	}
-	return out
+	return y
 }
 
 // moments are mean and biased variance of channel c of channels.
@@ -182,27 +247,13 @@ func moments(z []hyper, c, channels int) (mean, variance hyper) {
 	return mean, variance
 }
 
-func linear(n, in, out int, x, w, bias []hyper) []hyper {
-	var z []hyper
-	for i := range n {
-		for o := range out {
-			sum := bias[o]
-			for c := range in {
-				sum = sum.add(x[i*in+c].mul(w[o*in+c]))
-			}
-			z = append(z, sum)
-		}
-	}
-	return z
-}
-
 // A tolerance is a relative difference in norm, for values, for gradients, and for derivatives of
 // gradients.
 type tolerance struct{ value, gradient, second float64 }
 
 // apart is how far roundings take these networks from float64, and one engine from another; about
 // four times what was seen. Products are of 24, 11 or 8 bits; two engines round the same inputs, which
-// differ in their last digits and then may go to neighbours. No ReLU and no maximum of a window lies
+// differ in their last digits and then may go to neighbours. A deep network takes them several times as far. No ReLU and no maximum of a window lies
 // so near to a tie that it goes another way in one of them: the fixture's seed is chosen for that, as
 // a single one changes a gradient by some per cent.
 var apart = map[kernel.Precision]tolerance{
@@ -235,6 +286,9 @@ func (f *fixture) passes() (p passes, err error) {
 func TestPasses(t *testing.T) {
 	for _, c := range networks {
 		for _, precision := range []kernel.Precision{kernel.F32, kernel.TF32, kernel.BF16} {
+			if c.deep && precision != kernel.F32 {
+				continue
+			}
 			t.Run(c.name+"/"+precision.String(), func(t *testing.T) {
 				d, err := device.Open()
 				if err != nil {
@@ -247,9 +301,7 @@ func TestPasses(t *testing.T) {
 				var f *fixture
 				compute := func() (p passes) {
 					err := d.Do(context.Background(), 1, func(s *device.Stream) (err error) {
-						spec := testSpec()
-						spec.BatchNorm, spec.Stem = c.bn, c.stem
-						if f = newFixture(s, spec, c.mode, 5, precision); f == nil {
+						if f = newFixture(s, c.spec, c.mode, c.n, precision); f == nil {
 							return s.Err()
 						}
 						p, err = f.passes()
@@ -262,8 +314,11 @@ func TestPasses(t *testing.T) {
 				}
 				host, onGPU := twin.OnHost(t, d.Info().Backend == "cuda", compute)
 				got := compute()
+				tol := apart[precision]
+				if c.deep {
+					tol = tolerance{4 * tol.value, 4 * tol.gradient, 8 * tol.second}
+				}
 				if onGPU {
-					tol := apart[precision]
 					for _, x := range []struct {
 						what      string
 						got, want []float32
@@ -285,7 +340,7 @@ func TestPasses(t *testing.T) {
 						t.Logf("%s: %.2g from the host engine's", x.what, e)
 					}
 				}
-				f.against64(t, got, apart[precision])
+				f.against64(t, got, tol)
 			})
 		}
 	}
@@ -315,7 +370,14 @@ func (f *fixture) against64(t *testing.T, got passes, tol tolerance) {
 	}
 	norm := func(g []float32) float64 { return math.Sqrt(dot(g, g)) }
 	x := hypers(f.pixels, nil, nil)
-	for i, p := range f.net.spec.Params() {
+	params := f.net.spec.Params()
+	for i, p := range params {
+		// Of a deep network one direction moves several parameters.
+		if each := (len(params) + 23) / 24; i%each == 0 {
+			p.Len = end(params[:min(i+each, len(params))]) - p.Off
+		} else {
+			continue
+		}
 		lo, hi := p.Off, p.Off+p.Len
 		direction := one(lo, hi)
 		_, losses := f.reference(hypers(f.host, direction, f.v), x)

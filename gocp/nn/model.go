@@ -18,39 +18,35 @@ type Model struct {
 	Record  map[string]string // how it was trained: written to the file's metadata beside the Spec
 }
 
-// New returns a freshly initialised model: weights and biases uniform in ±1/√fan_in, as
-// PyTorch initialises convolutions and linear layers; batch norm starts as the identity.
-// The draws are Philox's, addressed by seed and parameter name.
+// New returns a freshly initialised model, as torchvision initialises its architecture (Init); batch norm
+// starts as the identity. The draws are Philox's, addressed by seed and parameter name.
 func New(spec Spec, seed uint64) (*Model, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
 	m := &Model{Spec: spec, Theta: make([]float32, spec.NumParams()), Running: make([]float32, spec.NumBuffers())}
-	var fanIn int
 	for _, p := range spec.Params() {
-		dst := m.Theta[p.Off : p.Off+p.Len]
-		switch {
-		case len(p.Torch) > 1:
-			fanIn = p.Len / p.Torch[0]
-		case strings.HasPrefix(p.Name, "bn"):
-			if strings.HasSuffix(p.Name, ".weight") {
-				for i := range dst {
-					dst[i] = 1
-				}
-			}
-			continue
-		}
-		// A bias follows its weight in Params and shares its bound.
-		rng.FillUniform(seed, rng.Stream("init "+p.Name), float32(1/math.Sqrt(float64(fanIn))), dst)
+		p.fill(m.Theta, seed)
 	}
-	for _, b := range spec.Buffers() {
-		if strings.HasSuffix(b.Name, "_var") {
-			for i := b.Off; i < b.Off+b.Len; i++ {
-				m.Running[i] = 1
-			}
-		}
+	for _, p := range spec.Buffers() {
+		p.fill(m.Running, seed)
 	}
 	return m, nil
+}
+
+// fill draws p's initial values, addressed by seed and name.
+func (p Param) fill(flat []float32, seed uint64) {
+	dst := flat[p.Off : p.Off+p.Len]
+	switch stream := rng.Stream("init " + p.Name); p.start.draw {
+	case uniform:
+		rng.FillUniform(seed, stream, float32(p.start.scale), dst)
+	case normal:
+		rng.FillNormal(seed, stream, float32(p.start.scale), dst)
+	default:
+		for i := range dst {
+			dst[i] = float32(p.start.scale)
+		}
+	}
 }
 
 // Clone returns a deep copy of m.

@@ -176,3 +176,75 @@ func TestBadModelFiles(t *testing.T) {
 		t.Errorf("the zero Spec: %v", err)
 	}
 }
+
+// The published architectures have as many parameters as torchvision documents.
+func TestPublishedSizes(t *testing.T) {
+	for _, c := range []struct {
+		arch, head string
+		bn         bool
+		n          int
+	}{
+		{"resnet18", "", true, 11689512},
+		{"resnet34", "", true, 21797672},
+		{"vgg11", HeadMLP, false, 132863336},
+		{"vgg13", HeadMLP, true, 133053736},
+		{"vgg16", HeadMLP, false, 138357544},
+		{"vgg16", HeadMLP, true, 138365992},
+		{"vgg19", HeadMLP, false, 143667240},
+		{"mobilenet_v2", "", true, 3504872},
+	} {
+		s := Spec{Arch: c.arch, Head: c.head, BatchNorm: c.bn, Stem: StemImageNet, Classes: 1000, C: 3, H: 224, W: 224,
+			Mean: []float64{0, 0, 0}, Std: []float64{1, 1, 1}}.WithDefaults()
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.NumParams(); n != c.n {
+			t.Errorf("%s, batch norm %v: %d parameters, torchvision has %d", c.arch, c.bn, n, c.n)
+		}
+	}
+}
+
+// What a network can't be is said in one sentence.
+func TestBadSpecs(t *testing.T) {
+	for want, s := range map[string]Spec{
+		`unknown architecture "alexnet" (known: convnet, resnet18`: {Arch: "alexnet"},
+		`resnet18 has no stem "pool" (known: cifar, imagenet)`:     {Arch: "resnet18", Stem: "pool"},
+		"resnet18 has no choice of heads":                          {Arch: "resnet18", Head: "mlp"},
+		`vgg16 has no head "big" (known: linear, mlp)`:             {Arch: "vgg16", Head: "big"},
+		"resnet18 has no dropout":                                  {Arch: "resnet18", Dropout: 0.1},
+		"at least 0 and below 1":                                   {Arch: "mobilenet_v2", Dropout: 1},
+		"is too small for vgg16":                                   {Arch: "vgg16", H: 31},
+		"width is 5000":                                            {Arch: "vgg16", Width: 5000},
+	} {
+		if s.H == 0 {
+			s.H = 32
+		}
+		s.C, s.W, s.Classes, s.Mean, s.Std = 1, 32, 10, []float64{0}, []float64{1}
+		if err := s.WithDefaults().Validate(); !usage.Is(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want a usage error with %q", s, err, want)
+		}
+	}
+	s := published("resnet18", 2, 32, StemCIFAR)
+	if s.BatchNorm = false; !usage.Is(s.Validate()) {
+		t.Error("a ResNet without batch norm")
+	}
+}
+
+// Batch norm needs two values of a channel: one image of one pixel has one.
+func TestMinBatch(t *testing.T) {
+	for want, s := range map[int]Spec{1: published("resnet18", 2, 32, StemCIFAR), 2: published("resnet18", 2, 32, StemImageNet)} {
+		if got := s.MinBatch(); got != want {
+			t.Errorf("stem %s: %d, want %d", s.Stem, got, want)
+		}
+	}
+}
+
+// Registered under a name that is taken, an architecture panics.
+func TestRegister(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a second toy was registered")
+		}
+	}()
+	Register(toy)
+}

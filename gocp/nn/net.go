@@ -1,83 +1,81 @@
 package nn
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
-// Mode says where batch norm takes its statistics from.
+// Mode says where batch norm takes its statistics from, and whether there is dropout.
 type Mode int
 
 // The modes.
 const (
-	Eval  Mode = iota // running statistics: samples do not influence each other
+	Eval  Mode = iota // running statistics, no dropout: samples do not influence each other
 	Train             // statistics of the batch
 )
 
-// Options of a Net.
+// Options of a Net. Left zero, it has room for passes in floats, there and back.
 type Options struct {
 	Precision kernel.Precision
-	Dual      bool // make room for tangents: needed before a pass in dual numbers
-
-	// Reuse lets all layers share the memory of what a pass needs for a moment (z, dz, dh), which halves
-	// what a step touches. Per-sample gradients and passes in dual numbers need it of every layer.
-	Reuse bool
+	Dual      bool // and for tangents: needed before a pass in dual numbers
+	Persample bool // and keeps what per-sample gradients read
+	Forward   bool // or is never gone through backward
 }
 
 // A Net holds the activations of one network on one stream, for batches of up to a given
 // size. Passes write into it; nothing is allocated during a pass, so passes can be recorded.
 type Net struct {
 	spec  Spec
+	graph *graph
 	s     *device.Stream
 	batch int
 	opt   Options
 
-	params  map[string]Param
-	buffers map[string]Param
-
-	inScale, inShift tensor.Tensor // the normalisation layer: 1/std, −mean/std
-	xn               tensor.Tensor // normalised input
-	layers           []*layer
-	logits           tensor.Tensor
+	inScale, inShift tensor.Tensor // the normalisation: 1/std, −mean/std
+	layers           []*layer      // the first is the image, the last one's output the logits
+	bytes            int           // of the layers' activations and gradients
 	loss, dlogits    tensor.Tensor
-	dxn              tensor.Tensor
 	work             *kernel.Workspace
 
 	pass Pass // the last forward pass, which Backward follows
 	n    int  // its batch size
 }
 
-// A layer is a linear map followed by a per-channel affine map, ReLU and pooling:
-// h = pool(relu(scale·(in ∗ w) + shift)).
+// A layer is an op with its memory.
 type layer struct {
-	name         string // for profilers: "layer conv1"
-	weight, bias string // parameters; bias is empty under batch norm
-	bn           string // batch norm's prefix, or empty
-	conv         kernel.Conv
-	act          kernel.Act
+	op
+	number    int
+	label     string // for profilers: "layer conv1"
+	from, add *layer // whose outputs are x and r, or nil
 
-	z, h, dz, dh   tensor.Tensor
-	idx            device.Ptr // which input of its window each output came from
-	mean, variance tensor.Tensor
-	scale, shift   tensor.Tensor // batch norm's; without it the bias itself is the shift
+	z, h, dz, dh tensor.Tensor
+	idx          device.Ptr // which input of its window each output came from
+
+	// Backward, of all that read an output the first writes its gradient; the others add to it.
+	fromFirst, addFirst bool
+	fromGrad, addGrad   tensor.Tensor // what is added
+
+	mean, variance tensor.Tensor // batch norm's, by channel, as are all below
+	scale, shift   tensor.Tensor // without batch norm the bias itself is the shift
 	dscale, dshift tensor.Tensor
-	p, q           tensor.Tensor // batch norm's correction of dz in training mode
+	p, q           tensor.Tensor // correction of dz in training mode
 	dgamma         tensor.Tensor
+	moved          device.Ptr // the mean with the bias that stands before batch norm
 }
+
+// passes reports whether the gradient of the linear map's output is that of the layer's output.
+func (l *layer) passes() bool { return !l.act.Indexed() && !l.norm() }
 
 // NewNet allocates a network for batches of up to batch samples on s. Everything is freed
 // with the stream. Errors are the stream's.
 func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
-	n := &Net{spec: spec, s: s, batch: batch, opt: o, params: map[string]Param{}, buffers: map[string]Param{}}
-	for _, p := range spec.Params() {
-		n.params[p.Name] = p
-	}
-	for _, p := range spec.Buffers() {
-		n.buffers[p.Name] = p
+	n := &Net{spec: spec, s: s, batch: batch, opt: o}
+	var err error
+	if n.graph, err = spec.graph(); err != nil {
+		s.Fail(err)
+		n.graph = &graph{}
+		return n
 	}
 	scale, shift := make([]float32, spec.C), make([]float32, spec.C)
 	for i := range scale {
@@ -87,38 +85,14 @@ func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
 	n.inScale, n.inShift = tensor.New(s, spec.C), tensor.New(s, spec.C)
 	device.Upload(s, n.inScale.P, scale)
 	device.Upload(s, n.inShift.P, shift)
-	n.xn = n.alloc(batch, spec.H, spec.W, spec.C)
-	n.dxn = n.alloc(batch, spec.H, spec.W, spec.C)
-
-	for i, b := range spec.blocks() {
-		l := &layer{
-			weight: b.name + ".weight",
-			conv: kernel.Conv{H: b.inH, W: b.inW, C: b.inC, K: b.outC, R: b.kernel, S: b.kernel,
-				Stride: b.stride, Pad: b.pad, Precision: o.Precision},
-			act: kernel.Act{H: b.outH, W: b.outW, C: b.outC, Activation: kernel.ReLU, Pool: b.pool},
-		}
-		if spec.BatchNorm {
-			l.bn = fmt.Sprintf("bn%d", i+1)
-		} else {
-			l.bias = b.name + ".bias"
-		}
-		n.add(l)
+	for i, o := range n.graph.ops {
+		n.layers = append(n.layers, n.newLayer(i, o))
 	}
-	h, w, c := spec.features()
-	n.add(&layer{weight: "fc1.weight", bias: "fc1.bias", conv: n.linear(h*w*c, 4*spec.Width), act: kernel.Act{H: 1, W: 1, C: 4 * spec.Width, Activation: kernel.ReLU, Pool: 1}})
-	n.add(&layer{weight: "fc2.weight", bias: "fc2.bias", conv: n.linear(4*spec.Width, spec.Classes), act: kernel.Act{H: 1, W: 1, C: spec.Classes, Pool: 1}})
-	if o.Reuse {
-		n.share()
-	}
-	n.logits = n.layers[len(n.layers)-1].h
+	n.memory()
 	n.loss = n.alloc(batch)
 	n.dlogits = n.alloc(batch, spec.Classes)
 	n.work = kernel.NewWorkspace(s, n.workspaceBytes())
 	return n
-}
-
-func (n *Net) linear(in, out int) kernel.Conv {
-	return kernel.Conv{H: 1, W: 1, C: in, K: out, R: 1, S: 1, Stride: 1, Precision: n.opt.Precision}
 }
 
 func (n *Net) alloc(shape ...int) tensor.Tensor {
@@ -128,50 +102,24 @@ func (n *Net) alloc(shape ...int) tensor.Tensor {
 	return tensor.New(n.s, shape...)
 }
 
-func (n *Net) add(l *layer) {
-	a := l.act
-	l.name = "layer " + strings.TrimSuffix(l.weight, ".weight")
-	l.h = n.alloc(n.batch, a.H/a.Pool, a.W/a.Pool, a.C)
-	if a.Indexed() {
-		l.idx = n.s.Alloc(l.h.Len())
+func (n *Net) newLayer(i int, o op) *layer {
+	l := &layer{op: o, number: i, label: "layer " + o.Name}
+	if o.x >= 0 {
+		l.from = n.layers[o.x]
 	}
-	if !n.opt.Reuse {
-		l.z, l.dh = n.alloc(n.batch, a.H, a.W, a.C), n.alloc(l.h.Shape...)
-		l.dz = l.z
-		if l.idx != 0 {
-			l.dz = n.alloc(l.z.Shape...)
+	if o.r >= 0 {
+		l.add = n.layers[o.r]
+	}
+	l.conv.Precision = n.opt.Precision
+	if c := o.act.C; o.norm() {
+		for _, t := range []*tensor.Tensor{&l.mean, &l.variance, &l.scale, &l.shift, &l.dscale, &l.dshift, &l.p, &l.q, &l.dgamma} {
+			*t = n.alloc(c)
+		}
+		if o.bias.Len > 0 {
+			l.moved = n.s.Alloc(4 * c)
 		}
 	}
-	l.dscale, l.dshift = n.alloc(a.C), n.alloc(a.C)
-	if l.bn != "" {
-		l.mean, l.variance = n.alloc(a.C), n.alloc(a.C)
-		l.scale, l.shift = n.alloc(a.C), n.alloc(a.C)
-		l.p, l.q, l.dgamma = n.alloc(a.C), n.alloc(a.C), n.alloc(a.C)
-	}
-	n.layers = append(n.layers, l)
-}
-
-// share gives the layers one z, dz and dh. Without batch norm nothing reads z after the activation,
-// so dz has its place too.
-func (n *Net) share() {
-	if n.opt.Dual {
-		n.s.Fail(fmt.Errorf("nn: a network in dual numbers can't share the memory of its layers"))
-		return
-	}
-	z, h := 0, 0
-	for _, l := range n.layers {
-		_, a := l.at(n.batch)
-		z, h = max(z, a.In()), max(h, a.Out())
-	}
-	dz, dh := n.alloc(z), n.alloc(h)
-	for _, l := range n.layers {
-		_, a := l.at(n.batch)
-		shape := []int{n.batch, a.H, a.W, a.C}
-		l.z, l.dz, l.dh = dz.Slice(0, shape...), dz.Slice(0, shape...), dh.Slice(0, l.h.Shape...)
-		if l.bn != "" {
-			l.z = n.alloc(shape...)
-		}
-	}
+	return l
 }
 
 // workspaceBytes is the scratch that the reductions of a pass need.
@@ -179,10 +127,22 @@ func (n *Net) workspaceBytes() int {
 	bytes := 0
 	for _, l := range n.layers {
 		g, a := l.at(n.batch)
-		bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual), kernel.ConvBytes(n.s, g, n.opt.Dual))
-		if l.bn != "" {
+		if l.mapped() || l.norm() {
+			bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual))
+		}
+		if l.mapped() {
+			bytes = max(bytes, kernel.ConvBytes(n.s, g, n.opt.Dual))
+		}
+		if l.norm() {
 			bytes = max(bytes, kernel.BNStatsBytes(n.batch*a.H*a.W, a.C, n.opt.Dual))
 		}
 	}
 	return bytes
+}
+
+// at returns l's geometry for a batch of size b.
+func (l *layer) at(b int) (kernel.Conv, kernel.Act) {
+	g, a := l.conv, l.act
+	g.N, a.N = b, b
+	return g, a
 }

@@ -29,8 +29,9 @@ type fixture struct {
 	u, v    []float32
 	host    []float32 // parameters
 
-	pixels, stats []float32 // what x and running hold
-	classes       []int32   // and labels
+	step          device.Ptr // dropStep
+	pixels, stats []float32  // what x and running hold
+	classes       []int32    // and labels
 }
 
 func newFixture(s *device.Stream, spec Spec, mode Mode, n int, precision kernel.Precision) *fixture {
@@ -39,7 +40,7 @@ func newFixture(s *device.Stream, spec Spec, mode Mode, n int, precision kernel.
 		s.Fail(err)
 		return nil
 	}
-	f := &fixture{s: s, mode: mode, n: n, net: NewNet(s, spec, n+2, Options{Dual: true, Precision: precision}), host: m.Theta,
+	f := &fixture{s: s, mode: mode, n: n, net: NewNet(s, spec, n+2, Options{Dual: true, Persample: true, Precision: precision}), host: m.Theta,
 		theta: tensor.NewDual(s, len(m.Theta)), x: tensor.NewDual(s, n, spec.H, spec.W, spec.C), labels: s.Alloc(4 * n)}
 	device.Upload(s, f.theta.P, m.Theta)
 	x := make([]float32, f.x.Len())
@@ -48,6 +49,8 @@ func newFixture(s *device.Stream, spec Spec, mode Mode, n int, precision kernel.
 		x[i] = r.Float32()
 	}
 	f.pixels = x
+	f.step = s.Alloc(8)
+	device.Upload(s, f.step, []uint64{dropStep})
 	device.Upload(s, f.x.P, x)
 	y := make([]int32, n)
 	for i := range y {
@@ -90,7 +93,7 @@ func (f *fixture) run(v []float32, replay bool) (g gradients, err error) {
 			s.Free(t.T)
 		}
 	}()
-	pass := Pass{Mode: f.mode, Theta: theta, Running: f.running, X: x}
+	pass := f.pass()
 	if v == nil || replay {
 		f.net.Forward(pass)
 		_, dz := f.net.Loss(f.labels)
@@ -117,6 +120,17 @@ func (f *fixture) run(v []float32, replay bool) (g gradients, err error) {
 	return g, err
 }
 
+// pass is in floats.
+func (f *fixture) pass() Pass {
+	return Pass{Mode: f.mode, Theta: f.theta.Primal(), Running: f.running, X: f.x.Primal(), Draws: Draws{dropSeed, f.step}}
+}
+
+// Where the draws of dropout lie.
+const (
+	dropSeed = 17
+	dropStep = 3
+)
+
 func dot(a, b []float32) (sum float64) {
 	for i := range a {
 		sum += float64(a[i]) * float64(b[i])
@@ -124,19 +138,51 @@ func dot(a, b []float32) (sum float64) {
 	return sum
 }
 
-// networks are both stems, without batch norm and with it in both modes.
-var networks = []struct {
+// A network is one that every test here goes through: n samples of a Spec.
+type network struct {
 	name string
-	bn   bool
-	stem string
+	spec Spec
 	mode Mode
-}{
-	{"plain, pool", false, StemPool, Eval},
-	{"plain, stride", false, StemStride, Train},
-	{"batch norm, eval", true, StemPool, Eval},
-	{"batch norm, train", true, StemPool, Train},
-	{"batch norm, stride, train", true, StemStride, Train},
+	n    int
+	deep bool // so deep that bfloat16 takes other branches than float64
 }
+
+// published is a small one of a published architecture.
+func published(arch string, width, side int, stem string) Spec {
+	return Spec{Arch: arch, Width: width, Classes: 5, C: 3, H: side, W: side - 1, Stem: stem,
+		Mean: []float64{.47, .48, .49}, Std: []float64{.25, .24, .23}}.WithDefaults()
+}
+
+func normed(s Spec) Spec {
+	s.BatchNorm = true
+	return s
+}
+
+// networks are the ConvNet's both stems, without batch norm and with it in both modes, and small ones of
+// the other architectures.
+var networks = func() []network {
+	conv := func(bn bool, stem string) Spec {
+		s := testSpec()
+		s.BatchNorm, s.Stem = bn, stem
+		return s
+	}
+	return []network{
+		{"plain, pool", conv(false, StemPool), Eval, 5, false},
+		{"plain, stride", conv(false, StemStride), Train, 5, false},
+		{"batch norm, eval", conv(true, StemPool), Eval, 5, false},
+		{"batch norm, train", conv(true, StemPool), Train, 5, false},
+		{"batch norm, stride, train", conv(true, StemStride), Train, 5, false},
+		{"toy, eval", toySpec(0), Eval, 4, false},
+		{"toy, train", toySpec(0), Train, 4, false},
+		{"toy, dropout", toySpec(0.25), Train, 4, false},
+		{"resnet18, cifar, eval", published("resnet18", 2, 12, StemCIFAR), Eval, 2, true},
+		{"resnet18, imagenet, train", published("resnet18", 2, 40, StemImageNet), Train, 3, true},
+		{"vgg11", published("vgg11", 2, 33, StemCIFAR), Eval, 2, true},
+		{"vgg11, batch norm, eval", normed(published("vgg11", 2, 33, StemCIFAR)), Eval, 2, true},
+		{"vgg11, batch norm, train", normed(published("vgg11", 2, 48, StemCIFAR)), Train, 4, true},
+		{"mobilenet_v2, eval", published("mobilenet_v2", 4, 9, StemCIFAR), Eval, 2, true},
+	}
+}()
 
 func eachFixture(t *testing.T, f func(t *testing.T, x *fixture)) {
 	d, err := device.Open()
@@ -147,9 +193,7 @@ func eachFixture(t *testing.T, f func(t *testing.T, x *fixture)) {
 	for _, c := range networks {
 		t.Run(c.name, func(t *testing.T) {
 			err := d.Do(context.Background(), 1, func(s *device.Stream) error {
-				spec := testSpec()
-				spec.BatchNorm, spec.Stem = c.bn, c.stem
-				if x := newFixture(s, spec, c.mode, 5, kernel.F32); x != nil && s.Err() == nil {
+				if x := newFixture(s, c.spec, c.mode, c.n, kernel.F32); x != nil && s.Err() == nil {
 					f(t, x)
 				}
 				return s.Sync()
@@ -211,40 +255,69 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-// Layers that share memory give the same bits; what would read it later is refused.
-func TestReuse(t *testing.T) {
+// What a network keeps changes no bit; what it has not kept is refused.
+func TestOptions(t *testing.T) {
 	eachFixture(t, func(t *testing.T, f *fixture) {
 		want, err := f.run(nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.net = NewNet(f.s, f.net.spec, f.n+2, Options{Precision: kernel.F32, Reuse: true})
-		for range 2 {
-			got, err := f.run(nil, false)
-			if err != nil {
-				t.Fatal(err)
+		whole := f.net
+		logits := download(t, f.s, whole.logits())
+		for _, o := range []Options{{}, {Persample: true}, {Dual: true}} {
+			f.net = NewNet(f.s, whole.spec, f.n+2, o)
+			for range 2 {
+				got, err := f.run(nil, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got.theta, want.theta) || !slices.Equal(got.x, want.x) || !slices.Equal(got.loss, want.loss) {
+					t.Fatalf("%+v: other bits than with memory for everything", o)
+				}
 			}
-			if !slices.Equal(got.theta, want.theta) || !slices.Equal(got.x, want.x) || !slices.Equal(got.loss, want.loss) {
-				t.Fatal("other bits than with memory for every layer")
-			}
+		}
+		f.net = NewNet(f.s, whole.spec, f.n+2, Options{Forward: true})
+		f.net.Forward(f.pass())
+		if !slices.Equal(download(t, f.s, f.net.logits()), logits) {
+			t.Fatal("other logits without memory for a backward pass")
 		}
 	})
 	dev := testkit.Open(t)
-	for name, use := range map[string]func(s *device.Stream){
-		"dual numbers": func(s *device.Stream) { NewNet(s, testSpec(), 2, Options{Dual: true, Reuse: true}) },
-		"per-sample gradients": func(s *device.Stream) {
-			n := NewNet(s, testSpec(), 2, Options{Reuse: true})
+	for name, use := range map[string]func(s *device.Stream, n *Net, p Pass){
+		"a tangent": func(s *device.Stream, n *Net, p Pass) {
+			p.Theta.T = p.Theta.P
+			n.Forward(p)
+		},
+		"per-sample gradients": func(s *device.Stream, n *Net, p Pass) {
+			n.Forward(p)
+			n.Backward(n.dlogits, tensor.Tensor{}, tensor.Tensor{})
 			NewPersample(n).SqNorm(n.dlogits, n.loss.P)
+		},
+		"a backward pass": func(s *device.Stream, n *Net, p Pass) {
+			n = NewNet(s, n.spec, 2, Options{Forward: true})
+			n.Forward(p)
+			n.Backward(n.dlogits, tensor.Tensor{}, tensor.Tensor{})
 		},
 	} {
 		err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
-			use(s)
+			spec := testSpec()
+			spec.BatchNorm = false
+			use(s, NewNet(s, spec, 2, Options{}), Pass{Theta: tensor.New(s, spec.NumParams()), X: tensor.New(s, 2, spec.H, spec.W, spec.C)})
 			return s.Err()
 		})
-		if err == nil {
-			t.Errorf("%s with shared memory: no error", name)
+		if err == nil || !strings.Contains(err.Error(), "Options.") {
+			t.Errorf("%s without the option for it: %v", name, err)
 		}
 	}
+}
+
+func download(t *testing.T, s *device.Stream, x tensor.Tensor) []float32 {
+	t.Helper()
+	out := make([]float32, x.Len())
+	if err := device.Download(s, out, x.P); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // The directional derivatives of all samples' losses sum to ⟨v, ∇Σl⟩.

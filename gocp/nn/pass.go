@@ -14,52 +14,89 @@ type Pass struct {
 	Theta   tensor.Tensor // [|θ|] flat
 	Running device.Ptr    // running statistics of batch norm; read in Eval, absent without batch norm
 	X       tensor.Tensor // [n,H,W,C], pixels in [0,1]; n up to the Net's batch
+	Draws   Draws         // of dropout, in Train
 
 	// Replay computes tangents alone: the primals are still those of the last pass, which
-	// had the same Theta.P, X.P and Mode. It halves the work of a dual pass that follows a float one.
+	// had the same Theta.P, X.P, Mode and Draws. It halves the work of a dual pass that follows a float one.
 	Replay bool
+}
+
+// Draws address the random numbers of dropout. The same seed and step give the same ones: the step may
+// only change between a pass and what follows it.
+type Draws struct {
+	Seed uint64
+	Step device.Ptr // uint64
 }
 
 func (p Pass) dual() bool { return p.Theta.T != 0 || p.X.T != 0 }
 
 // Forward runs the network and returns the logits [n,K]. The Net keeps what Backward needs.
 func (n *Net) Forward(p Pass) tensor.Tensor {
-	if n.s.Err() != nil {
-		return n.logits
+	if n.s.Err() == nil {
+		if err := n.check(p); err != nil {
+			n.s.Fail(err)
+		}
 	}
-	if err := n.check(p); err != nil {
-		n.s.Fail(err)
-		return n.logits
+	if n.s.Err() != nil {
+		return tensor.Tensor{Shape: []int{n.n, n.spec.Classes}}
 	}
 	n.pass, n.n = p, p.X.Shape[0]
-	s := n.s
-	defer s.Range("forward").End()
-	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
-	xn := n.stored(n.xn, p.X.T != 0)
-	if !p.Replay || p.X.T != 0 {
-		kernel.ActForward(s, in, p.X, n.inScale, n.inShift, tensor.Tensor{}, n.output(xn), 0)
-	}
-	h := xn
+	defer n.s.Range("forward").End()
 	for _, l := range n.layers {
-		r := s.Range(l.name)
-		g, a := l.at(n.n)
-		w := n.param(p.Theta, l.weight)
-		z := n.stored(l.z, h.T != 0 || w.T != 0)
-		kernel.ConvForward(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
-		scale, shift := n.affine(l, z)
-		h = n.stored(l.h, n.pass.dual())
-		kernel.ActForward(s, a, z, scale, shift, tensor.Tensor{}, n.output(h), l.idx)
+		r := n.s.Range(l.label)
+		n.forward(l)
 		r.End()
 	}
-	return h
+	return n.logits()
 }
+
+func (n *Net) forward(l *layer) {
+	s, p := n.s, n.pass
+	g, a := l.at(n.n)
+	h, none := n.value(l), tensor.Tensor{}
+	switch l.kind {
+	case kindImage:
+		if !p.Replay || p.X.T != 0 {
+			kernel.ActForward(s, a, p.X, n.inScale, n.inShift, none, n.output(h), 0)
+		}
+		return
+	case kindAverage:
+		n.average(l, kernel.AvgPoolForward, n.value(l.from), h)
+	default:
+		x := n.value(l.from)
+		z := x
+		if l.mapped() {
+			w := n.param(p.Theta, l.weight)
+			z = n.stored(l.z, x.T != 0 || w.T != 0)
+			kernel.ConvForward(s, n.work, g, x.Slice(0, g.N, g.H, g.W, g.C), w, n.output(z))
+		}
+		scale, shift := n.affine(l, z)
+		r := none
+		if l.add != nil {
+			r = n.value(l.add)
+		}
+		kernel.ActForward(s, a, z, scale, shift, r, n.output(h), l.idx)
+	}
+	if n.drops(l) {
+		kernel.Dropout(s, p.Draws.Seed, l.drops, p.Draws.Step, l.Dropout, n.output(h), n.output(h))
+	}
+}
+
+// average launches one of the two passes of average pooling.
+func (n *Net) average(l *layer, launch func(*device.Stream, kernel.AvgPool, tensor.Tensor, tensor.Tensor), from, to tensor.Tensor) {
+	a := l.avg
+	a.N = n.n
+	launch(n.s, a, from, n.output(to))
+}
+
+// drops reports whether this pass has dropout at the end of l.
+func (n *Net) drops(l *layer) bool { return l.Dropout > 0 && n.pass.Mode == Train }
 
 // Loss computes the cross entropy of each sample [n] and the gradient of its sum with
 // respect to the logits [n,K], for the logits of the last forward pass.
 func (n *Net) Loss(labels device.Ptr) (loss, dlogits tensor.Tensor) {
-	logits := n.stored(n.logits, n.pass.dual())
 	loss, dlogits = n.stored(n.loss, n.pass.dual()), n.stored(n.dlogits, n.pass.dual())
-	kernel.SoftmaxXent(n.s, n.n, n.spec.Classes, logits, labels, n.output(loss), n.output(dlogits))
+	kernel.SoftmaxXent(n.s, n.n, n.spec.Classes, n.logits(), labels, n.output(loss), n.output(dlogits))
 	return loss, dlogits
 }
 
@@ -70,151 +107,267 @@ func (n *Net) Loss(labels device.Ptr) (loss, dlogits tensor.Tensor) {
 // Backward must still be in place, and only tangents are written.
 func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 	s := n.s
+	if s.Err() == nil && n.opt.Forward {
+		s.Fail(fmt.Errorf("nn: a backward pass on a network for forward passes (Options.Forward)"))
+	}
 	if s.Err() != nil {
 		return
 	}
 	defer s.Range("backward").End()
-	dual, replay := n.pass.dual(), n.pass.Replay
-	if !dual {
+	if !n.pass.dual() {
 		dlogits, dtheta, dx = dlogits.Primal(), dtheta.Primal(), dx.Primal()
 	}
-	if replay {
-		dtheta.P = 0
+	if n.pass.Replay {
+		dtheta.P, dx.P = 0, 0
 	}
-	wantTheta := dtheta.P != 0 || dtheta.T != 0
-	wantX := dx.P != 0 || dx.T != 0
-	dh := dlogits
 	for i := len(n.layers) - 1; i >= 0; i-- {
 		l := n.layers[i]
-		r := s.Range(l.name)
-		g, a := l.at(n.n)
-		h := n.input(i)
-		dz := n.backwardAct(l, a, dh, dtheta, wantTheta)
-		if wantTheta {
-			kernel.ConvBackwardWeight(s, n.work, g, h.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
+		if l.kind == kindImage && dx.Absent() {
+			continue
 		}
-		if i == 0 && !wantX {
-			r.End()
-			return
+		dh := dlogits
+		if i < len(n.layers)-1 {
+			dh = n.stored(l.dh, n.pass.dual())
 		}
-		target := n.dxn
-		if i > 0 {
-			target = n.layers[i-1].dh
-		}
-		dh = n.stored(target, dual)
-		kernel.ConvBackwardData(s, n.work, g, dz, n.param(n.pass.Theta, l.weight), n.output(dh).Slice(0, g.N, g.H, g.W, g.C))
+		r := s.Range(l.label)
+		n.backward(l, dh, dtheta, dx)
 		r.End()
 	}
-	in := kernel.Act{N: n.n, H: n.spec.H, W: n.spec.W, C: n.spec.C, Pool: 1}
-	if replay {
-		dx.P = 0
-	}
-	kernel.ActBackward(s, in, dh, tensor.Tensor{}, n.inScale, tensor.Tensor{}, tensor.Tensor{}, 0, dx, tensor.Tensor{})
 }
 
-// backwardAct goes back through pooling, ReLU and the affine map of l: from dh, the gradient
-// of its output, to the gradient of z, the convolution's output. It writes the gradients of
-// the bias or of batch norm's parameters on the way.
-func (n *Net) backwardAct(l *layer, a kernel.Act, dh, dtheta tensor.Tensor, wantTheta bool) tensor.Tensor {
-	s, dual := n.s, n.pass.dual()
-	z := n.stored(l.z, dual)
-	dz := n.stored(l.dz, dual)
+// backward goes back through l from dh, the gradient of its output.
+func (n *Net) backward(l *layer, dh, dtheta, dx tensor.Tensor) {
+	s := n.s
+	g, a := l.at(n.n)
 	none := tensor.Tensor{}
-	if l.bn == "" {
-		if wantTheta {
-			kernel.ActBackwardReduce(s, n.work, a, dh, z, l.idx, none, n.param(dtheta, l.bias))
-		}
-		if l.idx == 0 { // neither ReLU nor pooling: dz is dh
-			return dh
-		}
-		kernel.ActBackward(s, a, dh, none, none, none, none, l.idx, n.output(dz), none)
-		return dz
+	if n.drops(l) {
+		kernel.Dropout(s, n.pass.Draws.Seed, l.drops, n.pass.Draws.Step, l.Dropout, n.output(dh), n.output(dh))
 	}
-	gamma := n.param(n.pass.Theta, l.bn+".weight")
-	training := n.pass.Mode == Train
-	mean, variance := channels(l.mean, dual && training), channels(l.variance, dual && training)
-	scale := channels(l.scale, dual)
-	dscale, dshift := channels(l.dscale, dual), channels(l.dshift, dual)
-	if wantTheta || training {
-		kernel.ActBackwardReduce(s, n.work, a, dh, z, l.idx, dscale, dshift)
-		dgamma := channels(l.dgamma, dual)
-		if wantTheta {
-			dgamma = n.param(dtheta, l.bn+".weight")
-			dbeta := n.param(dtheta, l.bn+".bias")
-			if dbeta.P != 0 {
-				s.Copy(dbeta.P, dshift.P, 4*a.C)
-			}
-			if dbeta.T != 0 {
-				s.Copy(dbeta.T, dshift.T, 4*a.C)
-			}
+	// wanted says whether anybody asks for the gradient of an output.
+	wanted := func(l *layer) bool { return l != nil && (l.kind != kindImage || !dx.Absent()) }
+	switch {
+	case l.kind == kindImage:
+		kernel.ActBackward(s, a, dh, none, n.inScale, none, none, 0, dx, none)
+		return
+	case l.kind == kindAverage:
+		if wanted(l.from) {
+			to := n.sink(l.from, l.fromFirst, l.fromGrad)
+			n.average(l, kernel.AvgPoolBackward, dh, to)
+			n.settle(l.from, l.fromFirst, to)
 		}
-		p, q := none, none
-		if training {
-			p, q = channels(l.p, dual), channels(l.q, dual)
-		}
-		kernel.BNBackward(s, a.N*a.H*a.W, a.C, mean, variance, gamma, bnEpsilon, dscale, dshift, dgamma, p, q)
-		if training {
-			kernel.ActBackward(s, a, dh, z, scale, p, q, l.idx, n.output(dz), none)
-			return dz
+		return
+	}
+	scale, p, q := n.backwardAffine(l, a, dh, dtheta)
+	dr := none
+	if wanted(l.add) {
+		if l.act.Indexed() {
+			dr = n.sink(l.add, l.addFirst, l.addGrad)
+		} else {
+			n.hand(l.add, l.addFirst, dh)
 		}
 	}
-	kernel.ActBackward(s, a, dh, none, scale, none, none, l.idx, n.output(dz), none)
-	return dz
+	wantX := wanted(l.from)
+	dz := dh // of what is not mapped: the gradient of x
+	switch {
+	case !l.mapped() && !wantX:
+		dz = none
+	case !l.mapped() && l.passes():
+		n.hand(l.from, l.fromFirst, dh)
+	case !l.mapped():
+		dz = n.sink(l.from, l.fromFirst, l.fromGrad)
+	case !l.passes():
+		dz = n.stored(l.dz, n.pass.dual())
+	}
+	if !l.passes() && !(dz.Absent() && dr.Absent()) {
+		kernel.ActBackward(s, a, dh, n.linear(l), scale, p, q, l.idx, n.output(dz), n.output(dr))
+	}
+	if !dr.Absent() {
+		n.settle(l.add, l.addFirst, dr)
+	}
+	if !l.mapped() {
+		if wantX && !l.passes() {
+			n.settle(l.from, l.fromFirst, dz)
+		}
+		return
+	}
+	if !dtheta.Absent() {
+		x := n.value(l.from)
+		kernel.ConvBackwardWeight(s, n.work, g, x.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
+	}
+	if wantX {
+		to := n.sink(l.from, l.fromFirst, l.fromGrad)
+		kernel.ConvBackwardData(s, n.work, g, dz, n.param(n.pass.Theta, l.weight), n.output(to).Slice(0, g.N, g.H, g.W, g.C))
+		n.settle(l.from, l.fromFirst, to)
+	}
 }
 
-// affine returns the per-channel scale and shift after the convolution: a bias, or batch norm.
+// sink is where a reader writes its part of the gradient of l's output: the first into its place.
+func (n *Net) sink(l *layer, first bool, scratch tensor.Tensor) tensor.Tensor {
+	if first {
+		return n.stored(l.dh, n.pass.dual())
+	}
+	return n.stored(scratch, n.pass.dual())
+}
+
+// settle adds what a reader wrote to a sink, unless it was the first.
+func (n *Net) settle(l *layer, first bool, part tensor.Tensor) {
+	if !first {
+		kernel.Add(n.s, n.output(part), n.output(n.stored(l.dh, n.pass.dual())))
+	}
+}
+
+// hand makes dh a reader's part of the gradient of l's output.
+func (n *Net) hand(l *layer, first bool, dh tensor.Tensor) {
+	if !first {
+		n.settle(l, first, dh)
+		return
+	}
+	from, to := n.output(dh), n.output(n.stored(l.dh, n.pass.dual()))
+	if to.P != 0 && to.P != from.P {
+		n.s.Copy(to.P, from.P, 4*to.Len())
+	}
+	if to.T != 0 && to.T != from.T {
+		n.s.Copy(to.T, from.T, 4*to.Len())
+	}
+}
+
+// backwardAffine writes the gradients of l's bias and of batch norm's parameters to dtheta, and returns
+// what dz = scale·dy + p·z + q wants.
+func (n *Net) backwardAffine(l *layer, a kernel.Act, dh, dtheta tensor.Tensor) (scale, p, q tensor.Tensor) {
+	s, dual, wantTheta := n.s, n.pass.dual(), !dtheta.Absent()
+	none := tensor.Tensor{}
+	if !l.norm() {
+		if wantTheta && l.bias.Len > 0 {
+			kernel.ActBackwardReduce(s, n.work, a, dh, none, l.idx, none, n.param(dtheta, l.bias))
+		}
+		return none, none, none
+	}
+	training := n.pass.Mode == Train
+	scale = channels(l.scale, dual)
+	if !wantTheta && !training {
+		return scale, none, none
+	}
+	dscale, dshift, dgamma := channels(l.dscale, dual), channels(l.dshift, dual), channels(l.dgamma, dual)
+	kernel.ActBackwardReduce(s, n.work, a, dh, n.linear(l), l.idx, dscale, dshift)
+	if wantTheta {
+		dgamma = n.param(dtheta, l.gamma)
+		dbeta := n.param(dtheta, l.beta)
+		if dbeta.P != 0 {
+			s.Copy(dbeta.P, dshift.P, 4*a.C)
+		}
+		if dbeta.T != 0 {
+			s.Copy(dbeta.T, dshift.T, 4*a.C)
+		}
+		if l.bias.Len > 0 {
+			n.backwardMoved(l, scale, dshift, n.param(dtheta, l.bias))
+		}
+	}
+	if training {
+		p, q = channels(l.p, dual), channels(l.q, dual)
+	}
+	mean, variance := n.statistics(l)
+	kernel.BNBackward(s, a.N*a.H*a.W, a.C, mean, variance, n.param(n.pass.Theta, l.gamma), Epsilon, dscale, dshift, dgamma, p, q)
+	return scale, p, q
+}
+
+// backwardMoved is the gradient of a bias in front of batch norm. In training it is zero: the mean takes
+// the bias away again.
+func (n *Net) backwardMoved(l *layer, scale, dshift, dbias tensor.Tensor) {
+	if n.pass.Mode == Eval {
+		kernel.Multiply(n.s, scale, dshift, dbias)
+		return
+	}
+	for _, plane := range []device.Ptr{dbias.P, dbias.T} {
+		if plane != 0 {
+			n.s.Memset32(plane, 0, dbias.Len())
+		}
+	}
+}
+
+// affine returns the per-channel scale and shift after the linear map: a bias, or batch norm.
 func (n *Net) affine(l *layer, z tensor.Tensor) (scale, shift tensor.Tensor) {
-	theta := n.pass.Theta
-	if l.bn == "" {
-		return tensor.Tensor{}, n.param(theta, l.bias)
+	p := n.pass
+	if !l.norm() {
+		if l.bias.Len == 0 {
+			return tensor.Tensor{}, tensor.Tensor{}
+		}
+		return tensor.Tensor{}, n.param(p.Theta, l.bias)
 	}
 	_, a := l.at(n.n)
-	dual := n.pass.dual()
-	mean, variance := channels(l.mean, dual && n.pass.Mode == Train), channels(l.variance, dual && n.pass.Mode == Train)
-	if n.pass.Mode == Train {
+	mean, variance := n.statistics(l)
+	if p.Mode == Train {
 		kernel.BNStats(n.s, n.work, a.N*a.H*a.W, a.C, z, mean, variance)
-	} else if !n.pass.Replay {
-		rm, rv := n.buffers[l.bn+".running_mean"], n.buffers[l.bn+".running_var"]
-		n.s.Copy(mean.P, n.pass.Running.Add(4*rm.Off), 4*rm.Len)
-		n.s.Copy(variance.P, n.pass.Running.Add(4*rv.Off), 4*rv.Len)
+	} else {
+		n.running(l, mean, variance)
 	}
-	scale, shift = channels(l.scale, dual), channels(l.shift, dual)
-	kernel.BNAffine(n.s, a.C, mean, variance, n.param(theta, l.bn+".weight"), n.param(theta, l.bn+".bias"), bnEpsilon, scale, shift)
+	scale, shift = channels(l.scale, p.dual()), channels(l.shift, p.dual())
+	kernel.BNAffine(n.s, a.C, mean, variance, n.param(p.Theta, l.gamma), n.param(p.Theta, l.beta), Epsilon, scale, shift)
 	return scale, shift
+}
+
+// running sets the statistics to the running ones. z lacks the bias that stands before batch norm, so
+// the mean must lack it too.
+func (n *Net) running(l *layer, mean, variance tensor.Tensor) {
+	p, bias := n.pass, n.param(n.pass.Theta, l.bias)
+	if !p.Replay {
+		n.s.Copy(mean.P, p.Running.Add(4*l.runMean.Off), 4*l.runMean.Len)
+		n.s.Copy(variance.P, p.Running.Add(4*l.runVar.Off), 4*l.runVar.Len)
+		if l.bias.Len > 0 {
+			kernel.Axpby(n.s, kernel.Coef{Value: -1}, bias.P, kernel.Coef{Value: 1}, mean.P, l.bias.Len)
+		}
+	}
+	if mean.T != 0 {
+		kernel.Axpby(n.s, kernel.Coef{Value: -1}, bias.T, kernel.Coef{}, mean.T, l.bias.Len)
+	}
+}
+
+// statistics are l's mean and variance, with their tangents where they have any: of the batch's, and of
+// a running mean if a bias moves it.
+func (n *Net) statistics(l *layer) (mean, variance tensor.Tensor) {
+	training, bias := n.pass.Mode == Train, l.bias.Len > 0 && n.pass.Theta.T != 0
+	return channels(l.mean, training && n.pass.dual() || bias), channels(l.variance, training && n.pass.dual())
 }
 
 // UpdateRunning moves the running statistics of batch norm by momentum towards those of the
 // last forward pass, which was in Train mode. Without batch norm it does nothing.
 func (n *Net) UpdateRunning(running device.Ptr) {
 	for _, l := range n.layers {
-		if l.bn == "" {
+		if !l.norm() {
 			continue
 		}
 		_, a := l.at(n.n)
-		rm, rv := n.buffers[l.bn+".running_mean"], n.buffers[l.bn+".running_var"]
-		kernel.BNRunning(n.s, a.N*a.H*a.W, a.C, bnMomentum, l.mean.P, l.variance.P, running.Add(4*rm.Off), running.Add(4*rv.Off))
+		mean := l.mean.P
+		if l.bias.Len > 0 {
+			mean = l.moved
+			n.s.Copy(mean, l.mean.P, 4*a.C)
+			kernel.Axpby(n.s, kernel.Coef{Value: 1}, n.param(n.pass.Theta, l.bias).P, kernel.Coef{Value: 1}, mean, a.C)
+		}
+		kernel.BNRunning(n.s, a.N*a.H*a.W, a.C, bnMomentum, mean, l.variance.P, running.Add(4*l.runMean.Off), running.Add(4*l.runVar.Off))
 	}
 }
 
-// Features returns the penultimate activations [n, 4·width] of the last forward pass.
+// Features returns the penultimate activations of the last forward pass, [n, Spec.NumFeatures()]: what
+// the last layer sees.
 func (n *Net) Features() tensor.Tensor {
-	l := n.layers[len(n.layers)-2]
-	return n.stored(l.h, n.pass.dual()).Slice(0, n.n, l.act.C)
+	return n.value(n.layers[len(n.layers)-1].from).Slice(0, n.n, n.graph.features())
 }
 
-// input returns the input of layer i in the last forward pass.
-func (n *Net) input(i int) tensor.Tensor {
-	if i == 0 {
-		return n.stored(n.xn, n.pass.X.T != 0)
+// value is l's output in the last forward pass.
+func (n *Net) value(l *layer) tensor.Tensor {
+	return n.stored(l.h, n.pass.X.T != 0 || n.pass.Theta.T != 0 && l.theta)
+}
+
+// linear is the output of l's linear map, or what it reads if it has none.
+func (n *Net) linear(l *layer) tensor.Tensor {
+	if !l.mapped() {
+		return n.value(l.from)
 	}
-	return n.stored(n.layers[i-1].h, n.pass.dual())
+	return n.stored(l.z, n.pass.dual())
 }
 
-// at returns l's geometry for a batch of size b.
-func (l *layer) at(b int) (kernel.Conv, kernel.Act) {
-	g, a := l.conv, l.act
-	g.N, a.N = b, b
-	return g, a
+func (n *Net) logits() tensor.Tensor {
+	l := n.layers[len(n.layers)-1]
+	return n.value(l).Slice(0, n.n, n.spec.Classes)
 }
 
 // stored returns the first n samples of a batch's buffer, with its tangent if asked.
@@ -238,29 +391,28 @@ func (n *Net) output(t tensor.Tensor) tensor.Tensor {
 	return t
 }
 
-// param returns the named slice of a flat vector over the parameters, in the device's shape.
-func (n *Net) param(flat tensor.Tensor, name string) tensor.Tensor {
-	p := n.params[name]
-	return flat.Slice(p.Off, p.Len)
-}
+// param returns p's slice of a flat vector over the parameters, in the device's shape.
+func (n *Net) param(flat tensor.Tensor, p Param) tensor.Tensor { return flat.Slice(p.Off, p.Len) }
 
 func (n *Net) check(p Pass) error {
-	x := p.X.Shape
+	x, rows := p.X.Shape, n.graph.rows()
 	switch {
 	case len(x) != 4 || x[1] != n.spec.H || x[2] != n.spec.W || x[3] != n.spec.C:
 		return fmt.Errorf("nn: input has shape %v; the network wants [n,%d,%d,%d]", x, n.spec.H, n.spec.W, n.spec.C)
 	case x[0] < 1 || x[0] > n.batch:
 		return fmt.Errorf("nn: a batch of %d samples; the network has room for 1 to %d", x[0], n.batch)
-	case p.Theta.Len() != n.spec.NumParams():
-		return fmt.Errorf("nn: %d parameters; the network has %d", p.Theta.Len(), n.spec.NumParams())
+	case p.Theta.Len() != n.graph.numParams():
+		return fmt.Errorf("nn: %d parameters; the network has %d", p.Theta.Len(), n.graph.numParams())
 	case p.dual() && !n.opt.Dual:
 		return fmt.Errorf("nn: a pass in dual numbers on a network without room for tangents (Options.Dual)")
-	case p.Replay && (!p.dual() || p.X.Shape[0] != n.n):
-		return fmt.Errorf("nn: a replay wants a tangent and the batch of the pass before it (%d samples, this one %d)", n.n, p.X.Shape[0])
-	case n.spec.BatchNorm && p.Mode == Eval && p.Running == 0:
+	case p.Replay && (!p.dual() || x[0] != n.n):
+		return fmt.Errorf("nn: a replay wants a tangent and the batch of the pass before it (%d samples, this one %d)", n.n, x[0])
+	case rows > 0 && p.Mode == Eval && p.Running == 0:
 		return fmt.Errorf("nn: batch norm in evaluation mode wants the running statistics")
-	case n.spec.BatchNorm && p.Mode == Train && p.X.Shape[0]*n.layers[2].act.H*n.layers[2].act.W < 2:
+	case rows > 0 && p.Mode == Train && x[0]*rows < 2:
 		return fmt.Errorf("nn: batch norm in training mode wants more than one value per channel")
+	case p.Mode == Train && n.spec.Dropout > 0 && p.Draws.Step == 0:
+		return fmt.Errorf("nn: dropout in training mode wants its draws")
 	}
 	return nil
 }

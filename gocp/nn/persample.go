@@ -23,8 +23,11 @@ func NewPersample(n *Net) *Persample {
 	p := &Persample{n: n}
 	bytes, channels := 0, 0
 	for _, l := range n.layers {
-		g, a := l.at(n.batch)
-		bytes, channels = max(bytes, kernel.PersampleBytes(n.s, g)), max(channels, a.C)
+		if g, a := l.at(n.batch); l.mapped() {
+			bytes, channels = max(bytes, kernel.PersampleBytes(n.s, g)), max(channels, a.C)
+		} else if l.norm() {
+			channels = max(channels, a.C)
+		}
 	}
 	p.work = kernel.NewWorkspace(n.s, bytes)
 	p.scale, p.shift = n.s.Alloc(4*n.batch*channels), n.s.Alloc(4*n.batch*channels)
@@ -34,11 +37,16 @@ func NewPersample(n *Net) *Persample {
 // ready checks that the last pass has a gradient for each sample.
 func (p *Persample) ready() bool {
 	n := p.n
-	if n.s.Err() == nil && n.opt.Reuse {
-		n.s.Fail(fmt.Errorf("nn: per-sample gradients need every layer's memory (no Options.Reuse)"))
+	if n.s.Err() != nil {
+		return false
 	}
-	if n.s.Err() == nil && n.spec.BatchNorm && n.pass.Mode == Train {
+	switch {
+	case !n.opt.Persample:
+		n.s.Fail(fmt.Errorf("nn: per-sample gradients need what the network has not kept (Options.Persample)"))
+	case n.pass.Mode == Train && n.graph.rows() > 0:
 		n.s.Fail(fmt.Errorf("nn: no gradient belongs to one sample in training mode with batch norm"))
+	case n.pass.Mode == Train && n.spec.Dropout > 0:
+		n.s.Fail(fmt.Errorf("nn: per-sample gradients in training mode with dropout: each sample has a network of its own"))
 	}
 	return n.s.Err() == nil
 }
@@ -51,14 +59,21 @@ func (p *Persample) SqNorm(dlogits tensor.Tensor, out device.Ptr) {
 	}
 	n := p.n
 	n.s.Memset32(out, 0, n.n)
-	for i, l := range n.layers {
+	add := func(c int, rows device.Ptr) { kernel.RowsDot(n.s, n.n, c, 1, rows, rows, true, out) }
+	for _, l := range n.layers {
 		g, a := l.at(n.n)
-		dz := p.dz(i, dlogits)
-		kernel.PersampleSqNorm(n.s, g, n.input(i).P, dz, out, p.work)
-		p.affine(l, dz, p.scale, p.shift, a.C)
-		kernel.RowsDot(n.s, n.n, a.C, 1, p.shift, p.shift, true, out)
-		if l.bn != "" {
-			kernel.RowsDot(n.s, n.n, a.C, 1, p.scale, p.scale, true, out)
+		dh, dz := p.gradients(l, dlogits)
+		if l.mapped() {
+			kernel.PersampleSqNorm(n.s, g, n.value(l.from).P, dz, out, p.work)
+		}
+		if l.bias.Len > 0 {
+			p.bias(a, dz, p.shift, a.C)
+			add(a.C, p.shift)
+		}
+		if l.norm() {
+			p.norm(l, a, dh, p.scale, p.shift, a.C)
+			add(a.C, p.shift)
+			add(a.C, p.scale)
 		}
 	}
 }
@@ -68,37 +83,42 @@ func (p *Persample) Grad(dlogits tensor.Tensor, out device.Ptr) {
 	if !p.ready() {
 		return
 	}
-	n, size := p.n, p.n.spec.NumParams()
-	at := func(name string) device.Ptr { return out.Add(4 * n.params[name].Off) }
-	for i, l := range n.layers {
-		g, _ := l.at(n.n)
-		dz := p.dz(i, dlogits)
-		kernel.PersampleGrad(n.s, g, n.input(i).P, dz, at(l.weight), size, p.work)
-		if l.bn == "" {
-			p.affine(l, dz, 0, at(l.bias), size)
-		} else {
-			p.affine(l, dz, at(l.bn+".weight"), at(l.bn+".bias"), size)
+	n, size := p.n, p.n.graph.numParams()
+	at := func(q Param) device.Ptr { return out.Add(4 * q.Off) }
+	for _, l := range n.layers {
+		g, a := l.at(n.n)
+		dh, dz := p.gradients(l, dlogits)
+		if l.mapped() {
+			kernel.PersampleGrad(n.s, g, n.value(l.from).P, dz, at(l.weight), size, p.work)
+		}
+		if l.bias.Len > 0 {
+			p.bias(a, dz, at(l.bias), size)
+		}
+		if l.norm() {
+			p.norm(l, a, dh, at(l.gamma), at(l.beta), size)
 		}
 	}
 }
 
-// dz is the gradient with respect to the output of layer i's linear map.
-func (p *Persample) dz(i int, dlogits tensor.Tensor) device.Ptr {
-	if l := p.n.layers[i]; l.idx != 0 {
-		return l.dz.P
+// gradients are those of l's output and of the output of its linear map.
+func (p *Persample) gradients(l *layer, dlogits tensor.Tensor) (dh, dz device.Ptr) {
+	if dh = l.dh.P; dh == 0 {
+		dh = dlogits.P
 	}
-	return dlogits.P
+	if l.passes() {
+		return dh, dh
+	}
+	return dh, l.dz.P
 }
 
-// affine writes each sample's gradient of batch norm's weight and bias, or of the layer's bias alone,
-// in rows stride apart.
-func (p *Persample) affine(l *layer, dz, scale, shift device.Ptr, stride int) {
-	n := p.n
-	_, a := l.at(n.n)
-	if l.bn == "" {
-		kernel.PersampleAffine(n.s, kernel.Act{N: a.N, H: a.H, W: a.W, C: a.C, Pool: 1}, dz, 0, 0, 0, shift, stride)
-		return
-	}
-	kernel.PersampleAffine(n.s, a, l.dh.P, l.z.P, l.idx, scale, shift, stride)
-	kernel.PersampleNorm(n.s, a.N, a.C, l.mean.P, l.variance.P, bnEpsilon, scale, shift, stride)
+// bias writes each sample's gradient of the bias, in rows stride apart.
+func (p *Persample) bias(a kernel.Act, dz, out device.Ptr, stride int) {
+	kernel.PersampleAffine(p.n.s, kernel.Act{N: a.N, H: a.H, W: a.W, C: a.C}, dz, 0, 0, 0, out, stride)
+}
+
+// norm writes each sample's gradient of batch norm's weight and bias, in rows stride apart.
+func (p *Persample) norm(l *layer, a kernel.Act, dh, scale, shift device.Ptr, stride int) {
+	s := p.n.s
+	kernel.PersampleAffine(s, a, dh, p.n.linear(l).P, l.idx, scale, shift, stride)
+	kernel.PersampleNorm(s, a.N, a.C, l.mean.P, l.variance.P, Epsilon, scale, shift, stride)
 }

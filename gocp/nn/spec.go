@@ -3,6 +3,7 @@ package nn
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,81 +11,77 @@ import (
 )
 
 // A Spec says which network a set of parameters belongs to. Inputs are pixels in [0,1];
-// the normalisation (x−Mean)/Std is the network's first layer.
+// the normalisation (x−Mean)/Std is the network's first node.
 type Spec struct {
-	Arch      string    `json:"arch"`      // "convnet"
-	Width     int       `json:"width"`     // channels of the first convolution; w, 2w, 4w
-	Classes   int       `json:"classes"`   // K
-	C         int       `json:"channels"`  // input channels
-	H         int       `json:"height"`    // input height
-	W         int       `json:"width_in"`  // input width
-	BatchNorm bool      `json:"batchnorm"` // batch norm after each convolution, which then has no bias
-	Stem      string    `json:"stem"`      // "pool": 3×3 and max pool; "stride": 5×5, stride 2, no pool
-	Mean      []float64 `json:"mean"`      // per input channel
-	Std       []float64 `json:"std"`       // per input channel
+	Arch      string    `json:"arch"`              // one of Architectures
+	Width     int       `json:"width"`             // channels of the first convolution
+	Classes   int       `json:"classes"`           // K
+	C         int       `json:"channels"`          // input channels
+	H         int       `json:"height"`            // input height
+	W         int       `json:"width_in"`          // input width
+	BatchNorm bool      `json:"batchnorm"`         // batch norm after each convolution
+	Stem      string    `json:"stem"`              // how the network begins: one of its architecture's
+	Head      string    `json:"head,omitempty"`    // how it ends, where its architecture leaves that open
+	Dropout   float64   `json:"dropout,omitempty"` // rate of its dropout layers, in training
+	Mean      []float64 `json:"mean"`              // per input channel
+	Std       []float64 `json:"std"`               // per input channel
 }
 
 // Constants of batch norm, PyTorch's defaults.
 const (
-	bnEpsilon  = 1e-5
+	Epsilon    = 1e-5
 	bnMomentum = 0.1
 )
 
-// Stems of the ConvNet.
-const (
-	StemPool   = "pool"
-	StemStride = "stride"
-)
-
-// A Param names a slice of a model's flat parameter vector.
-type Param struct {
-	Name  string // PyTorch's name, such as conv1.weight
-	Torch []int  // PyTorch's shape: [O,I,kh,kw] or [O,I] or [O]
-	Off   int    // first element in the flat vector
-	Len   int
-	perm  func(dev int) int // index in PyTorch's layout of element dev of the device layout; nil: the same
-}
-
-// A block is one convolution with what follows it: (batch norm), ReLU, (pool).
-type block struct {
-	name                string
-	inC, outC           int
-	kernel, stride, pad int
-	inH, inW            int // of the convolution's input
-	outH, outW          int // of the convolution's output
-	pool                int // 1 or 2
-}
-
-func (s Spec) blocks() []block {
-	var bs []block
-	h, w, c := s.H, s.W, s.C
-	for i := 0; i < 3; i++ {
-		b := block{name: "conv" + strconv.Itoa(i+1), inC: c, outC: s.Width << i, kernel: 3, stride: 1, pad: 1, inH: h, inW: w, pool: 2}
-		if i == 0 && s.Stem == StemStride {
-			b.kernel, b.stride, b.pad, b.pool = 5, 2, 2, 1
-		}
-		b.outH = (h+2*b.pad-b.kernel)/b.stride + 1
-		b.outW = (w+2*b.pad-b.kernel)/b.stride + 1
-		h, w, c = b.outH/b.pool, b.outW/b.pool, b.outC
-		bs = append(bs, b)
+// WithDefaults returns s with its architecture's width, stem, head and batch norm where s leaves no
+// choice or none of its own. It does not touch Dropout, for which 0 is a rate like any other.
+func (s Spec) WithDefaults() Spec {
+	a, err := Lookup(s.Arch)
+	if err != nil {
+		return s
 	}
-	return bs
+	if s.Width == 0 {
+		s.Width = a.Width
+	}
+	if s.Stem == "" {
+		s.Stem = a.Stems[0]
+	}
+	if s.Head == "" && len(a.Heads) > 0 {
+		s.Head = a.Heads[0]
+	}
+	s.BatchNorm = s.BatchNorm || a.Norm == NormAlways
+	return s
 }
 
-// features returns the shape [h,w,c] that enters fc1.
-func (s Spec) features() (h, w, c int) {
-	b := s.blocks()
-	last := b[len(b)-1]
-	return last.outH / last.pool, last.outW / last.pool, last.outC
+// DefaultDropout is the rate that the architecture's authors took with s's head.
+func (s Spec) DefaultDropout() float64 {
+	if a, err := Lookup(s.Arch); err == nil && a.Dropout != nil {
+		return a.Dropout(s)
+	}
+	return 0
 }
 
 // Validate reports the first thing that is wrong with s, as a usage error.
 func (s Spec) Validate() error {
+	a, err := Lookup(s.Arch)
+	if err != nil {
+		return err
+	}
 	switch {
-	case s.Arch != "convnet":
-		return usage.Errorf("model: unknown architecture %q (known: convnet)", s.Arch)
-	case s.Stem != StemPool && s.Stem != StemStride:
-		return usage.Errorf("model: unknown stem %q (known: pool, stride)", s.Stem)
+	case !slices.Contains(a.Stems, s.Stem):
+		return usage.Errorf("model: %s has no stem %q (known: %s)", s.Arch, s.Stem, strings.Join(a.Stems, ", "))
+	case len(a.Heads) == 0 && s.Head != "":
+		return usage.Errorf("model: %s has no choice of heads, and %q is asked for", s.Arch, s.Head)
+	case len(a.Heads) > 0 && !slices.Contains(a.Heads, s.Head):
+		return usage.Errorf("model: %s has no head %q (known: %s)", s.Arch, s.Head, strings.Join(a.Heads, ", "))
+	case a.Norm == NormAlways && !s.BatchNorm:
+		return usage.Errorf("model: %s always has batch norm; batchnorm is false", s.Arch)
+	case a.Norm == NormNever && s.BatchNorm:
+		return usage.Errorf("model: %s has no batch norm; batchnorm is true", s.Arch)
+	case !(s.Dropout >= 0 && s.Dropout < 1):
+		return usage.Errorf("model: dropout at rate %g; it must be at least 0 and below 1", s.Dropout)
+	case s.Dropout > 0 && s.DefaultDropout() == 0:
+		return usage.Errorf("model: %s has no dropout with this head, and a rate of %g is asked for", s.Arch, s.Dropout)
 	case s.Width < 1 || s.Width > 4096:
 		return usage.Errorf("model: width is %d; it must be 1 to 4096", s.Width)
 	case s.Classes < 2 || s.Classes > 1<<20:
@@ -99,123 +96,45 @@ func (s Spec) Validate() error {
 			return usage.Errorf("model: normalisation of channel %d is mean %g, std %g; std must be positive and both finite", i, s.Mean[i], v)
 		}
 	}
-	if h, w, _ := s.features(); h < 1 || w < 1 {
-		return usage.Errorf("model: input %dx%d is too small for three convolution blocks with stem %q", s.H, s.W, s.Stem)
-	}
-	return nil
+	_, err = s.graph()
+	return err
 }
 
-// convPerm maps KRSC to PyTorch's OIHW.
-func convPerm(in, k int) func(int) int {
-	return func(d int) int {
-		c := d % in
-		s := d / in % k
-		r := d / in / k % k
-		o := d / in / k / k
-		return ((o*in+c)*k+r)*k + s
+// must is s's graph, and an empty one where Validate says why there is none.
+func (s Spec) must() *graph {
+	if g, err := s.graph(); err == nil {
+		return g
 	}
-}
-
-// flattenPerm maps a linear layer over NHWC-flattened features to PyTorch's NCHW-flattened ones.
-func flattenPerm(h, w, c int) func(int) int {
-	n := h * w * c
-	return func(d int) int {
-		o, f := d/n, d%n
-		return o*n + (f%c)*h*w + f/c
-	}
+	return &graph{}
 }
 
 // Params lists the parameters in the order of the flat vector.
-func (s Spec) Params() []Param {
-	var ps []Param
-	off := 0
-	add := func(name string, perm func(int) int, shape ...int) {
-		n := 1
-		for _, d := range shape {
-			n *= d
-		}
-		ps = append(ps, Param{Name: name, Torch: shape, Off: off, Len: n, perm: perm})
-		off += n
-	}
-	for i, b := range s.blocks() {
-		add(b.name+".weight", convPerm(b.inC, b.kernel), b.outC, b.inC, b.kernel, b.kernel)
-		if s.BatchNorm {
-			bn := "bn" + strconv.Itoa(i+1)
-			add(bn+".weight", nil, b.outC)
-			add(bn+".bias", nil, b.outC)
-		} else {
-			add(b.name+".bias", nil, b.outC)
-		}
-	}
-	h, w, c := s.features()
-	hidden := 4 * s.Width
-	add("fc1.weight", flattenPerm(h, w, c), hidden, h*w*c)
-	add("fc1.bias", nil, hidden)
-	add("fc2.weight", nil, s.Classes, hidden)
-	add("fc2.bias", nil, s.Classes)
-	return ps
-}
+func (s Spec) Params() []Param { return s.must().params }
 
 // NumParams returns |θ|.
-func (s Spec) NumParams() int {
-	ps := s.Params()
-	last := ps[len(ps)-1]
-	return last.Off + last.Len
-}
+func (s Spec) NumParams() int { return s.must().numParams() }
 
 // Buffers lists the running statistics of batch norm in the order of their flat vector:
-// running_mean, then running_var, block by block. It is empty without batch norm.
-func (s Spec) Buffers() []Param {
-	if !s.BatchNorm {
-		return nil
-	}
-	var ps []Param
-	off := 0
-	for i, b := range s.blocks() {
-		for _, kind := range []string{"running_mean", "running_var"} {
-			ps = append(ps, Param{Name: fmt.Sprintf("bn%d.%s", i+1, kind), Torch: []int{b.outC}, Off: off, Len: b.outC})
-			off += b.outC
-		}
-	}
-	return ps
-}
+// running_mean, then running_var, node by node. It is empty without batch norm.
+func (s Spec) Buffers() []Param { return s.must().buffers }
 
 // NumBuffers returns the length of the flat vector of running statistics.
-func (s Spec) NumBuffers() int {
-	n := 0
-	for _, p := range s.Buffers() {
-		n += p.Len
+func (s Spec) NumBuffers() int { return s.must().numBuffers() }
+
+// NumFeatures returns the number of penultimate activations: what the last layer sees of a sample.
+func (s Spec) NumFeatures() int {
+	if g := s.must(); len(g.ops) > 0 {
+		return g.features()
 	}
-	return n
+	return 0
 }
 
-// ToTorch copies p's slice of a flat device-layout vector into PyTorch's layout.
-func (p Param) ToTorch(flat []float32) []float32 {
-	out := make([]float32, p.Len)
-	for i, v := range flat[p.Off : p.Off+p.Len] {
-		if p.perm != nil {
-			out[p.perm(i)] = v
-		} else {
-			out[i] = v
-		}
+// MinBatch is the smallest batch that s can be trained on: batch norm needs two values of a channel.
+func (s Spec) MinBatch() int {
+	if s.must().rows() == 1 {
+		return 2
 	}
-	return out
-}
-
-// FromTorch copies values in PyTorch's layout into p's slice of a flat device-layout vector.
-func (p Param) FromTorch(flat, torch []float32) error {
-	if len(torch) != p.Len {
-		return fmt.Errorf("nn: %s has %d values, want %d (shape %v)", p.Name, len(torch), p.Len, p.Torch)
-	}
-	dst := flat[p.Off : p.Off+p.Len]
-	for i := range dst {
-		if p.perm != nil {
-			dst[i] = torch[p.perm(i)]
-		} else {
-			dst[i] = torch[i]
-		}
-	}
-	return nil
+	return 1
 }
 
 // Metadata writes s as the string metadata of a model file.
@@ -227,12 +146,19 @@ func (s Spec) Metadata() map[string]string {
 		}
 		return strings.Join(parts, ",")
 	}
-	return map[string]string{
+	m := map[string]string{
 		"arch": s.Arch, "width": strconv.Itoa(s.Width), "classes": strconv.Itoa(s.Classes),
 		"input":     fmt.Sprintf("%dx%dx%d", s.C, s.H, s.W),
 		"batchnorm": strconv.FormatBool(s.BatchNorm), "stem": s.Stem,
 		"mean": join(s.Mean), "std": join(s.Std),
 	}
+	if s.Head != "" {
+		m["head"] = s.Head
+	}
+	if s.DefaultDropout() > 0 {
+		m["dropout"] = strconv.FormatFloat(s.Dropout, 'g', -1, 64)
+	}
+	return m
 }
 
 // SpecFromMetadata reads the Spec of a model file's metadata.
@@ -292,6 +218,15 @@ func SpecFromMetadata(m map[string]string) (Spec, error) {
 	get("stem", func(v string) error { s.Stem = v; return nil })
 	get("mean", floats(&s.Mean))
 	get("std", floats(&s.Std))
+	if s.Head = m["head"]; s.Head == "" {
+		if a, e := Lookup(s.Arch); e == nil && len(a.Heads) > 0 {
+			s.Head = a.Heads[0]
+		}
+	}
+	s.Dropout = s.DefaultDropout()
+	if m["dropout"] != "" {
+		get("dropout", func(v string) (e error) { s.Dropout, e = strconv.ParseFloat(v, 64); return })
+	}
 	if err != nil {
 		return Spec{}, err
 	}

@@ -15,7 +15,7 @@ const predictBatch = 128
 // Outputs of a model on images, row by row.
 type Outputs struct {
 	Logits   []float32 // [n,K]
-	Features []float32 // [n,4·width], the penultimate activations
+	Features []float32 // [n, NumFeatures], the penultimate activations
 }
 
 // Predict runs m in evaluation mode on images [n,H,W,C].
@@ -24,13 +24,13 @@ func Predict(s *device.Stream, m *nn.Model, images []uint8, precision kernel.Pre
 	if len(images)%size != 0 {
 		return Outputs{}, usage.Errorf("predict: %d bytes are no whole number of images of %d bytes (%dx%dx%d)", len(images), size, m.H, m.W, m.C)
 	}
-	n, hidden := len(images)/size, 4*m.Width
+	n, hidden := len(images)/size, m.NumFeatures()
 	out := Outputs{Logits: make([]float32, n*m.Classes), Features: make([]float32, n*hidden)}
 	if n == 0 {
 		return out, nil
 	}
 	defer s.Range("predict").End()
-	net := nn.NewNet(s, m.Spec, predictBatch, nn.Options{Precision: precision, Reuse: true})
+	net := nn.NewNet(s, m.Spec, predictBatch, nn.Options{Precision: precision, Forward: true})
 	theta := tensor.New(s, len(m.Theta))
 	device.Upload(s, theta.P, m.Theta)
 	var running device.Ptr

@@ -189,7 +189,7 @@ type trainer struct {
 	order              device.Ptr // int32[n], this epoch's permutation
 	index, batchLabels device.Ptr // int32[batch]
 	aug                device.Ptr // int32[batch,3], or absent
-	step               device.Ptr // uint64: counts steps for the augmentation's draws
+	step               device.Ptr // uint64: counts steps for the draws of augmentation and dropout
 	lr                 device.Ptr // float32
 	theta, grad        tensor.Tensor
 	momentum, running  device.Ptr
@@ -203,7 +203,7 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	n := len(set.Labels)
 	batch := min(cfg.Batch, n)
 	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
-		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision, Reuse: true}),
+		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision}),
 		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), order: s.Alloc(4 * n),
 		index: s.Alloc(4 * batch), batchLabels: s.Alloc(4 * batch),
 		step: s.Alloc(8), lr: s.Alloc(4), losses: s.Alloc(4 * n),
@@ -236,7 +236,7 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 	device.Upload(s, t.order, order)
 	device.Upload(s, t.lr, []float32{float32(t.cfg.lr(epoch))})
 	steps := (t.n + batch - 1) / batch
-	if t.aug != 0 { // every step adds one
+	if t.draws() { // every step adds one
 		device.Upload(s, t.step, []uint64{uint64(epoch * steps)})
 	}
 	for k := 0; k < steps; k++ {
@@ -245,9 +245,9 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 		}
 		size := min(batch, t.n-k*batch)
 		step := s.RangeOf("step", k)
-		if m := t.spec; m.BatchNorm && size < 2 {
+		if size < t.spec.MinBatch() {
 			step.End()
-			break // one sample has no variance; PyTorch's loaders drop such a batch too
+			break // batch norm has one value of a channel: PyTorch refuses such a batch, loaders drop it
 		}
 		s.Copy(t.index, t.order.Add(4*k*batch), 4*size)
 		t.run(size)
@@ -285,17 +285,22 @@ func (t *trainer) record(size int) {
 	s, spec := t.s, t.spec
 	if t.aug != 0 {
 		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
+	}
+	if t.draws() {
 		kernel.Increment(s, t.step)
 	}
 	x := t.x.Slice(0, size, spec.H, spec.W, spec.C)
 	kernel.Gather(s, t.images, t.index, t.aug, size, spec.H, spec.W, spec.C, x)
 	kernel.GatherInt32(s, t.labels, t.index, size, t.batchLabels)
-	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: t.theta, Running: t.running, X: x})
+	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: t.theta, Running: t.running, X: x, Draws: nn.Draws{Seed: t.cfg.Seed, Step: t.step}})
 	_, dlogits := t.net.Loss(t.batchLabels)
 	t.net.Backward(dlogits, t.grad, tensor.Tensor{})
 	t.net.UpdateRunning(t.running)
 	kernel.SGD(s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/float64(size), t.theta.Len())
 }
+
+// draws reports whether a step draws anything.
+func (t *trainer) draws() bool { return t.aug != 0 || t.spec.Dropout > 0 }
 
 // download copies the parameters into m.
 func (t *trainer) download(m *nn.Model) error {
