@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/compute"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -28,7 +29,7 @@ func computeCommand() *cli.Command {
 		ArgsUsage: "WHAT…",
 		Description: "WHAT is one or more of " + strings.Join(compute.Quantities(), ", ") + ".\n" +
 			"The input holds x [N,C,H,W], y [N], v.<parameter>, u [N], target.*; docs/compute.md defines them and the output.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "the model, a safetensors `FILE`"},
 			&cli.StringFlag{Name: "in", Usage: "the inputs, a safetensors `FILE`"},
 			&cli.StringFlag{Name: "out", Usage: "where the answers go, a safetensors `FILE`"},
@@ -47,7 +48,7 @@ func computeCommand() *cli.Command {
 			&cli.Float64Flag{Name: "p", Value: 2, Usage: "sam: norm of the ball, above 1, inf allowed"},
 			&cli.StringFlag{Name: "of", Value: "loss", Usage: "sam: whose gradient: loss, l2"},
 			deviceFlag(),
-		},
+		}, saidFlags()...),
 		Before: refuse(computeRules()...),
 		Action: runCompute,
 	}
@@ -93,7 +94,11 @@ func runCompute(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	model, err := nn.Load(c.String("model"))
+	about, err := said(c)
+	if err != nil {
+		return err
+	}
+	model, _, err := checkpoint.Load(c.String("model"), about)
 	if err != nil {
 		return err
 	}
