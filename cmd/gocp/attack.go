@@ -28,7 +28,7 @@ func attackCommand() *cli.Command {
 			dataFlag(), testSplitFlag(), takeFlag("take", "training images that poisons are made from", ":"),
 			takeFlag("calibration", "training images to calibrate on", ""), shuffleFlag(),
 			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
-		}, slices.Concat(readingFlags(), flagsOf(options))...),
+		}, slices.Concat(readingFlags(), flagsOf(options), saidFlags())...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out", "target", "calibration")); err != nil {
 				return err
@@ -36,8 +36,11 @@ func attackCommand() *cli.Command {
 			if len(c.StringSlice("surrogate")) == 0 {
 				return usage.Errorf("%s needs --surrogate", c.Command.HelpName)
 			}
-			job := experiment.AttackJob{Surrogates: c.StringSlice("surrogate"), Out: c.String("out")}
-			var err error
+			about, err := said(c)
+			if err != nil {
+				return err
+			}
+			job := experiment.AttackJob{Surrogates: c.StringSlice("surrogate"), Said: about, Out: c.String("out")}
 			if job.Pool, err = pick(c, "take", "train"); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
@@ -137,15 +138,38 @@ func modelOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The models", []auditOption{
-		text("arch", "network: convnet", &d, func(c *C) *string { return &c.Victim.Arch }),
-		count("width", "channels of its first layer", 1, &d, func(c *C) *int { return &c.Victim.Width }),
-		text("stem", "its first layer: stride, pool", &d, func(c *C) *string { return &c.Victim.Stem }),
-		truth("batchnorm", "with batch normalisation", func(c *C) *bool { return &c.Victim.BatchNorm }),
+		text("arch", "network: "+strings.Join(nn.Architectures(), ", "), &d, func(c *C) *string { return &c.Victim.Arch }),
+		count("width", "channels of its first layer; others have defaults of their own", 1, &d, func(c *C) *int { return &c.Victim.Width }),
+		text("stem", "how it begins: of convnet stride, pool; of the others cifar, imagenet", &d, func(c *C) *string { return &c.Victim.Stem }),
+		text("head", "how vgg ends: linear (its default), mlp", &d, func(c *C) *string { return &c.Victim.Head }),
+		truth("batchnorm", "with batch normalisation, where that is open", func(c *C) *bool { return &c.Victim.BatchNorm }),
+		number("dropout", "rate of its dropout layers, of mobilenet_v2 and of vgg's mlp; 0: none", -1, &d, func(c *C) *float64 { return &c.Victim.Dropout }),
 		count("epochs", "training epochs", 1, &d, func(c *C) *int { return &c.VictimTrain.Epochs }),
 		count("batch", "training batch", 1, &d, func(c *C) *int { return &c.VictimTrain.Batch }),
 		number("lr", "learning rate", 0, &d, func(c *C) *float64 { return &c.VictimTrain.LR }),
 		number("momentum", "momentum", -1, &d, func(c *C) *float64 { return &c.VictimTrain.Momentum }),
 		number("weight-decay", "weight decay", -1, &d, func(c *C) *float64 { return &c.VictimTrain.WeightDecay }),
+	})
+}
+
+// surrogateOptions are of audits in which the adversary does not know the victims' network.
+func surrogateOptions() []auditOption {
+	type C = experiment.Config
+	var same C // as the victims'
+	return under("The surrogates, where they are other networks than the victims", []auditOption{
+		text("surrogate-arch", "their network", &same, func(c *C) *string { return &c.Surrogate.Arch }),
+		{
+			flag: &cli.IntFlag{Name: "surrogate-width", Usage: "channels of its first layer"},
+			set: func(c *cli.Context, cfg *C) error {
+				if cfg.Surrogate.Width = c.Int("surrogate-width"); cfg.Surrogate.Width < 1 {
+					return usage.Errorf("--surrogate-width is %d; it must be at least 1", cfg.Surrogate.Width)
+				}
+				return nil
+			},
+		},
+		text("surrogate-stem", "how it begins", &same, func(c *C) *string { return &c.Surrogate.Stem }),
+		text("surrogate-head", "how it ends, of vgg", &same, func(c *C) *string { return &c.Surrogate.Head }),
+		truth("surrogate-batchnorm", "with batch normalisation", func(c *C) *bool { return &c.Surrogate.BatchNorm }),
 	})
 }
 
@@ -176,7 +200,7 @@ func sharedOptions() []auditOption {
 }
 
 func auditOptions() []auditOption {
-	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions())
+	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions())
 }
 
 func joinConditions(conditions []result.Condition) string {

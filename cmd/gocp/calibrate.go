@@ -23,7 +23,7 @@ func calibrateCommand() *cli.Command {
 			dataFlag(), splitFlag("train"), takeFlag("take", "images to calibrate on", ":"), shuffleFlag(), seedFlag(),
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: precisionHelp},
 			threadsFlag(), deviceFlag(), jsonFlag(),
-		}, slices.Concat(readingFlags(), flagsOf(options))...),
+		}, slices.Concat(readingFlags(), flagsOf(options), saidFlags())...),
 		Before: refuse(shuffled()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "out")); err != nil {
@@ -41,7 +41,11 @@ func calibrateCommand() *cli.Command {
 			if err := wanted(c, options, &whole); err != nil {
 				return err
 			}
-			job := experiment.CalibrateJob{Model: c.String("model"), Images: images, Score: cfg.Score, Miscoverage: cfg.Miscoverage,
+			about, err := said(c)
+			if err != nil {
+				return err
+			}
+			job := experiment.CalibrateJob{Model: c.String("model"), Said: about, Images: images, Score: cfg.Score, Miscoverage: cfg.Miscoverage,
 				Precision: c.String("precision"), Seed: c.Uint64("seed"), Out: c.String("out")}
 			if job.Threads, err = threads(c); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +24,7 @@ func evaluateCommand() *cli.Command {
 			dataFlag(), splitFlag("test"), takeFlag("take", "images to evaluate on", ":"), shuffleFlag(),
 			&cli.StringFlag{Name: "show", Usage: "images of the split whose sets to list, such as 3,17"},
 			threadsFlag(), deviceFlag(), jsonFlag(),
-		}, readingFlags()...),
+		}, slices.Concat(readingFlags(), saidFlags())...),
 		Before: refuse(shuffled()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "calibration")); err != nil {
@@ -33,7 +34,11 @@ func evaluateCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			job := experiment.EvaluateJob{Model: c.String("model"), Calibration: c.String("calibration"), Images: images}
+			about, err := said(c)
+			if err != nil {
+				return err
+			}
+			job := experiment.EvaluateJob{Model: c.String("model"), Said: about, Calibration: c.String("calibration"), Images: images}
 			if job.Threads, err = threads(c); err != nil {
 				return err
 			}

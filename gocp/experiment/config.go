@@ -19,10 +19,12 @@ const BudgetAuto = "auto"
 // Model is the network that a role trains. Zero fields mean the demo's network: width 16, stem
 // stride, no batch norm, normalised by the data's own mean and deviation.
 type Model struct {
-	Arch      string `json:"arch"`  // convnet (default)
-	Width     int    `json:"width"` // default 16
-	Stem      string `json:"stem"`  // stride (default), pool
-	BatchNorm bool   `json:"batchnorm,omitempty"`
+	Arch      string  `json:"arch"`              // one of nn.Architectures; default convnet
+	Width     int     `json:"width"`             // default: its architecture's
+	Stem      string  `json:"stem"`              // likewise
+	Head      string  `json:"head,omitempty"`    // likewise
+	Dropout   float64 `json:"dropout,omitempty"` // default: its architecture's; negative: none
+	BatchNorm bool    `json:"batchnorm,omitempty"`
 }
 
 // Train is how a role trains. Zero fields mean train.Config's recipe.
@@ -86,10 +88,23 @@ func orDefault[T comparable](v *T, d T) {
 	}
 }
 
+// or is m with what it leaves out taken from d, if it is the same architecture.
+func (m Model) or(d Model) Model {
+	if orDefault(&m.Arch, d.Arch); m.Arch != d.Arch {
+		return m
+	}
+	orDefault(&m.Width, d.Width)
+	orDefault(&m.Stem, d.Stem)
+	orDefault(&m.Head, d.Head)
+	orDefault(&m.Dropout, d.Dropout)
+	orDefault(&m.BatchNorm, d.BatchNorm)
+	return m
+}
+
 func (m Model) withDefaults() Model {
 	orDefault(&m.Arch, "convnet")
-	orDefault(&m.Width, 16)
-	orDefault(&m.Stem, nn.StemStride)
+	s := nn.Spec{Arch: m.Arch, Width: m.Width, Stem: m.Stem, Head: m.Head, BatchNorm: m.BatchNorm}.WithDefaults()
+	m.Width, m.Stem, m.Head, m.BatchNorm = s.Width, s.Stem, s.Head, s.BatchNorm
 	return m
 }
 
@@ -129,9 +144,8 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.TrainSize, 4500)
 	orDefault(&c.CalSize, c.TrainSize/calShare)
 	orDefault(&c.Candidates, 4000)
-	if c.Surrogate == (Model{}) {
-		c.Surrogate = c.Victim
-	}
+	orDefault(&c.Victim.Arch, "convnet")
+	c.Surrogate = c.Surrogate.or(c.Victim)
 	c.Victim, c.Surrogate = c.Victim.withDefaults(), c.Surrogate.withDefaults()
 	if c.SurrogateTrain == (Train{}) {
 		c.SurrogateTrain = c.VictimTrain

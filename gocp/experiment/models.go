@@ -70,7 +70,10 @@ func precision(name string) kernel.Precision {
 
 // spec is the network of a role, with the normalisation of its own training images.
 func (m Model) spec(images attack.Images, classes int) nn.Spec {
-	s := nn.Spec{Arch: m.Arch, Width: m.Width, Classes: classes, C: images.C, H: images.H, W: images.W, BatchNorm: m.BatchNorm, Stem: m.Stem}
+	s := nn.Spec{Arch: m.Arch, Width: m.Width, Classes: classes, C: images.C, H: images.H, W: images.W, BatchNorm: m.BatchNorm, Stem: m.Stem, Head: m.Head}
+	if s.Dropout = max(m.Dropout, 0); m.Dropout == 0 {
+		s.Dropout = s.DefaultDropout()
+	}
 	s.Mean, s.Std = moments(images)
 	return s
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
@@ -70,8 +71,8 @@ type question struct {
 	sum   string // SHA-256 of the file
 }
 
-func newQuestion(file string, pick Pick) (*question, error) {
-	m, err := nn.Load(file)
+func newQuestion(file string, said checkpoint.Said, pick Pick) (*question, error) {
+	m, _, err := checkpoint.Load(file, said)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
@@ -18,10 +19,11 @@ import (
 
 // AttackJob crafts one set of poisons.
 type AttackJob struct {
-	Surrogates  []string // model files
-	Pool        Pick     // the adversary's training images: poisons are made from some of them
-	Calibration Pick     // images the surrogates are calibrated on
-	Targets     []int    // images of the test split whose sets are to change
+	Surrogates  []string        // model files
+	Said        checkpoint.Said // what the files do not say
+	Pool        Pick            // the adversary's training images: poisons are made from some of them
+	Calibration Pick            // images the surrogates are calibrated on
+	Targets     []int           // images of the test split whose sets are to change
 	Goal        attack.GoalConfig
 	Score       conformal.Variant
 	Miscoverage string
@@ -103,7 +105,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	}
 	var models []*nn.Model
 	for _, file := range j.Surrogates {
-		m, err := nn.Load(file)
+		m, _, err := checkpoint.Load(file, j.Said)
 		if err != nil {
 			return nil, err
 		}

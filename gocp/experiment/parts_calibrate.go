@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/strictjson"
@@ -14,7 +15,8 @@ import (
 
 // CalibrateJob finds a model's threshold.
 type CalibrateJob struct {
-	Model       string // file
+	Model       string          // file
+	Said        checkpoint.Said // what the file does not say
 	Images      Pick
 	Score       conformal.Variant
 	Miscoverage string
@@ -57,7 +59,7 @@ func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*C
 	if err := fresh(j.Out); err != nil {
 		return nil, err
 	}
-	p, err := newQuestion(j.Model, j.Images)
+	p, err := newQuestion(j.Model, j.Said, j.Images)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/usage"
@@ -12,8 +13,9 @@ import (
 
 // EvaluateJob makes prediction sets and holds them against the labels.
 type EvaluateJob struct {
-	Model       string // file
-	Calibration string // file
+	Model       string          // file
+	Said        checkpoint.Said // what the file does not say
+	Calibration string          // file
 	Images      Pick
 	Show        []int // images of the split whose sets are listed
 	Threads     int
@@ -54,7 +56,7 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 	if err := decide(&c.Precision, dev); err != nil { // the threshold is one of that rounding
 		return nil, usage.Errorf("%s: %w", j.Calibration, err)
 	}
-	p, err := newQuestion(j.Model, j.Images)
+	p, err := newQuestion(j.Model, j.Said, j.Images)
 	if err != nil {
 		return nil, err
 	}
