@@ -354,3 +354,56 @@ func TestBatchTooLarge(t *testing.T) {
 		t.Error("three samples went into a network with room for two")
 	}
 }
+
+// The gradients of single samples sum to the batch's, and their squared norms are those that are found
+// without forming them.
+func TestPersample(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		if f.mode == Train && (f.net.spec.BatchNorm || f.net.spec.Dropout > 0) {
+			return
+		}
+		s, size := f.s, len(f.host)
+		want, err := f.run(nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.net.Forward(f.pass())
+		_, dlogits := f.net.Loss(f.labels)
+		f.net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
+		each, rows, squares := NewPersample(f.net), tensor.New(s, f.n, size), tensor.New(s, f.n)
+		each.Grad(dlogits, rows.P)
+		each.SqNorm(dlogits, squares.P)
+		sum, norms := make([]float32, size), make([]float32, f.n)
+		for i, v := range download(t, s, rows) {
+			sum[i%size] += v
+			norms[i/size] += v * v
+		}
+		if e := testkit.Relative(sum, want.theta); !(e <= 1e-5) {
+			t.Errorf("sum of the samples' gradients: relative difference %g from the batch's", e)
+		}
+		if e := testkit.Relative(download(t, s, squares), norms); !(e <= 1e-5) {
+			t.Errorf("squared norms: relative difference %g from the gradients'", e)
+		}
+	})
+}
+
+// Per-sample gradients in training mode are refused where samples have no gradient of their own.
+func TestPersampleRefusals(t *testing.T) {
+	dev := testkit.Open(t)
+	for want, spec := range map[string]Spec{"batch norm": testSpec(), "dropout": func() Spec {
+		s := published("vgg11", 1, 33, StemCIFAR)
+		s.Head, s.Dropout = HeadMLP, 0.5
+		return s
+	}()} {
+		err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
+			f := newFixture(s, spec, Train, 2, kernel.F32)
+			f.net.Forward(f.pass())
+			f.net.Backward(f.net.dlogits, tensor.Tensor{}, tensor.Tensor{})
+			NewPersample(f.net).SqNorm(f.net.dlogits, f.net.loss.P)
+			return s.Err()
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s in training mode: %v", want, err)
+		}
+	}
+}
