@@ -7,7 +7,7 @@
 Files and tensors are those of bench/vectors_torch.py. The answers are computed in float64 and kept in
 float32; of a gradient with more than ROWS numbers the first rows are kept, as many as have no more.
 Directions are numbers of float16, for size. Kinks are avoided as there, by a smaller MARGIN: these networks
-have many thousand, and float32 alone is held against them.
+have up to 187 thousand, and float32 alone is held against them.
 """
 
 import argparse
@@ -27,10 +27,10 @@ CASES = {  # name: (seed, spec)
     "vgg16": (33, dict(arch="vgg16", width=2, classes=10, shape=(3, 32, 32), stem="cifar")),
     "vgg16-bn": (34, dict(arch="vgg16", width=2, classes=10, shape=(3, 33, 32), stem="cifar", batchnorm=True)),
     "vgg11-mlp": (35, dict(arch="vgg11", width=1, classes=5, shape=(3, 32, 32), stem="imagenet", head="mlp")),
-    "mobilenet_v2": (36, dict(arch="mobilenet_v2", width=4, classes=10, shape=(3, 10, 9), stem="cifar")),
+    "mobilenet_v2": (68, dict(arch="mobilenet_v2", width=4, classes=10, shape=(3, 10, 9), stem="cifar")),
 }
 BATCH = 4
-MARGIN = 2e-5
+MARGIN = 1e-5
 ROWS = 4096
 VERSION = "1"
 
@@ -91,11 +91,12 @@ def problem(seed, spec):
     x = x.double().requires_grad_()
     opt = torch.optim.Adam([{"params": [x], "lr": 5e-4}, {"params": net.parameters(), "lr": 1e-4}])
     for _ in range(2000):
-        penalty = 0
+        penalty, worst = 0, 1.0
         for mode in modes(spec):
             set_mode(net, mode)
-            penalty = penalty + F.relu(4 * MARGIN - margins(net, x)).sum()
-        if penalty == 0:
+            near = margins(net, x)
+            worst, penalty = min(worst, near.min().item()), penalty + F.relu(2 * MARGIN - near).sum()
+        if worst > 1.1 * MARGIN:
             break
         opt.zero_grad()
         penalty.backward()
@@ -152,8 +153,8 @@ def generate(name, out):
         worst = margins(net, inputs["x"]).min().item()
         if worst < MARGIN:
             sys.exit(f"{name} {mode}: a kink at {worst:.2g} of the root mean square, {MARGIN} is wanted: another seed")
-        save_file(answers(net, inputs, spec, mode), out / f"{name}.{mode}.safetensors", {**about(name), "mode": mode, "margin": f"{worst:.5f}"})
-        print(f"{name} {mode}: smallest margin {worst:.5f}", flush=True)
+        save_file(answers(net, inputs, spec, mode), out / f"{name}.{mode}.safetensors", {**about(name), "mode": mode, "margin": f"{worst:.6f}"})
+        print(f"{name} {mode}: smallest margin {worst:.6f}", flush=True)
 
 
 def check(name, out):

@@ -119,7 +119,7 @@ func TestAgainstPyTorch(t *testing.T) {
 // first derivatives and 1e-3 for the second; 5e-6 was seen.
 func TestNetworksAgainstPyTorch(t *testing.T) {
 	d := testkit.Open(t)
-	for _, name := range []string{"resnet18-cifar", "resnet18-imagenet", "vgg16", "vgg16-bn", "vgg11-mlp"} {
+	for _, name := range []string{"resnet18-cifar", "resnet18-imagenet", "vgg16", "vgg16-bn", "vgg11-mlp", "mobilenet_v2"} {
 		c := loadCase(t, name)
 		for _, mode := range []nn.Mode{nn.Eval, nn.Train} {
 			if mode == nn.Train && !c.model.BatchNorm {
