@@ -398,8 +398,9 @@ func TestPersampleRefusals(t *testing.T) {
 		err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
 			f := newFixture(s, spec, Train, 2, kernel.F32)
 			f.net.Forward(f.pass())
-			f.net.Backward(f.net.dlogits, tensor.Tensor{}, tensor.Tensor{})
-			NewPersample(f.net).SqNorm(f.net.dlogits, f.net.loss.P)
+			_, dlogits := f.net.Loss(f.labels)
+			f.net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
+			NewPersample(f.net).SqNorm(dlogits, f.net.loss.P)
 			return s.Err()
 		})
 		if err == nil || !strings.Contains(err.Error(), want) {
