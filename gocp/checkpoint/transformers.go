@@ -1,11 +1,11 @@
 package checkpoint
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 
 	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -87,7 +87,7 @@ func huggingSettings(s nn.Spec, config []byte) (settings, error) {
 		Epsilon    *float64 `json:"layer_norm_eps"`
 		InFirst    bool     `json:"downsample_in_first_stage"`
 	}{}
-	if err := json.Unmarshal(config, &c); err != nil {
+	if err := strictjson.Unmarshal(config, &c); err != nil {
 		return out, usage.Errorf("config.json beside the file is not understood: %v", err)
 	}
 	want := "relu"
@@ -100,8 +100,8 @@ func huggingSettings(s nn.Spec, config []byte) (settings, error) {
 		if c.Epsilon != nil {
 			out.epsilon = *c.Epsilon
 		}
-		if !(out.epsilon > 0) {
-			return out, usage.Errorf("config.json has layer_norm_eps %g; it must be above 0", out.epsilon)
+		if !(out.epsilon > 0 && out.epsilon < 1) {
+			return out, usage.Errorf("config.json has layer_norm_eps %g; it must be between 0 and 1", out.epsilon)
 		}
 	}
 	if c.Activation != "" && c.Activation != want {
