@@ -69,7 +69,7 @@ func TestCompute(t *testing.T) {
 		"missing.safe":     args("--in", "missing.safetensors", "logits"),
 		"cut.safetensors":  args("--in", "cut.safetensors", "logits"),
 		"v.bn1.bias":       args("--in", "pool-bn.in.safetensors", "logits"),
-		"metadata lacks":   args("--model", "pool.in.safetensors", "logits"),
+		"no tensors of a network":   args("--model", "pool.in.safetensors", "logits"),
 		"batch norm":       args("--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--mode", "train", "persample-grad"),
 		"99":               args("--form", "softquantile", "--miscoverage", "0.01", "l2"),
 	} {
