@@ -60,18 +60,18 @@ func TestCompute(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, line := range map[string][]string{
-		"--model":          {"compute", "logits"},
-		"known: logits":    args(),
-		`"gradient"`:       args("gradient"),
-		`mode "test"`:      args("--mode", "test", "logits"),
-		`precision "fp16"`: args("--precision", "fp16", "logits"),
-		"rounding of GPUs": args("--precision", "tf32", "--device", "cpu", "logits"),
-		"missing.safe":     args("--in", "missing.safetensors", "logits"),
-		"cut.safetensors":  args("--in", "cut.safetensors", "logits"),
-		"v.bn1.bias":       args("--in", "pool-bn.in.safetensors", "logits"),
-		"no tensors of a network":   args("--model", "pool.in.safetensors", "logits"),
-		"batch norm":       args("--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--mode", "train", "persample-grad"),
-		"99":               args("--form", "softquantile", "--miscoverage", "0.01", "l2"),
+		"--model":                 {"compute", "logits"},
+		"known: logits":           args(),
+		`"gradient"`:              args("gradient"),
+		`mode "test"`:             args("--mode", "test", "logits"),
+		`precision "fp16"`:        args("--precision", "fp16", "logits"),
+		"rounding of GPUs":        args("--precision", "tf32", "--device", "cpu", "logits"),
+		"missing.safe":            args("--in", "missing.safetensors", "logits"),
+		"cut.safetensors":         args("--in", "cut.safetensors", "logits"),
+		"v.bn1.bias":              args("--in", "pool-bn.in.safetensors", "logits"),
+		"no tensors of a network": args("--model", "pool.in.safetensors", "logits"),
+		"batch norm":              args("--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--mode", "train", "persample-grad"),
+		"99":                      args("--form", "softquantile", "--miscoverage", "0.01", "l2"),
 	} {
 		refuses(t, dir, want, line...)
 	}
