@@ -6,13 +6,16 @@
 //                                                     square  |G_i|^2
 //                                                     inner   <v, G_i>
 //   ghost    |G_i|^2 = sum_ts (D_i D_i')_ts (P_i P_i')_ts, sums over k and J; both are symmetric:
-//            tiles on and above the diagonal, those above it counted twice
+//            tiles on and above the diagonal, those above it counted twice; where the sum cancels
+//            (persample.cuh) square is made of that sample after all
 //
 // The direct form is the weights' gradient of conv.cuh, of one sample, with an epilogue of its own.
 // A block makes one tile of one sample and keeps it in registers: nothing but store's output and a
 // number for each tile goes to memory. Where a sample has more than one tile, tile q of sample i
 // writes its number to out[i tiles + q], and persample_sum adds them in order; a tile alone adds to
-// out[i]. Grid: tiles (columns fastest) times samples. Block: 4 warps.
+// out[i]. A tile of the ghost form always writes two numbers, its sum and its part of the bound's
+// root, and persample_settle adds them up or marks the sample in `again`, for which square then
+// runs. Grid: tiles (columns fastest) times samples. Block: 4 warps.
 //
 // Operands are read as conv.cuh reads them: channels and addresses are multiples of 16 bytes, in
 // kBF16 of bf16, copies are made first where they are not (c, k are then rounded up, with zeros;
@@ -23,6 +26,8 @@
 // store. Sources: Goodfellow 2015; Bu et al. 2022.
 #pragma once
 #include "conv.cuh"
+#include "math.cuh"
+#include "persample.cuh"
 
 namespace persample {
 
@@ -46,8 +51,9 @@ struct Arguments {
   const unsigned char *x, *dy;
   const float* v;
   float* out;
-  int64_t stride;  // of store: from a sample's gradient to the next one's
-  int tiles;       // of a sample
+  const int* again;  // of square: the samples that are marked, where it is there
+  int64_t stride;    // of store: from a sample's gradient to the next one's
+  int tiles;         // of a sample
 
   // Adds the threads' parts of a tile's number, and hands it on.
   FN void total(int sample, int tile, float part) const {
@@ -68,6 +74,7 @@ struct Direct {
   using Of = gemm::Kernel<Sample, P, false, T>;
 
   FN static void run(const Arguments& v, const Shape& g, unsigned char* memory) {
+    if (kEpilogue == kSquare && v.again && v.again[block::id() / v.tiles] == 0) return;
     const gemm::Grid grid = {v.tiles, 1, 1, 1, 0};
     typename Of::Sums sums;
     Of::sum({v.dy, nullptr, v.x, nullptr, nullptr, nullptr}, g, grid, memory, sums);
@@ -196,16 +203,28 @@ struct Ghost {
     block::sync();
     const unsigned char* x = v.x + int64_t{kBytes} * sample * g.h * g.w * g.c;
     Square<Patches, P>::run(g, x, row0, column0, shared, patches);
-    float part = 0;
+    // A lane's elements on the diagonal: mma.cuh, row(position, octet) with k innermost.
+    int lane = block::rank() & 31, warp = block::rank() / 32;
+    bool diagonal = right == 0 && warp % 2 == warp / 2;
+    float part = 0, root = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
       for (int j = 0; j < mma::kOctets; j++)
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-          part = block::fused(outputs.c[i][j][e], patches.c[i][j][e], part);
-    if constexpr (P == mma::kTF32) part *= gemm::kRestore * gemm::kRestore;
-    v.total(sample, tile, right == 0 ? part : 2 * part);
+        for (int e = 0; e < 4; e++) {
+          float a = outputs.c[i][j][e], b = patches.c[i][j][e];
+          part = block::fused(a, b, part);
+          if (j == 2 * i + e / 2 && diagonal && lane / 4 == 2 * (lane % 4) + e % 2)
+            root += math::sqrt(a * b);
+        }
+    double scale = P == mma::kTF32 ? static_cast<double>(gemm::kRestore) : 1;
+    double times = right == 0 ? 1 : 2;
+    auto sum = block::all_reduce(Total{scale * scale * times * part, scale * root}, add);
+    if (block::rank() != 0) return;
+    float* to = v.out + 2 * (static_cast<int64_t>(sample) * v.tiles + tile);
+    to[0] = static_cast<float>(sum.sum);
+    to[1] = static_cast<float>(sum.root);
   }
 };
 
@@ -224,14 +243,14 @@ FN void launch(const Arguments& v, const Shape& g) {
 //   small   64 x 64; the ghost form has no other
 //
 // gocp/kernel/persamplegpu.go picks form and tile and says how much shared memory they take.
-#define PERSAMPLE(name, ...)                                                                 \
-  extern "C" __global__ void __launch_bounds__(gemm::kThreads, 2)                            \
-      name(const unsigned char* x, const unsigned char* dy, const float* v, float* out,      \
-           int64_t stride, int tiles, int samples, int h, int w, int c, int k, int r, int s, \
-           int step, int pad, int oh, int ow, int c_real, int k_real) {                      \
-    persample::launch<__VA_ARGS__>(                                                          \
-        {x, dy, v, out, stride, tiles},                                                      \
-        {1, h, w, c, k, r, s, step, pad, oh, ow, samples, c_real, k_real});                  \
+#define PERSAMPLE(name, ...)                                                                     \
+  extern "C" __global__ void __launch_bounds__(gemm::kThreads, 2)                                \
+      name(const unsigned char* x, const unsigned char* dy, const float* v, float* out,          \
+           const int* again, int64_t stride, int tiles, int samples, int h, int w, int c, int k, \
+           int r, int s, int step, int pad, int oh, int ow, int c_real, int k_real) {            \
+    persample::launch<__VA_ARGS__>(                                                              \
+        {x, dy, v, out, again, stride, tiles},                                                   \
+        {1, h, w, c, k, r, s, step, pad, oh, ow, samples, c_real, k_real});                      \
   }
 #define PERSAMPLE_DIRECT(name, p, epilogue)                                                   \
   PERSAMPLE(name##_wide, persample::Direct<persample::epilogue, p, gemm::Tile<64, 64, 2, 2>>) \

@@ -7,6 +7,7 @@
 //   G_i = D_i' P_i                                          [K,J], the sample's gradient
 //   store   out_i = G_i        square  out_i += |G_i|^2        inner  out_i += <v, G_i>
 //   ghost   |G_i|^2 = sum_{t,s} <D_t, D_s> <P_t, P_s>,   <P_t, P_s> = sum_o <x_{t+o}, x_{s+o}>
+//           where that does not cancel (persample.cuh); else square
 //
 // The direct form costs T J K multiply-adds. The ghost form costs T^2 (C + K + R S) / 2: products
 // of pixels, not of patches, for a patch's product is a sum of R S pixel products on a diagonal. It
@@ -19,6 +20,7 @@
 // vectors deep: the loop is arithmetic alone. Scratch is packed so that tiles need no edges: panels
 // are filled up with zeros.
 #include "math.cuh"
+#include "persample.cuh"
 
 #ifndef __CUDACC__
 namespace persample {
@@ -139,45 +141,61 @@ FN void pack_rows(int positions, int k, const float* dy, float* to) {
   }
 }
 
-// Calls use(i, k0, j0, tile) for every tile of every G_i of this block's samples, done(i) after
-// each sample. work, in floats: (T + 4) (K rounded up to 8) for dy, kChunk kPanel for a panel, K
-// (rounded up to 8) kPanel for unfinished tiles, then the padded image and kPanel more, which runs
-// may read and never use.
-template <class Use, class Done>
-FN void direct(int64_t n, const Shape& g, const float* x, const float* dy, float* work, Use use,
-               Done done) {
+// Calls use(k0, j0, tile) for every tile of the G of one sample. work, in floats: (T + 4) (K
+// rounded up to 8) for dy, kChunk kPanel for a panel, K (rounded up to 8) kPanel for unfinished
+// tiles, then the padded image and kPanel more, which runs may read and never use.
+template <class Use>
+FN void direct(const Shape& g, const float* x, const float* dy, float* work, Use use) {
   int positions = g.positions(), tiles = (g.k + kA - 1) / kA, parts = kPanel / kB;
-  int64_t columns = g.columns(), pixels = static_cast<int64_t>(g.h) * g.w * g.c;
+  int64_t columns = g.columns();
   float* rows = work;
   float* panel = rows + tile_stride(positions) * tiles;
   Tile* unfinished = reinterpret_cast<Tile*>(panel + kChunk * kPanel);
   float* image = panel + kChunk * kPanel + static_cast<int64_t>(tiles) * kA * kPanel;
-  block::Range range = block::range(n);
-  for (int64_t i = range.lo; i < range.hi; i++) {
-    pack_rows(positions, g.k, dy + i * positions * g.k, rows);
-    pack_image(g, x + i * pixels, image);
-    block::sync();
-    for (int64_t p = 0; p < panels(columns); p++) {
-      Runs runs = find_runs(g, p * kPanel);
-      for (int t0 = 0; t0 < positions; t0 += kChunk) {
-        int len = positions - t0 < kChunk ? positions - t0 : kChunk;
-        pack_patches(g, image, runs, t0, len, panel);
-        block::sync();
-        LANES(b, tiles * parts) {
-          Tile tile;
-          int part = b % parts, kt = b / parts;
-          multiply(len, rows + kt * tile_stride(positions) + t0 * kA, kA, panel + part * kB,
-                   t0 ? unfinished + b : nullptr, tile);
-          if (t0 + len < positions)
-            unfinished[b] = tile;
-          else
-            use(i, kt * kA, p * kPanel + part * kB, tile);
-        }
-        block::sync();
+  pack_rows(positions, g.k, dy, rows);
+  pack_image(g, x, image);
+  block::sync();
+  for (int64_t p = 0; p < panels(columns); p++) {
+    Runs runs = find_runs(g, p * kPanel);
+    for (int t0 = 0; t0 < positions; t0 += kChunk) {
+      int len = positions - t0 < kChunk ? positions - t0 : kChunk;
+      pack_patches(g, image, runs, t0, len, panel);
+      block::sync();
+      LANES(b, tiles * parts) {
+        Tile tile;
+        int part = b % parts, kt = b / parts;
+        multiply(len, rows + kt * tile_stride(positions) + t0 * kA, kA, panel + part * kB,
+                 t0 ? unfinished + b : nullptr, tile);
+        if (t0 + len < positions)
+          unfinished[b] = tile;
+        else
+          use(kt * kA, p * kPanel + part * kB, tile);
       }
+      block::sync();
     }
-    done(i);
   }
+}
+
+// Calls each(i, x_i, dy_i) for this block's samples.
+template <class Each>
+FN void samples(int64_t n, const Shape& g, const float* x, const float* dy, Each each) {
+  int64_t pixels = static_cast<int64_t>(g.h) * g.w * g.c;
+  int64_t outputs = static_cast<int64_t>(g.positions()) * g.k;
+  block::Range range = block::range(n);
+  for (int64_t i = range.lo; i < range.hi; i++) each(i, x + i * pixels, dy + i * outputs);
+}
+
+// |G|^2 of one sample by its gradient; work as direct's.
+FN float square(const Shape& g, const float* x, const float* dy, float* work) {
+  float part[kB];
+  for (float& v : part) v = 0;
+  direct(g, x, dy, work, [&](int, int64_t, const Tile& tile) {
+    for (int a = 0; a < kA; a++)
+      for (int b = 0; b < kB; b++) part[b] += tile.v[a][b] * tile.v[a][b];
+  });
+  float total = 0;
+  for (float v : part) total += v;
+  return block::all_reduce(total, [](float a, float b) { return a + b; });
 }
 
 // v [T,channels] as panels [T/kPanel][channels][kPanel].
@@ -196,83 +214,83 @@ FN void pack_columns(int positions, int channels, const float* v, float* to) {
   }
 }
 
-// Adds the square of each sample's gradient to out. work, in floats, with Tp = T rounded up to
-// kPanel: Tp (C + K) for the packed operands, 2 Tp^2 for the products of pixels and of patches, and
-// S Tp for the masks of columns.
-FN void ghost(int64_t n, const Shape& g, const float* x, const float* dy, float* out, float* work) {
+// mask[s][t], t below `padded`: all ones where pixel t moved by s - pad stays in its row.
+FN void column_masks(const Shape& g, int64_t padded, float* mask) {
+  for (int s = 0; s < g.s; s++) LANES(t, padded) {
+      int to = static_cast<int>(t % g.w) + s - g.pad;
+      mask[s * padded + t] = block::to_float(to >= 0 && to < g.w ? 0xffffffffu : 0u);
+    }
+}
+
+// |G|^2 of one sample without G. work, in floats, with Tp = T rounded up to kPanel: Tp (C + K) for
+// the packed operands and 2 Tp^2 for the products of pixels and of patches.
+FN Total ghost(const Shape& g, const float* x, const float* dy, const float* mask, float* work) {
   int positions = g.h * g.w;
   int64_t padded = panels(positions) * kPanel;
   float* xp = work;
   float* dp = xp + padded * g.c;
   float* pixels = dp + padded * g.k;
   float* patches = pixels + padded * padded;
-  float* mask = patches + padded * padded;
-
-  // mask[s][t]: all ones where pixel t moved by s - pad stays in its row.
-  for (int s = 0; s < g.s; s++) LANES(t, padded) {
-      int to = static_cast<int>(t % g.w) + s - g.pad;
-      mask[s * padded + t] = block::to_float(to >= 0 && to < g.w ? 0xffffffffu : 0u);
-    }
   int row_tiles = (positions + kA - 1) / kA, column_tiles = static_cast<int>(padded / kB);
-  block::Range range = block::range(n);
-  for (int64_t i = range.lo; i < range.hi; i++) {
-    pack_columns(positions, g.c, x + i * positions * g.c, xp);
-    pack_columns(positions, g.k, dy + i * positions * g.k, dp);
-    block::sync();
-    // The products of pixels, upper half.
-    LANES(q, row_tiles * column_tiles) {
-      int b = q / row_tiles * kB, a = q % row_tiles * kA;
-      if (b + kB > a) {
-        Tile tile;
-        multiply(g.c, xp + (a / kPanel) * static_cast<int64_t>(g.c) * kPanel + a % kPanel, kPanel,
-                 xp + (b / kPanel) * static_cast<int64_t>(g.c) * kPanel + b % kPanel, nullptr,
-                 tile);
-        for (int r = 0; r < kA; r++)
-          for (int c = 0; c < kB; c++) pixels[(a + r) * padded + b + c] = tile.v[r][c];
-      }
+  pack_columns(positions, g.c, x, xp);
+  pack_columns(positions, g.k, dy, dp);
+  block::sync();
+  // The products of pixels, upper half.
+  LANES(q, row_tiles * column_tiles) {
+    int b = q / row_tiles * kB, a = q % row_tiles * kA;
+    if (b + kB > a) {
+      Tile tile;
+      multiply(g.c, xp + (a / kPanel) * static_cast<int64_t>(g.c) * kPanel + a % kPanel, kPanel,
+               xp + (b / kPanel) * static_cast<int64_t>(g.c) * kPanel + b % kPanel, nullptr, tile);
+      for (int r = 0; r < kA; r++)
+        for (int c = 0; c < kB; c++) pixels[(a + r) * padded + b + c] = tile.v[r][c];
     }
-    block::sync();
-    // The products of patches: row t right of its diagonal, half of it on the diagonal.
-    LANES(t, row_tiles * kA) {
-      float* to = patches + t * padded;
-      for (int64_t s = t / kPanel * kPanel; s < padded; s++) to[s] = 0;
-      if (t < positions) {
-        int ty = t / g.w, tx = t - ty * g.w;
-        for (int r = 0; r < g.r; r++)
-          for (int s = 0; s < g.s; s++) {
-            int oy = r - g.pad, ox = s - g.pad;
-            if (ty + oy < 0 || ty + oy >= g.h || tx + ox < 0 || tx + ox >= g.w) continue;
-            int64_t end = positions - (oy > 0 ? static_cast<int64_t>(oy) * g.w : 0);
-            int64_t shift = static_cast<int64_t>(oy) * g.w + ox;
-            const float* from = pixels + (t + shift) * padded + shift;
-            const float* keep = mask + s * padded;
-            for (int64_t j = t; j < end; j++)
-              to[j] += block::to_float(block::to_bits(from[j]) & block::to_bits(keep[j]));
-          }
-        to[t] *= 0.5f;
-      }
+  }
+  block::sync();
+  // The products of patches: row t right of its diagonal, half of it on the diagonal.
+  LANES(t, row_tiles * kA) {
+    float* to = patches + t * padded;
+    for (int64_t s = t / kPanel * kPanel; s < padded; s++) to[s] = 0;
+    if (t < positions) {
+      int ty = t / g.w, tx = t - ty * g.w;
+      for (int r = 0; r < g.r; r++)
+        for (int s = 0; s < g.s; s++) {
+          int oy = r - g.pad, ox = s - g.pad;
+          if (ty + oy < 0 || ty + oy >= g.h || tx + ox < 0 || tx + ox >= g.w) continue;
+          int64_t end = positions - (oy > 0 ? static_cast<int64_t>(oy) * g.w : 0);
+          int64_t shift = static_cast<int64_t>(oy) * g.w + ox;
+          const float* from = pixels + (t + shift) * padded + shift;
+          const float* keep = mask + s * padded;
+          for (int64_t j = t; j < end; j++)
+            to[j] += block::to_float(block::to_bits(from[j]) & block::to_bits(keep[j]));
+        }
+      to[t] *= 0.5f;
     }
-    block::sync();
-    // Against the products of dy, tile by tile.
+  }
+  block::sync();
+  // Against the products of dy, tile by tile. Sums of tiles are double: where they cancel, all that
+  // is lost are roundings of single products.
+  Total total = {0, 0};
+  for (int q = block::rank(); q < row_tiles * column_tiles; q += block::size()) {
+    int b = q / row_tiles * kB, a = q % row_tiles * kA;
+    if (b + kB <= a) continue;
+    Tile tile;
+    multiply(g.k, dp + (a / kPanel) * static_cast<int64_t>(g.k) * kPanel + a % kPanel, kPanel,
+             dp + (b / kPanel) * static_cast<int64_t>(g.k) * kPanel + b % kPanel, nullptr, tile);
     float part[kB];
     for (int c = 0; c < kB; c++) part[c] = 0;
-    for (int q = block::rank(); q < row_tiles * column_tiles; q += block::size()) {
-      int b = q / row_tiles * kB, a = q % row_tiles * kA;
-      if (b + kB > a) {
-        Tile tile;
-        multiply(g.k, dp + (a / kPanel) * static_cast<int64_t>(g.k) * kPanel + a % kPanel, kPanel,
-                 dp + (b / kPanel) * static_cast<int64_t>(g.k) * kPanel + b % kPanel, nullptr,
-                 tile);
-        for (int r = 0; r < kA; r++)
-          for (int c = 0; c < kB; c++) part[c] += tile.v[r][c] * patches[(a + r) * padded + b + c];
-      }
+    for (int r = 0; r < kA; r++)
+      for (int c = 0; c < kB; c++) part[c] += tile.v[r][c] * patches[(a + r) * padded + b + c];
+    double sum = 0;
+    for (int c = 0; c < kB; c++) sum += static_cast<double>(part[c]);
+    total.sum += 2 * sum;
+    if (b > a) continue;  // the diagonal goes through the tile, of whose columns a is one
+    for (int r = 0; r < kA; r++) {
+      float square = tile.v[r][a + r - b] * (2 * patches[(a + r) * padded + a + r]);
+      total.root += static_cast<double>(math::sqrt(square));
     }
-    float total = 0;
-    for (int c = 0; c < kB; c++) total += part[c];
-    total = block::all_reduce(total, [](float a, float b) { return a + b; });
-    if (block::rank() == 0) out[i] += 2 * total;
-    block::sync();
   }
+  return block::all_reduce(total, add);
 }
 
 }  // namespace persample
@@ -281,74 +299,69 @@ FN void ghost(int64_t n, const Shape& g, const float* x, const float* dy, float*
 KERNEL persample_square(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
                         const float* x, const float* dy, float* out, float* work,
                         int64_t work_stride) {
-  using persample::Tile;
   persample::Shape g{h, w, c, k, r, s, stride, pad};
-  float part[persample::kB];
-  for (float& v : part) v = 0;
-  persample::direct(
-      n, g, x, dy, work + block::id() * work_stride,
-      [&](int64_t, int, int64_t, const Tile& tile) {
-        for (int a = 0; a < persample::kA; a++)
-          for (int b = 0; b < persample::kB; b++) part[b] += tile.v[a][b] * tile.v[a][b];
-      },
-      [&](int64_t i) {
-        float total = 0;
-        for (float& v : part) {
-          total += v;
-          v = 0;
-        }
-        total = block::all_reduce(total, [](float a, float b) { return a + b; });
-        if (block::rank() == 0) out[i] += total;
-      });
+  float* mine = work + block::id() * work_stride;
+  persample::samples(n, g, x, dy, [&](int64_t i, const float* xi, const float* di) {
+    float total = persample::square(g, xi, di, mine);
+    if (block::rank() == 0) out[i] += total;
+  });
 }
 
 // out_i starts out_stride floats after out_(i-1).
 KERNEL persample_store(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
                        const float* x, const float* dy, float* out, int64_t out_stride, float* work,
                        int64_t work_stride) {
-  using persample::Tile;
   persample::Shape g{h, w, c, k, r, s, stride, pad};
+  float* mine = work + block::id() * work_stride;
   int64_t columns = g.columns();
-  persample::direct(
-      n, g, x, dy, work + block::id() * work_stride,
-      [&](int64_t i, int k0, int64_t j0, const Tile& tile) {
-        float* to = out + i * out_stride + j0;
-        persample::inside(g.k - k0, columns - j0,
-                          [&](int a, int b) { to[(k0 + a) * columns + b] = tile.v[a][b]; });
-      },
-      [](int64_t) {});
+  persample::samples(n, g, x, dy, [&](int64_t i, const float* xi, const float* di) {
+    float* mine_out = out + i * out_stride;
+    persample::direct(g, xi, di, mine, [&](int k0, int64_t j0, const persample::Tile& tile) {
+      persample::inside(g.k - k0, columns - j0, [&](int a, int b) {
+        mine_out[(k0 + a) * columns + j0 + b] = tile.v[a][b];
+      });
+    });
+  });
 }
 
 KERNEL persample_inner(int64_t n, int h, int w, int c, int k, int r, int s, int stride, int pad,
                        const float* x, const float* dy, const float* v, float* out, float* work,
                        int64_t work_stride) {
-  using persample::Tile;
   persample::Shape g{h, w, c, k, r, s, stride, pad};
+  float* mine = work + block::id() * work_stride;
   int64_t columns = g.columns();
-  double total = 0;
-  persample::direct(
-      n, g, x, dy, work + block::id() * work_stride,
-      [&](int64_t, int k0, int64_t j0, const Tile& tile) {
-        float part[persample::kB];
-        for (float& p : part) p = 0;
-        persample::inside(g.k - k0, columns - j0, [&](int a, int b) {
-          part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
-        });
-        float sum = 0;
-        for (float p : part) sum += p;
-        total += sum;
-      },
-      [&](int64_t i) {
-        double sum = block::all_reduce(total, [](double a, double b) { return a + b; });
-        if (block::rank() == 0) out[i] += static_cast<float>(sum);
-        total = 0;
+  persample::samples(n, g, x, dy, [&](int64_t i, const float* xi, const float* di) {
+    double total = 0;
+    persample::direct(g, xi, di, mine, [&](int k0, int64_t j0, const persample::Tile& tile) {
+      float part[persample::kB];
+      for (float& p : part) p = 0;
+      persample::inside(g.k - k0, columns - j0, [&](int a, int b) {
+        part[b] += tile.v[a][b] * v[(k0 + a) * columns + j0 + b];
       });
+      float sum = 0;
+      for (float p : part) sum += p;
+      total += sum;
+    });
+    total = block::all_reduce(total, [](double a, double b) { return a + b; });
+    if (block::rank() == 0) out[i] += static_cast<float>(total);
+  });
 }
 
+// Scratch of a block: s Tp for the masks, then ghost's or, where that cancels, direct's.
 KERNEL persample_ghost(int64_t n, int h, int w, int c, int k, int r, int s, int pad, const float* x,
                        const float* dy, float* out, float* work, int64_t work_stride) {
   persample::Shape g{h, w, c, k, r, s, 1, pad};
-  persample::ghost(n, g, x, dy, out, work + block::id() * work_stride);
+  int64_t padded = persample::panels(g.positions()) * persample::kPanel;
+  float* mask = work + block::id() * work_stride;
+  float* mine = mask + s * padded;
+  persample::column_masks(g, padded, mask);
+  persample::samples(n, g, x, dy, [&](int64_t i, const float* xi, const float* di) {
+    persample::Total total = persample::ghost(g, xi, di, mask, mine);
+    if (persample::cancels(total, g.positions()))
+      total.sum = static_cast<double>(persample::square(g, xi, di, mine));
+    if (block::rank() == 0) out[i] += static_cast<float>(total.sum);
+    block::sync();
+  });
 }
 #endif
 

@@ -18,7 +18,8 @@ const (
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// directFloats and ghostFloats are the scratch of one block in the two forms of kernels/persample.cu.
+// directFloats and ghostFloats are the scratch of one block in the two forms of kernels/persample.cu;
+// where the ghost form cancels, its block takes the direct one in what it has.
 func (g Conv) directFloats() int {
 	rows := (g.OutH()*g.OutW() + 4) * roundUp(g.K, tileRows)
 	panel := (chunkSize + roundUp(g.K, tileRows)) * panelSize
@@ -28,7 +29,7 @@ func (g Conv) directFloats() int {
 
 func (g Conv) ghostFloats() int {
 	t := roundUp(g.H*g.W, panelSize)
-	return roundUp(t*(g.C+g.K)+2*t*t+g.S*t, 64)
+	return roundUp(g.S*t+max(t*(g.C+g.K)+2*t*t, g.directFloats()), 64)
 }
 
 // ghost reports whether products of pixels are cheaper than products of patches. The counts are of

@@ -49,13 +49,20 @@ const (
 	persampleInner  persampleForm = "inner"
 )
 
+// A persampleKernel is one of the kernels, and what it is launched with.
+type persampleKernel struct {
+	name   string
+	memory int // dynamic shared memory of a block
+	tiles  int // of a sample
+}
+
 // A persamplePlan is what a launch needs beyond its operands.
 type persamplePlan struct {
 	convPlan // copies of operands, and of how many images at a time
-	kernel   string
-	memory   int // dynamic shared memory of a block
-	tiles    int // of a sample
-	numbers  int // bytes of a number for each tile
+	persampleKernel
+	again   persampleKernel // for samples whose sum cancels in the ghost form; else without a name
+	numbers int             // bytes of what tiles write
+	marks   int             // bytes of a mark for each sample that is to be made again
 }
 
 // persamplePlan lays out form; copyX and copyDY are set where the addresses ask for a copy, of as many
@@ -69,7 +76,7 @@ func (g Conv) persamplePlan(form persampleForm, copyX, copyDY bool, room int) pe
 		p.images = n
 		p.layOut(g, form)
 		dy, x, _ := p.bytes()
-		if n <= 1 || p.numbers+dy+x <= room && dy+x <= convCopies {
+		if n <= 1 || p.numbers+p.marks+dy+x <= room && dy+x <= convCopies {
 			return p
 		}
 	}
@@ -80,16 +87,20 @@ func (p *persamplePlan) layOut(g Conv, form persampleForm) {
 	depth := 128 / p.element // of k in a tile
 	positions := roundUp(g.OutH()*g.OutW(), depth)
 	p.tile = directTile(p.m, p.n)
-	p.tiles, p.memory = p.tile.blocks(p.m, p.n), p.shared(convBackwardWeight)
+	kernel := func(form string, tile convTile, memory, tiles int) persampleKernel {
+		return persampleKernel{fmt.Sprintf("persample_%s_%s_%s", form, g.Precision, tile.name), memory, tiles}
+	}
+	p.persampleKernel = kernel(string(form), p.tile, p.shared(convBackwardWeight), p.tile.blocks(p.m, p.n))
+	p.again, p.numbers, p.marks = persampleKernel{}, 0, 0
+	if form != persampleStore && p.tiles > 1 {
+		p.numbers = roundUp(4*p.images*p.tiles, 256)
+	}
 	ghost := g.ghostTiles() * ghostSide * ghostSide * (roundUp(p.k, depth) + roundUp(p.n, depth))
 	if form == persampleSquare && ghost < p.tile.covered(p.m, p.n)*positions {
-		form, p.tile = "ghost", convTile{"small", ghostSide, ghostSide}
-		p.tiles, p.memory = g.ghostTiles(), ghostStages*128*2*ghostSide
-	}
-	p.kernel = fmt.Sprintf("persample_%s_%s_%s", form, g.Precision, p.tile.name)
-	p.numbers = 0
-	if form != persampleStore && p.tiles > 1 {
-		p.numbers = roundUp(4*g.N*p.tiles, 256)
+		p.again = p.persampleKernel
+		p.persampleKernel = kernel("ghost", convTile{"small", ghostSide, ghostSide}, ghostStages*128*2*ghostSide, g.ghostTiles())
+		p.numbers = max(p.numbers, roundUp(2*4*p.images*p.tiles, 256))
+		p.marks = roundUp(4*p.images, 256)
 	}
 }
 
@@ -103,7 +114,7 @@ func (g Conv) persampleGPUBytes() int {
 		for _, copies := range []bool{false, true} {
 			p := g.persamplePlan(form, copies, copies, math.MaxInt)
 			dy, x, _ := p.bytes()
-			most = max(most, p.numbers+dy+x)
+			most = max(most, p.numbers+p.marks+dy+x)
 		}
 	}
 	return most
@@ -124,20 +135,13 @@ func launchPersampleGPU(s *device.Stream, name string, form persampleForm, g Con
 	}
 	p := g.persamplePlan(form, x%16 != 0, dy%16 != 0, room)
 	dyBytes, xBytes, _ := p.bytes()
-	to, copies := out, device.Ptr(0)
-	if n := p.numbers + dyBytes + xBytes; n > 0 {
+	var numbers, marks, copies device.Ptr
+	if n := p.numbers + p.marks + dyBytes + xBytes; n > 0 {
 		work := w.take(s, name, n)
 		if work == 0 {
 			return
 		}
-		if p.numbers > 0 {
-			to = work
-		}
-		copies = work.Add(p.numbers)
-	}
-	each := p.tiles // floats that a sample writes
-	if form == persampleStore {
-		each = stride
+		numbers, marks, copies = work, work.Add(p.numbers), work.Add(p.numbers+p.marks)
 	}
 	for first := 0; first < g.N; first += p.images {
 		h := g
@@ -151,12 +155,33 @@ func launchPersampleGPU(s *device.Stream, name string, form persampleForm, g Con
 		if p.copyB {
 			fromX = convPack(s, g, q, q.b, fromX, copies.Add(dyBytes))
 		}
-		s.LaunchShared(p.kernel, h.N*p.tiles, convThreads, p.memory,
-			device.P(fromX.P), device.P(fromDY.P), device.P(v), device.P(to.Add(4*first*each)), device.I64(stride), device.I32(p.tiles),
-			device.I32(h.N), device.I32(g.H), device.I32(g.W), device.I32(p.c), device.I32(p.k), device.I32(g.R), device.I32(g.S),
-			device.I32(g.Stride), device.I32(g.Pad), device.I32(g.OutH()), device.I32(g.OutW()), device.I32(g.C), device.I32(g.K))
-	}
-	if to != out {
-		s.Launch("persample_sum", blocks(g.N, 1), threads, device.P(to), device.I64(g.N), device.I32(p.tiles), device.P(out))
+		launch := func(k persampleKernel, to, again device.Ptr) {
+			s.LaunchShared(k.name, h.N*k.tiles, convThreads, k.memory,
+				device.P(fromX.P), device.P(fromDY.P), device.P(v), device.P(to), device.P(again), device.I64(stride), device.I32(k.tiles),
+				device.I32(h.N), device.I32(g.H), device.I32(g.W), device.I32(p.c), device.I32(p.k), device.I32(g.R), device.I32(g.S),
+				device.I32(g.Stride), device.I32(g.Pad), device.I32(g.OutH()), device.I32(g.OutW()), device.I32(g.C), device.I32(g.K))
+		}
+		// inOrder launches what writes a number for each tile, and adds them to a sample's.
+		inOrder := func(k persampleKernel, again device.Ptr) {
+			mine := out.Add(4 * first)
+			if k.tiles == 1 {
+				launch(k, mine, again)
+				return
+			}
+			launch(k, numbers, again)
+			s.Launch("persample_sum", blocks(h.N, 1), threads,
+				device.P(numbers), device.I64(h.N), device.I32(k.tiles), device.P(again), device.P(mine))
+		}
+		switch {
+		case form == persampleStore:
+			launch(p.persampleKernel, out.Add(4*first*stride), 0)
+		case p.again.name == "":
+			inOrder(p.persampleKernel, 0)
+		default:
+			launch(p.persampleKernel, numbers, 0)
+			s.Launch("persample_settle", blocks(h.N, 1), threads, device.P(numbers), device.I64(h.N), device.I32(p.tiles),
+				device.I32(g.OutH()*g.OutW()), device.P(out.Add(4*first)), device.P(marks))
+			inOrder(p.again, marks)
+		}
 	}
 }

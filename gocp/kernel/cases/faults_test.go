@@ -215,6 +215,21 @@ var faults = []fault{
 		breaks: "tiles above the diagonal count once", cases: []string{"PersampleSqNorm/tf32"},
 	},
 	{
+		name: "norms kept that have cancelled", file: "persample.cuh", unit: persampleUnits,
+		from: "4.0 * positions * total.sum < total.root * total.root", to: "positions < 0 && total.sum < 0",
+		breaks: "a norm is what is left of rounding errors", cases: []string{"PersampleSqNormCancels/tf32"},
+	},
+	{
+		name: "bound of a norm without its diagonal", file: "conv_persample.cuh", unit: persampleUnits,
+		from: "right == 0 && warp % 2 == warp / 2", to: "right == 0 && warp % 2 != warp / 2",
+		breaks: "no norm is ever found to cancel", cases: []string{"PersampleSqNormCancels/tf32"},
+	},
+	{
+		name: "a cancelled norm kept beside the one made in its place", file: "conv_persample_sum.cu", unit: persampleUnits,
+		from: "if (!cancels) out[i] +=", to: "out[i] +=",
+		breaks: "rounding errors are added to the norm", cases: []string{"PersampleSqNormCancels/tf32"},
+	},
+	{
 		name: "overlapping numbers of samples", file: "conv_persample.cuh", unit: persampleUnits,
 		from: "out[static_cast<int64_t>(sample) * tiles + tile]", to: "out[static_cast<int64_t>(sample) + tile]",
 		breaks: "a sample's tiles are written over its neighbour's", cases: []string{"PersampleSqNorm/tf32", "PersampleInner/tf32"},

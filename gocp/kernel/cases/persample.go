@@ -28,6 +28,53 @@ var persampleBenches = []Shape{
 	Dims(32, 1, 1, 4096, 256, 1, 1, 0, 1), Dims(32, 16, 16, 192, 192, 3, 1, 1, 192),
 }
 
+// cancelling are inputs of which the gradients of two samples in three all but vanish: a sample's pixels
+// are all the same, and its output gradients, which are zero where a patch hangs over the border, sum
+// to a small part of one of them. Values have 8 significant bits, so that no precision rounds them,
+// and magnitudes of their own in each channel, so that float32 sums of products do.
+func cancelling(g kernel.Conv, r *Rand) (x, dy []float32) {
+	x, dy = r.Normal(g.In()), r.Normal(g.Out())
+	scale := func(n int) []float32 {
+		to := make([]float32, n)
+		for i := range to {
+			to[i] = float32(math.Exp2(float64(r.Int(13) - 10)))
+		}
+		return to
+	}
+	few := func() float32 { return float32(r.Int(127) - 63) } // two of them sum to 7 bits and a sign
+	in, out := scale(g.C), scale(g.K)
+	for i := range g.N {
+		if i%3 == 0 {
+			continue
+		}
+		for at := range g.H * g.W {
+			for c := range g.C {
+				to := &x[(i*g.H*g.W+at)*g.C+c]
+				if *to = x[i*g.H*g.W*g.C+c]; at == 0 {
+					*to = in[c] * few()
+				}
+			}
+		}
+		rows := dy[i*g.OutH()*g.OutW()*g.K:][:g.OutH()*g.OutW()*g.K]
+		clear(rows)
+		var inside []int
+		for y := g.Pad; y < g.OutH()-g.Pad; y++ {
+			for q := g.Pad; q < g.OutW()-g.Pad; q++ {
+				inside = append(inside, y*g.OutW()+q)
+			}
+		}
+		vanishing := float32(math.Exp2(float64(6 * (i % 3))))
+		for k := range g.K {
+			rows[inside[0]*g.K+k] = out[k] * few()
+			for j := 1; j+2 < len(inside); j += 3 {
+				a, b := vanishing*few(), vanishing*few()
+				rows[inside[j]*g.K+k], rows[inside[j+1]*g.K+k], rows[inside[j+2]*g.K+k] = out[k]*a, out[k]*b, -out[k]*(a+b)
+			}
+		}
+	}
+	return x, dy
+}
+
 // sampleGradient adds sample i's gradient to the weights [K,R,S,C/Groups] to to.
 func sampleGradient(g kernel.Conv, i int, x, dy, to []float64) {
 	oh, ow, cs, ks := g.OutH(), g.OutW(), g.C/g.Groups, g.K/g.Groups
@@ -125,6 +172,34 @@ func persampleProducts(precision kernel.Precision) []Case {
 						grad := make([]float64, g.Weights())
 						sampleGradient(g, i, v.F(x), v.F(dy), grad)
 						v.F(out)[i] += dot(grad, grad)
+					}
+				}
+				return p
+			},
+		},
+		{
+			Name: "PersampleSqNormCancels", Precision: precision.String(),
+			Kernels: []string{"persample_square", "persample_ghost", "persample_settle", "persample_sum"},
+			Axes:    persampleAxes,
+			Tests:   []Shape{Dims(6, 5, 5, 60, 192, 3, 1, 1, 1), Dims(5, 8, 8, 32, 64, 3, 1, 1, 1), Dims(3, 4, 4, 128, 128, 1, 1, 0, 1), Dims(3, 9, 9, 60, 260, 3, 1, 1, 1)},
+			New: func(sh Shape, r *Rand) *Problem {
+				g := geometry(sh)
+				p := &Problem{WorkspaceOn: func(s *device.Stream) int { return kernel.PersampleBytes(s, g) }}
+				a, b := cancelling(g, r)
+				x, dy := Const(p, "x", a), Const(p, "dy", b)
+				tol := Tol{Rel: 1e-3, Why: "the gradient's own sum cancels to 2⁻¹² of its terms; by their products the norm would be off by a multiple of itself"}
+				if precision == kernel.TF32 {
+					tol = Tol{Rel: 4e-3, Why: "as above, and 1.0007² that rounded factors would have lost"}
+				}
+				out := InOut(p, "out", tol, make([]float32, g.N))
+				p.Run = func(s *device.Stream, d *Bound) {
+					kernel.PersampleSqNorm(s, g, d.Ptr(x), d.Ptr(dy), d.Ptr(out), d.Workspace())
+				}
+				p.Ref = func(v *Values) {
+					for i := range g.N {
+						grad := make([]float64, g.Weights())
+						sampleGradient(g, i, v.F(x), v.F(dy), grad)
+						v.F(out)[i] = dot(grad, grad)
 					}
 				}
 				return p
