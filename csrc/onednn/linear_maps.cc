@@ -422,11 +422,12 @@ bool by_winograd(const ConvShape& g, Precision p, Operand a, Operand b, Result o
   return p == Precision::kF32 && g.groups == 1 && winograd_fits(g, dual);
 }
 
-// y = x ∗ w where the result's tangent is wanted only if there is one.
-void convolve(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
+// y = x ∗ w where the result's tangent is wanted only if there is one. `windows`: equal windows of
+// an image give equal primals, as oneDNN's do anyway, whose sums are in one order at all positions.
+void convolve(const ConvShape& g, Precision p, Operand x, Operand w, Result y, bool windows) {
   p = effective(g, p);
   settle_precision(p, x, g.input(), w, g.weights());
-  if (by_winograd(g, p, x, w, y)) return winograd_forward(g, x, w, y);
+  if (by_winograd(g, p, x, w, y)) return winograd_forward(g, x, w, y, windows);
   bilinear(forward, g, p, x, w, y);
 }
 
@@ -439,7 +440,7 @@ void out_of_memory(size_t bytes) {
 void conv_forward(const ConvShape& g, Precision p, Operand x, Operand w, Result y) {
   settle(x, w, y, g.output());
   if (depthwise_fits(g)) return depthwise_forward(g, x, w, y);
-  convolve(g, p, x, w, y);
+  convolve(g, p, x, w, y, true);
 }
 
 void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, Result dx) {
@@ -459,7 +460,8 @@ void conv_backward_data(const ConvShape& g, Precision p, Operand dy, Operand w, 
     return out;
   };
   const Operand turn{turned(scratch[0], w.primal), turned(scratch[1], w.tangent)};
-  convolve({g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad, 1}, p, dy, turn, dx);
+  convolve({g.n, g.out_h(), g.out_w(), g.k, g.c, g.r, g.s, 1, g.r - 1 - g.pad, 1}, p, dy, turn, dx,
+           false);
 }
 
 void conv_backward_weight(const ConvShape& g, Precision p, Operand x, Operand dy, Result dw) {

@@ -5,11 +5,7 @@
 #include <string.h>
 
 #include "../host/scratch.h"
-#include "../onednn/linear_maps.h"
-
-#define GOCP_PASTE_(a, b) a##b
-#define GOCP_PASTE(a, b) GOCP_PASTE_(a, b)
-#define GOCP_NAMESPACE GOCP_PASTE(gocp_winograd_, GOCP_ISA)
+#include "windows.h"
 
 namespace GOCP_NAMESPACE {
 
@@ -305,7 +301,7 @@ static void multiply(const ConvShape& g, int count, const Factors* f, float* m) 
   }
 }
 
-void forward(const ConvShape& g, Operand x, Operand w, Result y) {
+void forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows) {
   const Tiling tiling(g);
   const int vectors = panel_vectors(g.k);
   const size_t weights = kPlanes * weight_stride(g);
@@ -318,7 +314,10 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
   const float* zeros = row_of_zeros(static_cast<size_t>(g.w) * g.c);
   if (primal || dx) weight_planes(g, w.primal, vectors * kLanes, u);
   if (dw) weight_planes(g, w.tangent, vectors * kLanes, u + weights);
-  const int chunks = (tiling.total + kChunk - 1) / kChunk;
+  const int chunks = (tiling.total + kChunk - 1) / kChunk, tiles = tiling.rows * tiling.columns;
+  windows = windows && primal;
+  thread_local Scratch suspect_scratch;
+  auto* suspects = static_cast<uint8_t*>(windows ? suspect_scratch.get(g.n) : nullptr);
   int lacking = 0;  // threads without memory
 #pragma omp parallel reduction(+ : lacking)
   {
@@ -334,6 +333,10 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
       if (lacking) continue;
       const int first = chunk * kChunk;
       const int count = tiling.total - first < kChunk ? tiling.total - first : kChunk;
+      if (windows) {  // of the images whose first tile is here, which are read next
+        for (int n = (first + tiles - 1) / tiles; n * tiles < first + count; n++)
+          suspects[n] = may_repeat(g, x.primal + static_cast<size_t>(n) * g.h * g.w * g.c);
+      }
       if (primal || dw) input_planes(g, tiling, x.primal, zeros, first, count, v);
       if (primal) {
         const Factors f[2] = {{v, u}, {}};
@@ -353,6 +356,7 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y) {
     }
   }
   if (lacking) gocp::out_of_memory((2 * inputs + outputs) * sizeof(float));
+  if (windows) settle_windows(g, suspects, x.primal, y.primal);
 }
 
 // planes[t][p][k] = (A dy Aᵀ)_p of output channels k0 … k0+columns; `zeros` as above.

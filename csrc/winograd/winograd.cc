@@ -4,10 +4,10 @@
 
 #include "../host/engine.h"
 
-// The builds of tiles.cc: one for each instruction set (none but on x86-64).
+// The builds of tiles.cc and windows.cc: one for each instruction set (none but on x86-64).
 #define GOCP_BUILD(isa)                                                                       \
   namespace gocp_winograd_##isa {                                                             \
-    void forward(const gocp::ConvShape&, gocp::Operand, gocp::Operand, gocp::Result);         \
+    void forward(const gocp::ConvShape&, gocp::Operand, gocp::Operand, gocp::Result, bool);   \
     void backward_weight(const gocp::ConvShape&, gocp::Operand, gocp::Operand, gocp::Result); \
   }
 GOCP_BUILD(v3)
@@ -49,8 +49,8 @@ bool winograd_fits(const ConvShape& g, bool dual) {
   return 6 * tiles <= g.out_h() * g.out_w();  // 36 for 54 at most
 }
 
-void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y) {
-  build().forward(g, x, w, y);
+void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows) {
+  build().forward(g, x, w, y, windows);
 }
 
 void winograd_backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw) {

@@ -10,6 +10,11 @@
 // four operands once, and sums its two parts before A. Source: A. Lavin, S. Gray, "Fast Algorithms
 // for Convolutional Neural Networks", CVPR 2016, §4.3; the points are those of oneDNN's F(4×4,
 // 3×3). Sums over channels and tiles are in one order whatever the number of threads.
+//
+// An output's roundings depend on where in its tile it lies, so equal windows (3×3 pixels, zeros of
+// the padding among them) would give outputs that differ in their last bits, and max pooling would
+// take another than the first of equal maxima. So a forward pass ends by giving every output of an
+// image, in its primal, the value of the first whose window is the same, bit for bit.
 #pragma once
 
 #include "../onednn/linear_maps.h"
@@ -22,8 +27,8 @@ namespace gocp {
 // transforms.
 bool winograd_fits(const ConvShape& g, bool dual);
 
-// y = x ∗ w; tangents as in linear_maps.h
-void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y);
+// y = x ∗ w; tangents as in linear_maps.h. `windows`: equal ones of an image give equal primals.
+void winograd_forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows);
 // dw = the adjoint in w applied to dy
 void winograd_backward_weight(const ConvShape& g, Operand x, Operand dy, Result dw);
 
