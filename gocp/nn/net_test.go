@@ -408,3 +408,33 @@ func TestPersampleRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Buffers that are in use at once have no byte in common.
+func TestPlan(t *testing.T) {
+	dev := testkit.Open(t)
+	for _, c := range networks {
+		for _, o := range []Options{{}, {Dual: true}, {Persample: true}, {Forward: true}} {
+			err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
+				n := NewNet(s, c.spec, 3, o)
+				p := n.memory() // once more: the same plan in other memory
+				shared := 0
+				for i, a := range p.buffers {
+					for _, b := range p.buffers[:i] {
+						if a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes {
+							if shared++; p.meet(a, b) {
+								t.Errorf("%s %+v: buffers of moments %d–%d and %d–%d overlap", c.name, o, a.from, a.to, b.from, b.to)
+							}
+						}
+					}
+				}
+				if shared == 0 && !o.Persample { // which keeps all that batch norm is given
+					t.Errorf("%s %+v: nothing is shared", c.name, o)
+				}
+				return s.Err()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (x pair) is(t *tensor.Tensor) {
 }
 
 // memory plans what the layers keep, and allocates it.
-func (n *Net) memory() {
+func (n *Net) memory() *plan {
 	p := &plan{n: n}
 	back := !n.opt.Forward
 	kept := n.opt.Dual || n.opt.Persample // a replay, or per-sample gradients, read primals after the pass
@@ -135,6 +135,7 @@ func (n *Net) memory() {
 		p.gradients(kept)
 	}
 	p.allocate()
+	return p
 }
 
 // gradients plans those of the outputs, in the order in which the backward pass writes them. The first
