@@ -182,9 +182,13 @@ func persampleProducts(precision kernel.Precision) []Case {
 			Kernels: []string{"persample_square", "persample_ghost", "persample_settle", "persample_sum"},
 			Axes:    persampleAxes,
 			Tests:   []Shape{Dims(6, 5, 5, 60, 192, 3, 1, 1, 1), Dims(5, 8, 8, 32, 64, 3, 1, 1, 1), Dims(3, 4, 4, 128, 128, 1, 1, 0, 1), Dims(3, 9, 9, 60, 260, 3, 1, 1, 1)},
+			Benches: persampleBenches[2:3], // two norms in three are made twice
 			New: func(sh Shape, r *Rand) *Problem {
 				g := geometry(sh)
-				p := &Problem{WorkspaceOn: func(s *device.Stream) int { return kernel.PersampleBytes(s, g) }}
+				p := &Problem{
+					WorkspaceOn: func(s *device.Stream) int { return kernel.PersampleBytes(s, g) },
+					Bytes:       4 * float64(g.LeastIn()+g.Out()), FLOPs: float64(g.LeastFLOPs()),
+				}
 				a, b := cancelling(g, r)
 				x, dy := Const(p, "x", a), Const(p, "dy", b)
 				tol := Tol{Rel: 1e-3, Why: "the gradient's own sum cancels to 2⁻¹² of its terms; by their products the norm would be off by a multiple of itself"}
