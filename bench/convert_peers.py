@@ -96,7 +96,7 @@ CASES = {  # name: (library, side of the images, what the file does not say, a m
     "timm resnet18": ("timm", 64, [], lambda: timm.create_model("resnet18", num_classes=10)),
     "timm vgg13_bn": ("timm", 224, [], lambda: timm.create_model("vgg13_bn", num_classes=10)),
     "timm mobilenetv2_100": ("timm", 64, ["--stem", "imagenet"], lambda: timm.create_model("mobilenetv2_100", num_classes=10)),
-    "timm mobilenetv2_140": ("timm", 64, ["--stem", "imagenet"], lambda: timm.create_model("mobilenetv2_140", num_classes=10)),
+    "timm mobilenetv2_050": ("timm", 64, ["--stem", "imagenet"], lambda: timm.create_model("mobilenetv2_050", num_classes=10)),
     "transformers resnet18": ("transformers", 64, [], lambda: hf_resnet([2, 2, 2, 2])),
     "transformers resnet34": ("transformers", 64, [], lambda: hf_resnet([3, 4, 6, 3])),
     "transformers mobilenet_v2": ("transformers", 64, ["--stem", "imagenet"], lambda: hf_mobilenet(layer_norm_eps=1e-5)),
