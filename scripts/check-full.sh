@@ -54,6 +54,12 @@ else
 	scripts/gpu-kit-rehearse.sh
 fi
 
+step 'every flag of every command does something'
+GOCP_LONG=1 go test -count=1 -timeout 60m -run EveryFlag ./cmd/gocp
+
+step 'pages in a browser: three widths, light and dark, extreme results'
+scripts/pages.sh
+
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"
 

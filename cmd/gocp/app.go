@@ -88,6 +88,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
 	}()
+	return runUntil(ctx, args, stdout, stderr)
+}
+
+// runUntil is run without the process's signals: it ends when the context does.
+func runUntil(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
 	args, err := permute(app, args)
 	if err == nil {

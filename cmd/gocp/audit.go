@@ -55,7 +55,6 @@ func goalOptions() []auditOption {
 		words("labels", "goals add and remove: the labels by name or number, such as cat,dog or 3,5; a name comes first", func(c *C) *[]string { return &c.Goal.Words }).only(goals("add", "remove")),
 		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }).only(goals("remove")),
 		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }).only(goals("underconfidence")),
-		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
 		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }).only(goals("overconfidence", "underconfidence", "add", "remove")),
 	})
 }
@@ -110,6 +109,7 @@ func sizeOptions() []auditOption {
 	d := defaults
 	return under("The experiment", []auditOption{
 		count("repeats", "groups of targets, each with its own poisons; where sets are to grow 20 unless given", 1, &d, func(c *C) *int { return &c.Repeats }),
+		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
 		count("targets", "targets of a group", 1, &d, func(c *C) *int { return &c.Targets }),
 		count("victims", "victims of a group, under attack and randun; half as many under randga, and under clean the controls", 1, &d, func(c *C) *int { return &c.Victims }),
 		{
@@ -236,7 +236,7 @@ func auditCommand() *cli.Command {
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
 			metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options))...),
-		Before: refuse(above0("workers")),
+		Before: refuse([]rule{above0("workers")}),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

@@ -49,7 +49,7 @@ func benchPassesCommand() *cli.Command {
 			jsonFlag(),
 			deviceFlag(),
 		},
-		Before: refuse(apart("go", "json"), above0("seconds")),
+		Before: refuse([]rule{apart("go", "json"), above0("seconds")}),
 		Action: runBenchPasses,
 	}
 }
@@ -124,7 +124,7 @@ func benchKernelsCommand() *cli.Command {
 			jsonFlag(),
 			deviceFlag(),
 		},
-		Before: refuse(apart("go", "json")),
+		Before: refuse([]rule{apart("go", "json")}),
 		Action: runBenchKernels,
 	}
 }

@@ -24,7 +24,7 @@ func calibrateCommand() *cli.Command {
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: precisionHelp},
 			threadsFlag(), deviceFlag(), jsonFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options), saidFlags())...),
-		Before: refuse(shuffled()),
+		Before: refuse([]rule{shuffled()}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "out")); err != nil {
 				return err

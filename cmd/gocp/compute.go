@@ -49,7 +49,7 @@ func computeCommand() *cli.Command {
 			&cli.StringFlag{Name: "of", Value: "loss", Usage: "sam: whose gradient: loss, l2"},
 			deviceFlag(),
 		}, saidFlags()...),
-		Before: refuse(computeRules()...),
+		Before: refuse(computeRules()),
 		Action: runCompute,
 	}
 }

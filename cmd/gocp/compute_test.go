@@ -10,7 +10,7 @@ import (
 )
 
 // vector copies a file of the golden vectors into dir.
-func vector(t *testing.T, dir, name string) {
+func vector(t testing.TB, dir, name string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", "gocp", "nn", "testdata", name))
 	if err != nil {

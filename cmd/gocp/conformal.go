@@ -54,6 +54,34 @@ func inputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "logits", Usage: "file of logits, a row for each sample"},
 		&cli.StringFlag{Name: "probs", Usage: "file of probabilities, instead of logits"},
+		exactSumsFlag(),
+	}
+}
+
+func exactSumsFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "exact-sums", Usage: "refuse rows of probabilities that miss 1 by the rounding of few digits, instead of dividing them by their sum"}
+}
+
+// readingRules are those of how files are read, and of the flags that all commands here have.
+func readingRules() []rule {
+	return []rule{
+		above0("workers"),
+		only("--probs", given("probs"), "exact-sums"),
+		only("text files", func(c *cli.Context) bool {
+			return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool {
+				name := f.Names()[0]
+				if slices.Contains([]string{"out", "threshold-out", "report", "threshold"}, name) {
+					return false
+				}
+				switch f.(type) {
+				case *cli.StringFlag:
+					return matrix.IsText(c.String(name))
+				case *cli.StringSliceFlag:
+					return slices.ContainsFunc(c.StringSlice(name), matrix.IsText)
+				}
+				return false
+			})
+		}, "header"),
 	}
 }
 
@@ -131,7 +159,6 @@ func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "workers", Usage: "rows in work side by side; results do not depend on it", DefaultText: "all cores"},
 		&cli.StringFlag{Name: "header", Usage: "whether a first line of numbers in a text file holds names: yes, no", DefaultText: "by what it holds"},
-		&cli.BoolFlag{Name: "exact-sums", Usage: "refuse rows of probabilities that miss 1 by the rounding of few digits, instead of dividing them by their sum"},
 		quietFlag(), jsonFlag(),
 	}
 }
@@ -174,11 +201,12 @@ func conformalCalibrate() *cli.Command {
 			&cli.Float64Flag{Name: "tune-share", Usage: "a random share of the samples as that part, instead of files"},
 			seedFlag(), outFlag("threshold file to write (JSON)")),
 			runFlags()...),
-		Before: refuse(append(variantRules(),
+		Before: refuse(readingRules(), variantRules(), []rule{
 			only("--by class, group or cluster", is("by", "class", "group", "cluster"), "min-cell", "below"),
 			only("--by group", is("by", "group"), "groups"), only("--by cluster", is("by", "cluster"), "clusters"),
 			only("--tune", given("tune"), "tune-labels"), apart("tune", "tune-share"),
-			above0("min-cell", "clusters", "tune-share", "workers"))...),
+			above0("min-cell", "clusters", "tune-share"),
+		}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "out")); err != nil {
 				return err
@@ -261,7 +289,7 @@ func conformalPredict() *cli.Command {
 		Flags: append(append(inputFlags(), thresholdFlag(),
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample, for a threshold by group"},
 			outFlag("sets to write: .npy (uint8, samples × labels), .jsonl or .csv")), runFlags()...),
-		Before: refuse(above0("workers")),
+		Before: refuse(readingRules()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "threshold", "out")); err != nil {
 				return err
@@ -299,12 +327,13 @@ func conformalEvaluate() *cli.Command {
 			&cli.StringFlag{Name: "groups", Usage: "file of a group for each sample"},
 			&cli.StringFlag{Name: "features", Usage: "file of features in which to seek the worst slice"}, pageFlag()),
 			append(splitFlags(0, 0), variantFlags()...)...), runFlags()...),
-		Before: refuse(append([]rule{
+		Before: refuse(readingRules(), []rule{
 			only("--threshold", given("threshold"), "groups", "features"),
 			only("--splits", given("splits"), "splits", "share", "tune-share", "temperature", "miscoverage", "seed",
 				"score", "randomized", "u", "lambda", "k-reg", "nonempty"),
 			only("--lambda auto", is("lambda", auto), "tune-share"),
-			above0("splits", "share", "tune-share", "temperature", "workers")}, variantRules()...)...),
+			above0("splits", "share", "tune-share", "temperature"),
+		}, variantRules()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
@@ -398,7 +427,7 @@ func conformalCompare() *cli.Command {
 		UsageText: "gocp conformal compare --logits all.npy --labels all_y.npy",
 		Flags: append(append(inputFlags(), append(splitFlags(100, 0.1), pageFlag(),
 			&cli.StringFlag{Name: "labels", Usage: "file of true labels, from 0"})...), runFlags()...),
-		Before: refuse(above0("splits", "share", "tune-share", "temperature", "workers")),
+		Before: refuse(readingRules(), []rule{above0("splits", "share", "tune-share", "temperature")}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels")); err != nil {
 				return err
@@ -501,7 +530,7 @@ func conformalFull() *cli.Command {
 			&cli.StringFlag{Name: "score", Value: "residual", Usage: "of a sample: residual, margin"},
 			miscoverageFlag(), outFlag("sets to write: .npy, .jsonl or .csv"),
 		}, runFlags()...),
-		Before: refuse(above0("classes", "lambda", "workers")),
+		Before: refuse(readingRules(), []rule{above0("classes", "lambda")}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "features", "labels", "test-features")); err != nil {
 				return err

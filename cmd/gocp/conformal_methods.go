@@ -48,7 +48,7 @@ func conformalCross() *cli.Command {
 			&cli.StringSliceFlag{Name: "test-logits", Usage: "logits of the test samples by the model without fold 0, 1, …: once for each"},
 			&cli.StringSliceFlag{Name: "test-probs", Usage: "probabilities instead"},
 			&cli.BoolFlag{Name: "min-max", Usage: "the larger sets that are proven to cover"})...), runFlags()...),
-		Before: refuse(append(variantRules(), above0("workers"))...),
+		Before: refuse(readingRules(), variantRules()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "folds")); err != nil {
 				return err
@@ -133,15 +133,17 @@ func conformalRSCP() *cli.Command {
 		Flags: append(append(variantFlags(), append(testFlags("test samples"), seedFlag(),
 			&cli.StringSliceFlag{Name: "logits", Usage: "logits of the labelled samples under one draw of the noise: once for each draw"},
 			&cli.StringSliceFlag{Name: "probs", Usage: "probabilities instead"},
+			exactSumsFlag(),
 			&cli.StringSliceFlag{Name: "test-logits", Usage: "of the test samples, once for each draw"},
 			&cli.StringSliceFlag{Name: "test-probs", Usage: "probabilities instead"},
 			&cli.Float64Flag{Name: "sigma", Usage: "scale of the Gaussian noise, in units of the input"},
 			&cli.Float64Flag{Name: "radius", Usage: "ℓ2 distance within which the sets hold"},
 			&cli.StringFlag{Name: "correction", Value: "none", Usage: "for the number of draws: none (RSCP), hoeffding, bernstein (RSCP+)"},
 			&cli.StringFlag{Name: "beta", Usage: "chance that one bound of a correction fails; the miscoverage pays twice that"})...), runFlags()...),
-		Before: refuse(append(variantRules(),
+		Before: refuse(readingRules(), variantRules(), []rule{
 			only("--correction hoeffding or bernstein", is("correction", string(conformal.CorrectHoeffding), string(conformal.CorrectBernstein)), "beta"),
-			above0("sigma", "workers"))...),
+			above0("sigma"),
+		}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "labels", "sigma")); err != nil {
 				return err
@@ -188,7 +190,7 @@ func conformalRPS() *cli.Command {
 			&cli.StringFlag{Name: "rule", Value: string(conformal.VoteMajority), Usage: "of the parts' vote: majority (proven), binomial (as published)"},
 			&cli.IntFlag{Name: "training-radius", Usage: "poisoned training parts"},
 			&cli.IntFlag{Name: "calibration-radius", Usage: "poisoned calibration parts"}), runFlags()...),
-		Before: refuse(above0("workers")),
+		Before: refuse(readingRules()),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "votes", "labels", "parts", "test-votes")); err != nil {
 				return err
@@ -212,7 +214,7 @@ func conformalRisk() *cli.Command {
 			&cli.StringFlag{Name: "risk", Value: "0.1", Usage: "expected share of a sample's true labels that its set may miss"},
 			&cli.Float64Flag{Name: "temperature", Usage: "divide logits by this"},
 			seedFlag(), outFlag("threshold file to write (JSON), for gocp conformal predict")), runFlags()...),
-		Before: refuse(append(variantRules(), above0("temperature", "workers"))...),
+		Before: refuse(readingRules(), variantRules(), []rule{above0("temperature")}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "truth", "out")); err != nil {
 				return err

@@ -11,7 +11,7 @@ import (
 )
 
 // conformalData writes logits, labels and groups of n samples over three labels as CSV.
-func conformalData(t *testing.T, dir, name string, n int) {
+func conformalData(t testing.TB, dir, name string, n int) {
 	t.Helper()
 	var z, y, g strings.Builder
 	for i := range n {

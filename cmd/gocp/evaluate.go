@@ -25,7 +25,7 @@ func evaluateCommand() *cli.Command {
 			&cli.StringFlag{Name: "show", Usage: "images of the split whose sets to list, such as 3,17"},
 			threadsFlag(), deviceFlag(), jsonFlag(),
 		}, slices.Concat(readingFlags(), saidFlags())...),
-		Before: refuse(shuffled()),
+		Before: refuse([]rule{shuffled()}),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "model", "calibration")); err != nil {
 				return err

@@ -12,7 +12,7 @@ import (
 
 // blobs are images whose class is where they are bright, under so much noise that a classifier
 // stays unsure.
-func blobs(t *testing.T, name string, n int, seed uint64) *data.Dataset {
+func blobs(t testing.TB, name string, n int, seed uint64) *data.Dataset {
 	t.Helper()
 	const side, classes = 12, 4
 	src := rng.New(seed, 0)
@@ -50,7 +50,7 @@ func workFolder(t *testing.T) string {
 	return dir
 }
 
-func write(t *testing.T, dir, name string, content []byte) {
+func write(t testing.TB, dir, name string, content []byte) {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

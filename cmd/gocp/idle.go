@@ -66,10 +66,10 @@ func above0(flags ...string) rule {
 	}
 }
 
-// refuse tries rules before a command's action.
-func refuse(rules ...rule) cli.BeforeFunc {
+// refuse tries lists of rules before a command's action.
+func refuse(rules ...[]rule) cli.BeforeFunc {
 	return func(c *cli.Context) error {
-		for _, r := range rules {
+		for _, r := range slices.Concat(rules...) {
 			if err := r(c); err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ func benchRooflineCommand() *cli.Command {
 			jsonFlag(),
 			deviceFlag(),
 		},
-		Before: refuse(apart("count", "group"), apart("count", "json"), only("--count", given("count"), "device")),
+		Before: refuse([]rule{apart("count", "group"), apart("count", "json"), only("--count", given("count"), "device")}),
 		Action: runBenchRoofline,
 	}
 }

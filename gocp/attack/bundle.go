@@ -155,7 +155,7 @@ func unwritten(err error) error {
 func ReadBundle(dir string) (*Bundle, error) {
 	text, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err != nil {
-		return nil, fmt.Errorf("poisons: %w", err)
+		return nil, usage.Errorf("%s is no folder of poisons: %w", dir, err)
 	}
 	var m Manifest
 	if err := strictjson.Unmarshal(text, &m); err != nil {

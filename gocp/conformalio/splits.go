@@ -112,7 +112,10 @@ func (j SplitsJob) Evaluate() ([]SplitsResult, error) {
 		return nil, err
 	}
 	var tuned *conformal.Probs
-	if len(tune) > 0 {
+	switch {
+	case j.Auto && len(tune) == 0:
+		return nil, usage.Errorf("a tuning share of %g of %d rows holds none; give a larger one", j.TuneShare, t.m.N)
+	case len(tune) > 0:
 		if tuned, err = load(rows{t, tune}); err != nil {
 			return nil, err
 		}

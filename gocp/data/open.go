@@ -117,6 +117,9 @@ func holdsFiles(dir string) bool {
 func (r Reading) open(nameOrPath string) (*Source, error) {
 	if e, ok := embedded[nameOrPath]; ok {
 		s, err := e.open()
+		if r.SkipUnreadable {
+			return nil, notFiles(nameOrPath)
+		}
 		if err == nil && r.Coarse {
 			own := *s
 			own.Splits, err = coarsen(nameOrPath, s.Splits)
@@ -142,6 +145,11 @@ func (r Reading) open(nameOrPath string) (*Source, error) {
 		return r.openPath(b.name, where, b.classes)
 	}
 	return r.openPath(strings.TrimSuffix(filepath.Base(nameOrPath), filepath.Ext(nameOrPath)), nameOrPath, nil)
+}
+
+// notFiles is the error for leaving out files where there are none.
+func notFiles(name string) error {
+	return usage.Errorf("%s holds its images in one piece, not as files of which some could be skipped; leave --skip-unreadable out", name)
 }
 
 // openPath reads what lies at a path, whatever its format.
@@ -203,6 +211,9 @@ func (r Reading) openPath(name, path string, classes []string) (*Source, error) 
 		return nil, err
 	}
 	s.Skipped, s.Notes = t.skipped, t.notes
+	if r.SkipUnreadable && !t.scaled {
+		return nil, notFiles(path)
+	}
 	if t.scaled || !r.transforms() {
 		return s, nil
 	}

@@ -64,6 +64,13 @@ func ending(path string) (kind, pack string) {
 	return kind, pack
 }
 
+// IsText tells whether a name is that of a text file, whose first line may hold names.
+func IsText(name string) bool {
+	path, _ := Split(name)
+	kind, _ := ending(path)
+	return kind == ".csv" || kind == ".tsv" || kind == ".txt"
+}
+
 // unpack finds the ending of m's file. A packed file is unpacked into a temporary one, which goes with Close.
 func (m *Matrix) unpack() (string, error) {
 	info, err := os.Stat(m.path)

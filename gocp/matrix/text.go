@@ -139,7 +139,7 @@ func scan(f *os.File, size int64) (*textLines, error) {
 	}
 	t.dialect = sniff(t.sample)
 
-	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), maxLine)
+	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), int(min(maxLine, size+1)))
 	at, number, columns, empty, short := int64(0), 0, 0, 0, false
 	for {
 		text, err := r.ReadSlice('\n')

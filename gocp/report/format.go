@@ -20,8 +20,9 @@ func minus(s string) string {
 	return s
 }
 
-// From longest on numbers are written with a power of ten: with all their digits they may have 300.
-const longest = 1e7
+// From longest on whole numbers are written with a power of ten: with all their digits they may have 300.
+// Decimals take the place of digits before the point.
+const longest = 1e8
 
 // num formats x with d decimals; ±∞ and not-a-number have their signs, and −0.00 is 0.00.
 func num(x result.Number, d int) string {
@@ -33,7 +34,7 @@ func num(x result.Number, d int) string {
 		return "∞"
 	case math.IsInf(f, -1):
 		return "−∞"
-	case math.Abs(f) >= longest:
+	case math.Abs(f) >= longest/math.Pow10(min(d, 4)):
 		mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', 3, 64), "e+")
 		return minus(mantissa) + "e" + strings.TrimPrefix(exponent, "0")
 	}

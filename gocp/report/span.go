@@ -101,7 +101,7 @@ func tickLabel(step, most float64) func(float64) string {
 		}
 		return d
 	}
-	if most < longest && step >= 1e-5 {
+	if most < longest/10 && step >= 1e-5 {
 		d := digits(1)
 		return func(v float64) string { return num(result.Number(v), d) }
 	}
