@@ -153,7 +153,7 @@ func TestFaultInAnAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := []string{"audit", "--data", "quarters.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
-		"--references", "1", "--controls", "1", "--conditions", "attack", "--train-size", "64", "--cal-size", "30", "--candidates", "60",
+		"--references", "1", "--conditions", "attack", "--train-size", "64", "--cal-size", "30", "--candidates", "60",
 		"--budget", "0.1", "--width", "4", "--epochs", "4", "--batch", "16", "--lr", "0.1", "--steps", "3", "--workers", "1", "--quiet"}
 	succeeds(t, dir, append(slices.Clone(flags), "--out", "whole")...)
 
