@@ -96,23 +96,23 @@ func TestConformal(t *testing.T) {
 	ok("predict", "--threshold", "risk.json", "--logits", "test.csv", "--out", "risk.csv", "--quiet")
 
 	for want, args := range map[string][]string{
-		"needs either --test-logits": {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--out", "s.npy"},
-		"files of test rows":         {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--test-logits", "test.csv", "--out", "s.npy", "--quiet"},
-		"as a number, not auto":      {"rscp", "--logits", "cal.csv", "--labels", "cal_y.csv", "--test-logits", "test.csv", "--sigma", "1", "--score", "raps", "--lambda", "auto", "--out", "s.npy"},
-		"nowhere to write":           {"rps", "--votes", "votes.csv", "--labels", "cal_y.csv", "--parts", "folds.csv", "--test-votes", "votes.csv", "--quiet"},
-		"--risk is":                  {"risk", "--logits", "cal.csv", "--truth", "truth.csv", "--risk", "2", "--out", "risk.json"},
-		"either --logits or --probs": {"calibrate", "--labels", "cal_y.csv", "--out", "x.json"},
-		"needs --out":                {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
-		"contradict":                 {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "aps", "--randomized=false", "--u", "label", "--out", "x.json"},
-		"must be a number or auto":   {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "x", "--out", "x.json"},
-		"both auto or both numbers":  {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--k-reg", "auto", "--out", "x.json"},
-		"unknown score":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "x", "--out", "x.json"},
-		"not a decimal":              {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--miscoverage", "2", "--out", "x.json"},
-		"--threshold or --splits":    {"evaluate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
-		"are they logits":            {"calibrate", "--probs", "cal.csv", "--labels", "cal_y.csv", "--out", "x.json", "--quiet"},
-		"labels for 120 rows":        {"calibrate", "--logits", "cal.csv", "--labels", "short.csv", "--out", "x.json", "--quiet"},
-		"are written as":             {"predict", "--threshold", "thr.json", "--logits", "test.csv", "--out", "sets.txt", "--quiet"},
-		"no command \"nope\"":        {"nope"},
+		"needs either --test-logits":          {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--out", "s.npy"},
+		"files of test rows":                  {"cross", "--logits", "cal.csv", "--labels", "cal_y.csv", "--folds", "folds.csv", "--test-logits", "test.csv", "--out", "s.npy", "--quiet"},
+		"as a number, not auto":               {"rscp", "--logits", "cal.csv", "--labels", "cal_y.csv", "--test-logits", "test.csv", "--sigma", "1", "--score", "raps", "--lambda", "auto", "--out", "s.npy"},
+		"nowhere to write":                    {"rps", "--votes", "votes.csv", "--labels", "cal_y.csv", "--parts", "folds.csv", "--test-votes", "votes.csv", "--quiet"},
+		"--risk is":                           {"risk", "--logits", "cal.csv", "--truth", "truth.csv", "--risk", "2", "--out", "risk.json"},
+		"either --logits or --probs":          {"calibrate", "--labels", "cal_y.csv", "--out", "x.json"},
+		"needs --out":                         {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
+		"contradict":                          {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "aps", "--randomized=false", "--u", "label", "--out", "x.json"},
+		"must be a number or auto":            {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--lambda", "x", "--out", "x.json"},
+		"both auto or both numbers":           {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "raps", "--k-reg", "auto", "--out", "x.json"},
+		"unknown score":                       {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--score", "x", "--out", "x.json"},
+		"not a decimal":                       {"calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--miscoverage", "2", "--out", "x.json"},
+		"--threshold or --splits":             {"evaluate", "--logits", "cal.csv", "--labels", "cal_y.csv"},
+		"are they logits":                     {"calibrate", "--probs", "cal.csv", "--labels", "cal_y.csv", "--out", "x.json", "--quiet"},
+		"90 labels in short.csv for 120 rows": {"calibrate", "--logits", "cal.csv", "--labels", "short.csv", "--out", "x.json", "--quiet"},
+		"are written as":                      {"predict", "--threshold", "thr.json", "--logits", "test.csv", "--out", "sets.txt", "--quiet"},
+		"no command \"nope\"":                 {"nope"},
 	} {
 		refuses(t, dir, want, append([]string{"conformal"}, args...)...)
 	}
@@ -136,7 +136,7 @@ func TestPagesOfEqualValues(t *testing.T) {
 		"every set is full": {"--share", ".3", "--logits", "z.csv", "--labels", "y.csv"},
 		"every set has one": {"--share", ".5", "--logits", "sure.csv", "--labels", "other.csv"},
 	} {
-		args = append([]string{"-c", `ulimit -v 4000000; exec "$0" "$@"`, self(t), "conformal", "evaluate", "--splits", "10", "--quiet", "--report", "a.html"}, args...)
+		args = append([]string{"-c", `ulimit -v 4000000; exec "$0" "$@"`, self(t), "conformal", "evaluate", "--splits", "10", "--quiet", "--header", "no", "--report", "a.html"}, args...)
 		cmd := exec.Command("sh", args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), asGocp+"=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
