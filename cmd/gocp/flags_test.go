@@ -44,6 +44,14 @@ var shows = []string{"quiet", "json", "workers", "threads", "device", "devices",
 var elsewhere = map[string]string{
 	"conformal calibrate clusters": "gocp/conformal: three labels fall into one",
 	"attack nonempty":              "gocp/attack: no set of such a model is empty",
+	"model convert out":            "gocp/checkpoint: of other libraries' networks, which are large",
+	"model convert to":             "gocp/checkpoint: the same",
+	"model convert arch":           "gocp/checkpoint: the same",
+	"model convert stem":           "gocp/checkpoint: the same",
+	"model convert input":          "gocp/checkpoint: the same",
+	"model convert mean":           "gocp/checkpoint: the same",
+	"model convert std":            "gocp/checkpoint: the same",
+	"model convert dropout":        "gocp/checkpoint: the same",
 	"top once":                     "top_test.go: without it top has no end",
 	"top interval":                 "top_test.go: a time",
 	"data fetch dir":               "gocp/data: it needs the network",
@@ -68,7 +76,7 @@ func walks() []walk {
 		"score": {value: "margin"}, "randomized": {with: []string{"--score", "aps"}}, "u": {value: "label", with: []string{"--score", "aps"}},
 		"lambda": {value: "0.1", with: raps}, "k-reg": {value: "1", with: raps}, "nonempty": {with: []string{"--miscoverage", "0.6"}},
 	}
-	input := map[string]trial{"logits": {value: "test.csv"}, "probs": {value: "p.csv", without: "logits"}, "header": {value: "yes"},
+	input := map[string]trial{"logits": {value: "test.csv"}, "probs": {value: "p.csv", without: "logits"}, "header": {value: "yes", refused: true},
 		"exact-sums": {with: []string{"--probs", "rounded.csv"}, less: "logits", refused: true}}
 	labelled := map[string]trial{"labels": {value: "test_y.csv"}, "miscoverage": {value: "0.4"}}
 	splits := map[string]trial{"splits": {value: "3"}, "share": {value: "0.7"}, "temperature": {value: "3"}, "seed": {value: "2"}, "report": {value: "page.html"}}
@@ -92,7 +100,7 @@ func walks() []walk {
 		{"conformal compare", append([]string{"--splits", "2"}, logits...), merge(input, splits, labelled, map[string]trial{"tune-share": {value: "0.5"}})},
 		{"conformal full", []string{"--features", "cal.csv", "--labels", "cal_y.csv", "--test-features", "test.csv", "--out", "sets.csv", "--quiet"}, map[string]trial{
 			"features": {value: "test.csv"}, "labels": {value: "cal2_y.csv"}, "test-features": {value: "cal.csv"}, "test-labels": {value: "test_y.csv"}, "classes": {value: "5", with: []string{"--out", "sets.npy"}}, "head": {value: "softmax"},
-			"lambda": {value: "9"}, "bias": {}, "score": {value: "margin"}, "miscoverage": {value: "0.6"}, "out": {value: "sets.npy"}, "header": {value: "yes"}}},
+			"lambda": {value: "9"}, "bias": {}, "score": {value: "margin"}, "miscoverage": {value: "0.6"}, "out": {value: "sets.npy"}, "header": {value: "yes", refused: true}}},
 		{"conformal cross", append([]string{"--folds", "cal_g.csv", "--test-logits", "test.csv", "--test-logits", "cal.csv", "--out", "sets.csv"}, logits...), merge(score, input, labelled, test, map[string]trial{
 			"logits": {value: "cal2.csv"}, "labels": {value: "cal2_y.csv"}, "folds": {value: "test_g.csv"}, "test-logits": {value: "cal2.csv", without: "test-logits", refused: true},
 			"test-probs": {value: "p.csv", refused: true}, "min-max": {}, "seed": {value: "5", with: []string{"--score", "aps", "--randomized"}}, "probs": {value: "p.csv", without: "logits", refused: true},
@@ -107,34 +115,35 @@ func walks() []walk {
 		{"conformal risk", []string{"--logits", "cal.csv", "--truth", "truth.csv", "--out", "risk.json", "--quiet"}, merge(score, input, map[string]trial{
 			"truth": {value: "truth2.csv"}, "risk": {value: "0.4"}, "temperature": {value: "3"}, "seed": {value: "3"}, "out": {value: "other.json"}, "nonempty": {refused: true}, "header": {value: "yes", refused: true}})},
 
-		{"data info", []string{"blobs.npz"}, readings}, {"data check", []string{"blobs.npz"}, map[string]trial{"skip-unreadable": {refused: true}, "resize": {value: "99999", refused: true}, "crop": {value: "99", refused: true}}},
+		{"data info", []string{"blobs.npz"}, readings}, {"data check", []string{"blobs.npz"}, map[string]trial{"coarse": {refused: true}, "skip-unreadable": {refused: true}, "resize": {value: "99999", refused: true}, "crop": {value: "99", refused: true}, "test-split": {value: "x", refused: true}, "model": {value: "m.safetensors"}, "near": {value: "1", with: []string{"--model", "m.safetensors"}}, "pictures": {value: "pairs", with: []string{"--model", "m.safetensors"}}, "data": {value: "other.npz", refused: true}}},
+		{"model info", []string{"m.safetensors"}, saying},
 		{"data export", []string{"blobs.npz", "--out", "x.npz"}, merge(readings, map[string]trial{"out": {value: "y.npz"}, "data": {value: "blobs.npz", refused: true}})},
 		{"data list", nil, nil},
 		{"data fetch", []string{"nothing", "--quiet"}, nil},
 		{"version", nil, nil}, {"doctor", nil, nil}, {"top", []string{"--once"}, nil}, {"bench kernels", nil, nil}, {"bench passes", nil, nil},
 		{"bench roofline", nil, map[string]trial{"group": {value: "step"}}},
 		{"report", []string{"run"}, map[string]trial{"figures": {value: "figures"}, "format": {value: "png", with: []string{"--figures", "figures"}}}},
-		{"compute", []string{"logits", "--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--out", "out.safetensors"}, map[string]trial{
+		{"compute", []string{"logits", "--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--out", "out.safetensors"}, merge(saying, map[string]trial{
 			"model": {value: "pool-bn.other.safetensors"}, "in": {value: "pool-bn.changed.safetensors"}, "out": {value: "out2.safetensors"}, "precision": {value: "bf16"}, "mode": {value: "train"},
 			"score": {value: "aps", with: []string{"scores"}}, "lambda": {value: "0.7", with: []string{"scores", "--score", "raps"}}, "kreg": {value: "0", with: []string{"scores", "--score", "raps"}},
 			"form": {value: "softquantile", with: []string{"l2", "--miscoverage", "0.4"}}, "miscoverage": {value: "0.5", with: []string{"l2", "--miscoverage", "0.4"}}, "margin": {value: "2", with: []string{"l2", "--miscoverage", "0.4"}},
 			"window": {value: "1", with: []string{"l2", "--miscoverage", "0.4"}}, "bandwidth": {value: "3", with: []string{"l2", "--miscoverage", "0.4", "--form", "softquantile"}},
-			"beta": {value: "0.01", with: []string{"l2", "--miscoverage", "0.4"}}, "rho": {value: "0.2", with: []string{"sam"}}, "p": {value: "inf", with: []string{"sam"}}, "of": {value: "l2", with: []string{"sam", "l2", "--miscoverage", "0.4"}}}},
+			"beta": {value: "0.01", with: []string{"l2", "--miscoverage", "0.4"}}, "rho": {value: "0.2", with: []string{"sam"}}, "p": {value: "inf", with: []string{"sam"}}, "of": {value: "l2", with: []string{"sam", "l2", "--miscoverage", "0.4"}}})},
 		{"train", small("train", "--epochs", "1", "--out", "m2.safetensors"), merge(readings, shared, models, map[string]trial{
 			"out": {value: "m3.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: "20:60"}, "shuffle": {value: "3"}, "poisons": {value: "poisons"}})},
-		{"calibrate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--out", "c2.json"}, merge(misfit, scoreTrials(), map[string]trial{
+		{"calibrate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--out", "c2.json"}, merge(misfit, saying, scoreTrials(), map[string]trial{
 			"model": {value: "other.safetensors"}, "out": {value: "c3.json"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: ":50"}, "shuffle": {value: "2", with: []string{"--take", ":50"}},
 			"seed": {value: "2"}, "precision": {value: "bf16"}, "miscoverage": {value: "0.3"}})},
-		{"evaluate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--calibration", "c.json"}, merge(misfit, map[string]trial{
+		{"evaluate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--calibration", "c.json"}, merge(misfit, saying, map[string]trial{
 			"model": {value: "other.safetensors", refused: true}, "calibration": {value: "d.json"}, "data": {value: "other.npz"}, "split": {value: "train", refused: true}, "take": {value: ":50"}, "shuffle": {value: "2", with: []string{"--take", ":50"}}, "show": {value: "3"}})},
 		{"attack", []string{"--data", "blobs.npz", "--surrogate", "m.safetensors", "--target", "1", "--take", ":160", "--calibration", "160:220", "--out", "p2", "--budget", "0.1", "--steps", "3", "--goal", "add", "--labels", "0,1,2,3", "--quiet", "--json"},
-			merge(misfit, shared, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"goal": {value: "unequal", less: "labels", with: []string{"--goal", "underconfidence"}}, "labels": {value: "1,2"}, "surrogate": {value: "other.safetensors"}, "target": {value: "3"}, "out": {value: "p3"}, "data": {value: "other.npz"}, "test-split": {value: "train"},
+			merge(misfit, saying, shared, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"goal": {value: "unequal", less: "labels", with: []string{"--goal", "underconfidence"}}, "labels": {value: "1,2"}, "surrogate": {value: "other.safetensors"}, "target": {value: "3"}, "out": {value: "p3"}, "data": {value: "other.npz"}, "test-split": {value: "train"},
 				"take": {value: ":120"}, "calibration": {value: "170:230"}, "shuffle": {value: "5"}})},
 		{"audit", small("audit", "--out", "r2", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--references", "1", "--controls", "1", "--train-size", "160", "--cal-size", "60", "--candidates", "100",
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
 			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
 				"quick": {less: "surrogates"}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
-				"references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
+				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
 	}
 }
 
@@ -149,10 +158,11 @@ func small(command string, more ...string) []string {
 
 // Trials of the flags that several commands share.
 var (
-	readings = map[string]trial{"skip-unreadable": {refused: true}, "resize": {value: "10"}, "crop": {value: "10"}}
-	misfit   = map[string]trial{"skip-unreadable": {refused: true}, "resize": {value: "10", refused: true}, "crop": {value: "10", refused: true}} // the model's images have one size
+	readings = map[string]trial{"coarse": {refused: true}, "skip-unreadable": {refused: true}, "resize": {value: "10"}, "crop": {value: "10"}}
+	saying   = map[string]trial{"arch": {value: "resnet18", refused: true}, "stem": {value: "imagenet", refused: true}, "input": {value: "3x7x7", refused: true}, "mean": {value: "0.5", refused: true}, "std": {value: "0.5", refused: true}, "dropout": {value: "0.5", refused: true}}
+	misfit   = map[string]trial{"coarse": {refused: true}, "skip-unreadable": {refused: true}, "resize": {value: "10", refused: true}, "crop": {value: "10", refused: true}} // the model's images have one size
 	shared   = map[string]trial{"seed": {value: "4"}, "shift": {value: "2"}, "flip": {}, "precision": {value: "bf16"}}
-	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "weight-decay": {value: "0.01"}}
+	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "weight-decay": {value: "0.01"}, "head": {value: "mlp", refused: true}, "dropout": {value: "0.3", refused: true}}
 )
 
 // grow is a goal that keeps the prediction.
