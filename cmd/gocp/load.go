@@ -11,9 +11,6 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-// dataFlags choose a data set and how it is read.
-func dataFlags() []cli.Flag { return append([]cli.Flag{dataFlag()}, readingFlags()...) }
-
 // readingFlags say how a data set is read.
 func readingFlags() []cli.Flag {
 	return []cli.Flag{
