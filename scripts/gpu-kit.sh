@@ -2,8 +2,8 @@
 # Packs what a GPU must tell into build/gpu-kit, for a machine that has a driver and nothing of ours: no
 # Go, no oneDNN, no network. There, `build/gpu-kit/run.sh OUT` checks and times (bench/gpukit/run.sh).
 #
-# In kit.tar.xz: bin/gocp with the GPU image; tests/NAME, the test binaries of the packages that compute,
-# with their data; twins, what the host engine gives for the tests that compare with it; lib, the shared
+# In kit.tar.xz: bin/gocp with the GPU image; tests/NAME, the test binaries of the packages that compute
+# (none of which reads files); twins, what the host engine gives for the tests that compare with it; lib, the shared
 # libraries that other machines lack; peers, the scripts that compare with PyTorch.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,7 +24,6 @@ for package in "${packages[@]}"; do
 	name=$(basename "$package")
 	mkdir "$stage/tests/$name"
 	go test -c -ldflags '-s -w' -o "$stage/tests/$name/$name.test" "./gocp/$package"
-	[ ! -d "gocp/$package/testdata" ] || cp -r "gocp/$package/testdata" "$stage/tests/$name/"
 done
 
 # Libraries beyond the C library's, as the loader finds them here.
