@@ -405,3 +405,50 @@ func (f *fixture) against64(t *testing.T, got passes, tol tolerance) {
 		t.Logf("%s: %.2g from float64", what, e)
 	}
 }
+
+// On images with flat areas max pooling chooses among equal maxima, whose order the definition settles:
+// the first. Winograd's roundings differ inside a tile, so these passes, with channels enough for it, go
+// another way than float64 wherever equal windows do not stay equal (docs/math.md, §8).
+func TestPassesOnFlatImages(t *testing.T) {
+	for _, stem := range []string{StemPool, StemStride} {
+		t.Run(stem, func(t *testing.T) {
+			spec := testSpec()
+			spec.Width, spec.Stem, spec.BatchNorm, spec.H, spec.W = 32, stem, true, 24, 20
+			d, err := device.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			err = d.Do(context.Background(), 1, func(s *device.Stream) error {
+				f := newFixture(s, spec, Eval, 3, kernel.F32)
+				if f == nil {
+					return s.Err()
+				}
+				flatten(f.pixels, spec)
+				device.Upload(s, f.x.P, f.pixels)
+				got, err := f.passes()
+				if err == nil {
+					f.against64(t, got, apart[kernel.F32])
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// flatten leaves noise in a corner of each image, the rest is one colour with a stripe of another.
+func flatten(pixels []float32, spec Spec) {
+	for i := range pixels {
+		c, x, y := i%spec.C, i/spec.C%spec.W, i/spec.C/spec.W%spec.H
+		switch {
+		case x < 6 && y < 6:
+		case y == 11:
+			pixels[i] = float32(c+1) / 8
+		default:
+			pixels[i] = float32(2*c+3) / 8
+		}
+	}
+}
