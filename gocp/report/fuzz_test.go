@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/rand/v2"
+	"os"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -278,4 +281,28 @@ func FuzzDrawing(f *testing.F) {
 		}
 	}
 	f.Fuzz(checkDrawing)
+}
+
+// Random drawings without the fuzzer's instruments, which is faster: as many as GOCP_DRAWINGS says, else few.
+func TestManyDrawings(t *testing.T) {
+	many, seed := 500, uint64(1)
+	if text := os.Getenv("GOCP_DRAWINGS"); text != "" {
+		var err error
+		if many, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	b := make([]byte, 400)
+	for i := range many {
+		for k := range b {
+			b[k] = byte(r.Uint32())
+		}
+		checkDrawing(t, b[:1+r.IntN(len(b))])
+		if i%100000 == 99999 {
+			t.Logf("%d drawings", i+1)
+		}
+	}
 }
