@@ -10,6 +10,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/compute"
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
@@ -47,6 +48,8 @@ func computeCommand() *cli.Command {
 			&cli.Float64Flag{Name: "rho", Value: 0.05, Usage: "sam: radius of the ball"},
 			&cli.Float64Flag{Name: "p", Value: 2, Usage: "sam: norm of the ball, above 1, inf allowed"},
 			&cli.StringFlag{Name: "of", Value: "loss", Usage: "sam: whose gradient: loss, l2"},
+			&cli.StringFlag{Name: "curvature", Value: curvature.GGN, Usage: "ihvp: of which matrix: " + strings.Join(curvature.Kinds(), ", ")},
+			&cli.Float64Flag{Name: "damping", Value: 0.1, Usage: "ihvp: λ, what is added to the diagonal of the mean loss's matrix"},
 			deviceFlag(),
 		}, saidFlags()...),
 		Before: refuse(computeRules()),
@@ -69,7 +72,8 @@ func computeRules() []rule {
 		only("--form "+compute.Pairwise, is("form", compute.Pairwise), "window"),
 		only("--form "+compute.SoftQuantile, is("form", compute.SoftQuantile), "bandwidth"),
 		only("sam", func(c *cli.Context) bool { return asked(c, compute.SAM) }, "of", "rho", "p"),
-		above0("bandwidth", "rho"),
+		only("ihvp", func(c *cli.Context) bool { return asked(c, compute.IHVP) }, "curvature", "damping"),
+		above0("bandwidth", "rho", "damping"),
 		func(c *cli.Context) error {
 			if p := c.Float64("p"); !(p > 1) {
 				return usage.Errorf("--p is %g; it must be above 1, inf is allowed", p)
@@ -115,7 +119,8 @@ func runCompute(c *cli.Context) error {
 		Score: compute.ScoreOptions{Kind: c.String("score"), Lambda: c.Float64("lambda"), KReg: c.Int("kreg")},
 		L2: compute.L2Options{Form: c.String("form"), Miscoverage: c.String("miscoverage"), Margin: c.Float64("margin"),
 			Window: c.Int("window"), Bandwidth: c.Float64("bandwidth"), KeepBeta: c.Float64("beta")},
-		SAM: compute.SAMOptions{Of: c.String("of"), Rho: c.Float64("rho"), P: c.Float64("p")},
+		SAM:       compute.SAMOptions{Of: c.String("of"), Rho: c.Float64("rho"), P: c.Float64("p")},
+		Curvature: compute.CurvatureOptions{Kind: c.String("curvature"), Damping: c.Float64("damping")},
 	}
 	out, err := computeOn(c, r)
 	if err != nil {

@@ -128,7 +128,8 @@ func walks() []walk {
 			"score": {value: "aps", with: []string{"scores"}}, "lambda": {value: "0.7", with: []string{"scores", "--score", "raps"}}, "kreg": {value: "0", with: []string{"scores", "--score", "raps"}},
 			"form": {value: "softquantile", with: []string{"l2", "--miscoverage", "0.4"}}, "miscoverage": {value: "0.5", with: []string{"l2", "--miscoverage", "0.4"}}, "margin": {value: "2", with: []string{"l2", "--miscoverage", "0.4"}},
 			"window": {value: "1", with: []string{"l2", "--miscoverage", "0.4"}}, "bandwidth": {value: "3", with: []string{"l2", "--miscoverage", "0.4", "--form", "softquantile"}},
-			"beta": {value: "0.01", with: []string{"l2", "--miscoverage", "0.4"}}, "rho": {value: "0.2", with: []string{"sam"}}, "p": {value: "inf", with: []string{"sam"}}, "of": {value: "l2", with: []string{"sam", "l2", "--miscoverage", "0.4"}}})},
+			"beta": {value: "0.01", with: []string{"l2", "--miscoverage", "0.4"}}, "rho": {value: "0.2", with: []string{"sam"}}, "p": {value: "inf", with: []string{"sam"}}, "of": {value: "l2", with: []string{"sam", "l2", "--miscoverage", "0.4"}},
+			"curvature": {value: "hessian", with: []string{"ihvp", "--damping", "90"}}, "damping": {value: "0.5", with: []string{"ihvp"}}})},
 		{"train", small("train", "--epochs", "1", "--out", "m2.safetensors"), merge(readings, shared, models, map[string]trial{
 			"out": {value: "m3.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: "20:60"}, "shuffle": {value: "3"}, "poisons": {value: "poisons"}})},
 		{"calibrate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--out", "c2.json"}, merge(misfit, saying, scoreTrials(), map[string]trial{

@@ -14,7 +14,8 @@ type answers struct {
 	grad                      []float64
 	sqNorm, persample         []float32
 	directional, mixed        []float32
-	hvp                       []float64
+	hvp, ggnvp                []float64
+	ihvp                      []float32
 	scores                    []float32
 	l2Terms, l2DPairs, l2DCal []float32
 	l2Grad                    []float64
@@ -23,7 +24,7 @@ type answers struct {
 
 func newAnswers(m *nn.Model, in *inputs) *answers {
 	vector := func() []float64 { return make([]float64, m.NumParams()) }
-	return &answers{m: m, in: in, grad: vector(), hvp: vector(), l2Grad: vector()}
+	return &answers{m: m, in: in, grad: vector(), hvp: vector(), ggnvp: vector(), l2Grad: vector()}
 }
 
 // file writes what was asked for, and nothing else, in PyTorch's layouts.
@@ -64,6 +65,10 @@ func (a *answers) file() *safetensors.File {
 			params("hvp.", narrow(a.hvp))
 		case Mixed:
 			images("mixed", a.mixed)
+		case GGNVP:
+			params("ggnvp.", narrow(a.ggnvp))
+		case IHVP:
+			params("ihvp.", a.ihvp)
 		case Scores:
 			add("scores", a.scores, n, m.Classes)
 		case L2:

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/safetensors"
@@ -22,6 +23,8 @@ const (
 	Directional     = "directional"
 	HVP             = "hvp"
 	Mixed           = "mixed"
+	GGNVP           = "ggnvp"
+	IHVP            = "ihvp"
 	Scores          = "scores"
 	L2              = "l2"
 	SAM             = "sam"
@@ -29,7 +32,7 @@ const (
 
 // Quantities lists every quantity, in the order in which they are written.
 func Quantities() []string {
-	return []string{Logits, Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, Scores, L2, SAM}
+	return []string{Logits, Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, GGNVP, IHVP, Scores, L2, SAM}
 }
 
 // A Request is one call: a model, its inputs and what is wanted. Zero values of the options
@@ -43,6 +46,7 @@ type Request struct {
 	Score     ScoreOptions
 	L2        L2Options
 	SAM       SAMOptions
+	Curvature CurvatureOptions
 }
 
 // ScoreOptions choose the non-conformity score of Scores and L2.
@@ -57,6 +61,12 @@ type SAMOptions struct {
 	Of  string  // whose gradient: loss (default) or l2
 	Rho float64 // radius; 0: 0.05
 	P   float64 // norm, > 1, +Inf allowed; 0: 2
+}
+
+// CurvatureOptions choose the system of IHVP.
+type CurvatureOptions struct {
+	Kind    string  // ggn (default) or hessian
+	Damping float64 // λ > 0; 0: 0.1
 }
 
 func oneOf(what, got string, known []string) error {
@@ -92,6 +102,12 @@ func (r Request) withDefaults() Request {
 	if r.SAM.P == 0 {
 		r.SAM.P = 2
 	}
+	if r.Curvature.Kind == "" {
+		r.Curvature.Kind = curvature.GGN
+	}
+	if r.Curvature.Damping == 0 {
+		r.Curvature.Damping = 0.1
+	}
 	r.L2 = r.L2.withDefaults()
 	return r
 }
@@ -122,6 +138,12 @@ func (r Request) read() (*inputs, error) {
 	if !finite(r.SAM.Rho) || r.SAM.Rho <= 0 || math.IsNaN(r.SAM.P) || r.SAM.P <= 1 {
 		return nil, usage.Errorf("compute: sam has radius %g and p = %g; the radius must be positive and p above 1", r.SAM.Rho, r.SAM.P)
 	}
+	if err := oneOf("curvature", r.Curvature.Kind, curvature.Kinds()); err != nil {
+		return nil, err
+	}
+	if !finite(r.Curvature.Damping) || r.Curvature.Damping <= 0 {
+		return nil, usage.Errorf("compute: ihvp has the damping %g; it must be a number above 0", r.Curvature.Damping)
+	}
 	in.l2 = in.want[L2] || in.want[SAM] && r.SAM.Of == "l2"
 	if r.Mode == nn.Train {
 		for _, w := range []string{PersampleSqNorm, PersampleGrad} {
@@ -150,12 +172,12 @@ func (r Request) read() (*inputs, error) {
 	if in.n, in.x, err = r.images("x"); err != nil {
 		return nil, err
 	}
-	if in.needs(Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, SAM) || in.l2 {
+	if in.needs(Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, GGNVP, IHVP, SAM) || in.l2 {
 		if in.y, err = r.labels(in.n); err != nil {
 			return nil, err
 		}
 	}
-	if in.needs(Directional, HVP, Mixed) {
+	if in.needs(Directional, HVP, Mixed, GGNVP, IHVP) {
 		if in.v, err = r.direction(); err != nil {
 			return nil, err
 		}

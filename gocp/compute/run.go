@@ -40,7 +40,12 @@ func Run(ctx context.Context, d *device.Device, r Request) (*safetensors.File, e
 			}
 		}
 		if in.want[SAM] {
-			return e.sam(out)
+			if err := e.sam(out); err != nil {
+				return err
+			}
+		}
+		if in.want[IHVP] {
+			return e.ihvp(out)
 		}
 		return nil
 	})
@@ -81,7 +86,7 @@ func newEngine(s *device.Stream, r Request, in *inputs) *engine {
 	if m.BatchNorm && r.Mode == nn.Train {
 		e.chunk = in.n // the batch shares its statistics
 	}
-	dual := in.needs(Directional, HVP, Mixed)
+	dual := in.needs(Directional, HVP, Mixed, GGNVP)
 	e.net = nn.NewNet(s, m.Spec, e.chunk, nn.Options{Precision: r.Precision, Dual: dual, Persample: in.needs(PersampleSqNorm, PersampleGrad)})
 	image := []int{e.chunk, m.H, m.W, m.C}
 	e.theta, e.x = tensor.New(s, m.NumParams()), tensor.New(s, image...)
@@ -122,7 +127,7 @@ func (e *engine) load(images []float32, at, n int) tensor.Tensor {
 // samples computes everything that is a sum or a list over the samples x, y.
 func (e *engine) samples(out *answers) error {
 	s, in, m := e.s, e.in, e.r.Model
-	first := in.needs(Grad, InputGrad, PersampleSqNorm, PersampleGrad, SAM) || in.needs(Directional, HVP, Mixed)
+	first := in.needs(Grad, InputGrad, PersampleSqNorm, PersampleGrad, SAM) || in.needs(Directional, HVP, Mixed, GGNVP)
 	for at := 0; at < in.n; at += e.chunk {
 		if err := s.Context().Err(); err != nil {
 			return err
@@ -161,7 +166,7 @@ func (e *engine) samples(out *answers) error {
 		if err := e.persample(out, dlogits, n); err != nil {
 			return err
 		}
-		if in.v != nil {
+		if e.theta.T != 0 {
 			if err := e.second(out, pass, dx, n); err != nil {
 				return err
 			}
@@ -182,7 +187,11 @@ func (e *engine) second(out *answers, pass nn.Pass, dx tensor.Tensor, n int) err
 	if err := addFrom(e.s, out.hvp, e.grad.T); err != nil {
 		return err
 	}
-	return appendFrom(e.s, &out.mixed, dx.T, dx.Len())
+	if err := appendFrom(e.s, &out.mixed, dx.T, dx.Len()); err != nil || !e.in.want[GGNVP] {
+		return err
+	}
+	e.net.BackwardGaussNewton(dlogits, e.grad)
+	return addFrom(e.s, out.ggnvp, e.grad.P)
 }
 
 // score appends the scores of every label of n samples.

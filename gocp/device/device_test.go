@@ -421,3 +421,21 @@ func BenchmarkLaunch(b *testing.B) {
 		})
 	}
 }
+
+// A scope frees what was allocated in it, and nothing else.
+func TestScope(t *testing.T) {
+	d := open(t)
+	do(t, d, 1, func(s *Stream) error {
+		kept := s.Alloc(1 << 10)
+		before := len(s.blocks)
+		free := s.Scope()
+		s.Free(s.Alloc(1 << 20))
+		inside := s.Alloc(1 << 20)
+		free()
+		if _, there := s.blocks[inside]; there || len(s.blocks) != before {
+			t.Errorf("%d blocks after, %d before", len(s.blocks), before)
+		}
+		Upload(s, kept, make([]float32, 1<<8))
+		return s.Sync()
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"time"
@@ -214,6 +215,19 @@ func (s *Stream) Free(p Ptr) {
 	}
 	delete(s.blocks, p)
 	s.failed("free memory", csrc.MemFree(uint64(p), s.handle()))
+}
+
+// Scope returns a function that frees what was allocated since and is still there, after the work enqueued
+// by then.
+func (s *Stream) Scope() (free func()) {
+	before := maps.Clone(s.blocks)
+	return func() {
+		for p := range s.blocks {
+			if _, ok := before[p]; !ok {
+				s.Free(p)
+			}
+		}
+	}
 }
 
 // Memset32 sets 32-bit words.
