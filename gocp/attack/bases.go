@@ -102,12 +102,14 @@ func squaredDistance(a, b []float32) float64 {
 // gradientNorms returns ‖∇_θ l(x, y)‖ of the pool's images m, mean over surrogates.
 func (v *Solver) gradientNorms(m []int) ([]float64, error) {
 	s, pool := v.s, v.p.Pool.Select(m)
+	defer s.Scope()()
 	pixels, labels := uploaded(s, pool.Pixels), uploaded(s, pool.Labels)
 	batch := min(craftBatch, len(m))
 	x := tensor.New(s, batch, pool.H, pool.W, pool.C)
 	squares := s.Alloc(4 * len(m))
 	out, square := make([]float64, len(m)), make([]float32, len(m))
 	for _, f := range v.fields {
+		free := s.Scope()
 		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision, Persample: true})
 		each := nn.NewPersample(net)
 		for at := 0; at < len(m); at += batch {
@@ -119,6 +121,7 @@ func (v *Solver) gradientNorms(m []int) ([]float64, error) {
 			net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
 			each.SqNorm(dlogits, squares.Add(4*at))
 		}
+		free()
 		if err := device.Download(s, square, squares); err != nil {
 			return nil, err
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
-// craftBatch is how many poisons one pass takes, where the alignment leaves that open.
+// craftBatch is how many images one pass takes, where the alignment leaves that open.
 const craftBatch = 256
 
 // Constants of Adam, as in PyTorch.
@@ -22,113 +22,116 @@ const (
 )
 
 // A loop is the crafting loop on a device. One step is recorded and then replayed: there is no Go
-// between its launches, and nothing is allocated.
+// between its launches, and nothing is allocated. What it has of every poison is δ, two moments and the
+// clean image in bytes; all else is of one chunk of them, or of those whose activations are kept (memory.go).
 type loop struct {
 	v       *Solver
 	s       *device.Stream
 	n       int // poisons
 	h, w, c int
 
-	base, delta      tensor.Tensor // [P,H,W,C]
-	grad             device.Ptr    // −∇_δ ΣΦ
+	pixels           device.Ptr    // uint8 [P,H,W,C]: the clean images
+	delta            tensor.Tensor // [P,H,W,C]
 	m, vv            device.Ptr    // Adam's moments
 	labels           device.Ptr    // int32 [P]
 	aug              device.Ptr    // int32 [P,3], or absent
 	step, draw, rate device.Ptr    // uint64 from 1; uint64; float32
-	chunks           []*chunk
-	g, part          map[int]device.Ptr // by |θ|: Σ∇l, and a chunk's part of it
-	clean            []device.Ptr       // per surrogate: Σ∇l of the clean bases, for align=sum
-	dots             device.Ptr         // float64 [3]
-	phi              device.Ptr         // float64 [surrogates·cosines]
-	cosines          int                // of one surrogate: 1, or one for each mini-batch
-	work             *kernel.Workspace
+
+	chunks  []chunk
+	base, x tensor.Tensor // of a chunk: its clean images, and the input made of them
+	dx      tensor.Tensor // the input's gradient: the tangent is ∇_x⟨v, ∇_θ l⟩
+	dsrc    device.Ptr    // and that before the augmentation, if there is one
+	slots   *slots
+
+	g, part map[int]device.Ptr // by |θ|: Σ∇l, and a chunk's part of it
+	clean   []device.Ptr       // per surrogate: Σ∇l of the clean bases, for align=sum
+	dots    device.Ptr         // float64 [3]
+	phi     device.Ptr         // float64 [surrogates·cosines]
+	cosines int                // of one surrogate: 1, or one for each mini-batch
+	work    *kernel.Workspace
 }
 
 // A chunk is a part of the poisons that passes through a network together.
-type chunk struct {
-	at, n int
-	x     tensor.Tensor // [n,H,W,C]
-	dx    tensor.Tensor // its gradient: the tangent is ∇_x⟨v, ∇_θ l⟩
-	dsrc  device.Ptr    // and that before the augmentation, if there is one
-}
+type chunk struct{ at, n int }
 
-func (v *Solver) newLoop(bases Images) *loop {
+func (v *Solver) newLoop(bases Images) (*loop, error) {
 	s := v.s
 	l := &loop{v: v, s: s, n: bases.Len(), h: bases.H, w: bases.W, c: bases.C,
 		g: map[int]device.Ptr{}, part: map[int]device.Ptr{}, cosines: 1}
-	shape := []int{l.n, l.h, l.w, l.c}
-	l.base, l.delta = tensor.New(s, shape...), tensor.New(s, shape...)
-	pixels := uploaded(s, bases.Pixels)
-	kernel.Gather(s, pixels, 0, 0, l.n, l.h, l.w, l.c, l.base)
-	size := 4 * l.base.Len()
-	l.grad, l.m, l.vv = s.Alloc(size), s.Alloc(size), s.Alloc(size)
-	l.labels = uploaded(s, bases.Labels)
+	l.delta = tensor.Tensor{Shape: []int{l.n, l.h, l.w, l.c}}
+	size := 4 * l.delta.Len()
+	l.delta.P, l.m, l.vv = s.AllocFor(size, l.delta.Shape), s.Alloc(size), s.Alloc(size)
+	l.pixels, l.labels = uploaded(s, bases.Pixels), uploaded(s, bases.Labels)
 	l.step, l.draw, l.rate = s.Alloc(8), s.Alloc(8), s.Alloc(4)
-	batch := craftBatch
-	if v.cfg.Align == AlignBatch {
-		batch = v.cfg.Batch
-	}
-	if v.augments() {
-		l.aug = s.Alloc(4 * 3 * l.n)
-	}
-	parts := share(l.n, (l.n+batch-1)/batch)
 	at := 0
-	for _, n := range parts {
-		c := &chunk{at: at, n: n, x: tensor.New(s, n, l.h, l.w, l.c), dx: tensor.Tensor{Shape: []int{n, l.h, l.w, l.c}}}
-		c.dx.T = s.Alloc(4 * c.x.Len())
-		if l.aug != 0 {
-			c.dsrc = s.Alloc(4 * c.x.Len())
-		}
-		l.chunks = append(l.chunks, c)
+	for _, n := range share(l.n, (l.n+v.chunk-1)/v.chunk) {
+		l.chunks = append(l.chunks, chunk{at, n})
 		at += n
+	}
+	shape := []int{l.chunks[0].n, l.h, l.w, l.c} // the first are the largest
+	whole := tensor.Tensor{Shape: shape}
+	size = 4 * whole.Len()
+	l.base, l.x, l.dx = whole, whole, whole
+	l.base.P, l.x.P, l.dx.T = s.Alloc(size), s.Alloc(size), s.Alloc(size)
+	if v.augments() {
+		l.aug, l.dsrc = s.Alloc(4*3*l.n), s.Alloc(size)
 	}
 	if v.cfg.Align == AlignBatch {
 		l.cosines = len(l.chunks)
 	}
 	for _, f := range v.fields {
-		params := f.grad.Len()
-		if l.g[params] == 0 {
+		if params := f.grad.Len(); l.g[params] == 0 {
 			l.g[params], l.part[params] = s.Alloc(4*params), s.Alloc(4*params)
-		}
-		for i := range l.chunks {
-			l.net(f, i)
 		}
 	}
 	l.dots, l.phi = s.Alloc(8*3), s.Alloc(8*len(v.fields)*l.cosines)
 	l.work = kernel.NewWorkspace(s, kernel.VectorBytes)
-	return l
+	var err error
+	l.slots, err = l.newSlots(size)
+	return l, err
 }
 
 func (v *Solver) augments() bool { return v.cfg.Shift > 0 || v.cfg.Flip }
 
-// net returns the network that chunk i of surrogate f passes through.
-func (l *loop) net(f *field, i int) *nn.Net { return l.v.net(f, i, l.chunks[i].n) }
-
-// pass runs chunk i through surrogate f and adds or writes Σ∇l to g.
-func (l *loop) pass(f *field, i int, g device.Ptr, add bool) {
-	c, net := l.chunks[i], l.net(f, i)
-	net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: c.x})
-	_, dlogits := net.Loss(l.labels.Add(4 * c.at))
-	out := tensor.Tensor{Shape: f.grad.Shape, P: g}
-	if add {
-		out.P = l.part[f.grad.Len()]
-	}
-	net.Backward(dlogits, out, tensor.Tensor{})
-	if add {
-		kernel.Axpby(l.s, kernel.Coef{Value: 1}, out.P, kernel.Coef{Value: 1}, g, out.Len())
-	}
+// of is the part of an array over a chunk's images that chunk i takes.
+func (l *loop) of(i int, t tensor.Tensor) tensor.Tensor {
+	return t.Slice(0, l.chunks[i].n, l.h, l.w, l.c)
 }
 
-// gather sets every chunk's input to base + δ, augmented.
-func (l *loop) gather() {
-	for _, c := range l.chunks {
-		off := 4 * c.at * l.h * l.w * l.c
-		var aug device.Ptr
-		if l.aug != 0 {
-			aug = l.aug.Add(4 * 3 * c.at)
-		}
-		kernel.GatherF32(l.s, l.base.P.Add(off), l.delta.P.Add(off), 0, aug, c.n, l.h, l.w, l.c, c.x)
+// off is where chunk i begins in an array of floats over all poisons.
+func (l *loop) off(i int) int { return 4 * l.chunks[i].at * l.h * l.w * l.c }
+
+// bases sets base to the clean images of chunk i.
+func (l *loop) bases(i int) tensor.Tensor {
+	c, base := l.chunks[i], l.of(i, l.base)
+	kernel.Gather(l.s, l.pixels.Add(l.off(i)/4), 0, 0, c.n, l.h, l.w, l.c, base)
+	return base
+}
+
+// augOf is the augmentation of chunk i.
+func (l *loop) augOf(i int) device.Ptr { return l.aug.Add(4 * 3 * l.chunks[i].at) }
+
+// forth sends chunk i, base + δ, augmented, through surrogate e and back: the gradient of the parameters
+// to g, if that is not absent. It leaves behind what a replay reads.
+func (l *loop) forth(e, i int, g device.Ptr) {
+	f, c, x, base := l.v.fields[e], l.chunks[i], l.of(i, l.x), l.bases(i)
+	kernel.GatherF32(l.s, base.P, l.delta.P.Add(l.off(i)), 0, l.augOf(i), c.n, l.h, l.w, l.c, x)
+	net := l.slots.use(e, i)
+	net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: x})
+	_, dlogits := net.Loss(l.labels.Add(4 * c.at))
+	net.Backward(dlogits, tensor.Tensor{Shape: f.grad.Shape, P: g}, tensor.Tensor{})
+}
+
+// pass runs chunk i through surrogate e and adds or writes Σ∇l to g.
+func (l *loop) pass(e, i int, g device.Ptr, add bool) {
+	n := l.v.fields[e].grad.Len()
+	if !add {
+		l.forth(e, i, g)
+		return
 	}
+	part := l.part[n]
+	l.forth(e, i, part)
+	kernel.Axpby(l.s, kernel.Coef{Value: 1}, part, kernel.Coef{Value: 1}, g, n)
 }
 
 // cosine sets phi number at to Φ of surrogate e for the gradient g, and the direction of its dual
@@ -145,46 +148,76 @@ func (l *loop) cosine(e, at int, g device.Ptr) {
 	kernel.CosineDirection(l.s, f.grad.P, g, l.dots, n, f.theta.T, l.phi.Add(8*(e*l.cosines+at)))
 }
 
-// reverse adds −∂Φ/∂δ of chunk i through surrogate f to grad.
-func (l *loop) reverse(f *field, i int, first bool) {
-	c, net := l.chunks[i], l.net(f, i)
-	net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta, Running: f.running, X: c.x, Replay: true})
+// reverse adds −∂Φ/∂δ of chunk i through surrogate e to grad, which the first surrogate writes. A chunk
+// whose activations are gone passes once more: two products a layer, and the same bits.
+func (l *loop) reverse(e, i int, grad device.Ptr) {
+	if !l.slots.holds(e, i) {
+		l.forth(e, i, 0)
+	}
+	f, c, net := l.v.fields[e], l.chunks[i], l.slots.use(e, i)
+	net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta, Running: f.running, X: l.of(i, l.x), Replay: true})
 	_, dlogits := net.Loss(l.labels.Add(4 * c.at))
-	net.Backward(dlogits, tensor.Tensor{}, c.dx)
-	dx := c.dx.T
+	x := l.of(i, l.dx)
+	net.Backward(dlogits, tensor.Tensor{}, x)
+	dx := x.T
 	if l.aug != 0 {
-		kernel.AugmentAdjoint(l.s, c.n, l.h, l.w, l.c, l.aug.Add(4*3*c.at), tensor.Tensor{Shape: c.x.Shape, P: dx}, tensor.Tensor{Shape: c.x.Shape, P: c.dsrc})
-		dx = c.dsrc
+		kernel.AugmentAdjoint(l.s, c.n, l.h, l.w, l.c, l.augOf(i), tensor.Tensor{Shape: x.Shape, P: dx}, tensor.Tensor{Shape: x.Shape, P: l.dsrc})
+		dx = l.dsrc
 	}
 	keep := 1.0
-	if first {
+	if e == 0 {
 		keep = 0
 	}
-	kernel.Axpby(l.s, kernel.Coef{Value: -1}, dx, kernel.Coef{Value: keep}, l.grad.Add(4*c.at*l.h*l.w*l.c), c.x.Len())
+	kernel.Axpby(l.s, kernel.Coef{Value: -1}, dx, kernel.Coef{Value: keep}, grad, x.Len())
 }
 
-// align computes Φ on every surrogate and, with back, −∇_δ ΣΦ.
-func (l *loop) align(back bool) {
-	for e, f := range l.v.fields {
-		g := l.g[f.grad.Len()]
-		if l.v.cfg.Align == AlignBatch {
-			for i := range l.chunks {
-				l.pass(f, i, g, false)
-				l.cosine(e, i, g)
-				if back {
-					l.reverse(f, i, e == 0)
+// align computes Φ on every surrogate and, with a function for it, hands that −∇_δ ΣΦ of each chunk.
+func (l *loop) align(back func(i int, grad device.Ptr)) {
+	all := len(l.v.fields)
+	l.slots.forget()
+	if l.v.cfg.Align == AlignBatch { // each chunk has a cosine of its own
+		for i := range l.chunks {
+			grad := l.slots.grad(i)
+			for e, f := range l.v.fields {
+				g := l.g[f.grad.Len()]
+				l.pass(e, i, g, false)
+				if l.cosine(e, i, g); back != nil {
+					l.reverse(e, i, grad)
 				}
 			}
+			if back != nil {
+				back(i, grad)
+			}
+		}
+		return
+	}
+	for e, f := range l.v.fields {
+		g := l.g[f.grad.Len()]
+		for i := range l.chunks {
+			l.pass(e, i, g, i > 0)
+		}
+		if l.cosine(e, 0, g); back == nil {
 			continue
 		}
 		for i := range l.chunks {
-			l.pass(f, i, g, i > 0)
-		}
-		l.cosine(e, 0, g)
-		if back {
-			for i := range l.chunks {
-				l.reverse(f, i, e == 0)
+			if l.slots.keeps(i) {
+				l.reverse(e, i, l.slots.grad(i))
 			}
+		}
+	}
+	if back == nil {
+		return
+	}
+	for _, kept := range []bool{true, false} {
+		for i := range l.chunks {
+			if l.slots.keeps(i) != kept {
+				continue
+			}
+			grad := l.slots.grad(i)
+			for e := 0; e < all && !kept; e++ {
+				l.reverse(e, i, grad)
+			}
+			back(i, grad)
 		}
 	}
 }
@@ -195,11 +228,12 @@ func (l *loop) record() {
 	if l.aug != 0 {
 		kernel.AugmentDraw(l.s, l.v.p.Seed, l.draw, l.n, cfg.Shift, cfg.Flip, l.aug)
 	}
-	l.gather()
-	l.align(true)
 	kernel.Increment(l.s, l.step)
 	kernel.Increment(l.s, l.draw)
-	kernel.SignAdam(l.s, l.delta.P, l.grad, l.m, l.vv, l.base.P, l.step, l.rate, adamBeta1, adamBeta2, adamEpsilon, cfg.epsilon(), l.base.Len())
+	l.align(func(i int, grad device.Ptr) {
+		off, base := l.off(i), l.bases(i)
+		kernel.SignAdam(l.s, l.delta.P.Add(off), grad, l.m.Add(off), l.vv.Add(off), base.P, l.step, l.rate, adamBeta1, adamBeta2, adamEpsilon, cfg.epsilon(), base.Len())
+	})
 }
 
 // mean waits for the step under way and returns Φ, mean over surrogates and mini-batches.
@@ -220,7 +254,7 @@ func (l *loop) mean() (float64, error) {
 
 // start sets δ, Adam and the counters to the beginning of a restart.
 func (l *loop) start(restart int) {
-	s, cfg, n := l.s, l.v.cfg, l.base.Len()
+	s, cfg, n := l.s, l.v.cfg, l.delta.Len()
 	stream := rng.Stream("delta", uint64(restart))
 	if cfg.Start == StartNormal {
 		kernel.NormalNoise(s, l.v.p.Seed, stream, cfg.epsilon(), cfg.epsilon(), l.delta.P, n)
@@ -233,27 +267,49 @@ func (l *loop) start(restart int) {
 	device.Upload(s, l.draw, []uint64{uint64(restart * cfg.Steps)})
 }
 
-// quantised moves δ to the 8-bit grid and returns Φ there, without augmentation.
-func (l *loop) quantised() (float64, error) {
-	kernel.Quantize8(l.s, l.base.P, l.delta.P, l.v.cfg.epsilon(), l.base.Len())
+// plainly runs f without augmentation.
+func (l *loop) plainly(f func()) {
 	aug := l.aug
 	l.aug = 0
-	l.gather()
-	l.align(false)
+	f()
 	l.aug = aug
+}
+
+// quantised moves δ to the 8-bit grid and returns Φ there, without augmentation.
+func (l *loop) quantised() (float64, error) {
+	for i := range l.chunks {
+		base := l.bases(i)
+		kernel.Quantize8(l.s, base.P, l.delta.P.Add(l.off(i)), l.v.cfg.epsilon(), base.Len())
+	}
+	l.plainly(func() { l.align(nil) })
 	return l.mean()
+}
+
+// images writes the poisons as 8-bit images.
+func (l *loop) images(clean, out []uint8) error {
+	part := make([]float32, l.of(0, l.x).Len())
+	for i, c := range l.chunks {
+		from, to := l.off(i)/4, l.off(i)/4+c.n*l.h*l.w*l.c
+		part := part[:to-from]
+		if err := device.Download(l.s, part, l.delta.P.Add(l.off(i))); err != nil {
+			return err
+		}
+		quantise(out[from:to], clean[from:to], part, l.v.cfg.Epsilon255)
+	}
+	return nil
 }
 
 // Craft moves the pool's images at the given indices to where training on them goes down ℓ3, and
 // calls step, if given, after every step.
 func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 	defer v.s.Range("craft").End()
+	defer v.s.Scope()()
 	images := v.p.Pool.Select(bases)
-	l := v.newLoop(images)
-	if v.cfg.Align == AlignSum {
-		l.s.Memset32(l.delta.P, 0, l.delta.Len())
-		l.gatherClean()
+	l, err := v.newLoop(images)
+	if err != nil {
+		return nil, err
 	}
+	l.sumClean()
 	if err := l.s.Sync(); err != nil {
 		return nil, err
 	}
@@ -270,7 +326,7 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 		report.L2 += f.l2 / float64(len(v.fields))
 		report.L3 += f.l3 / float64(len(v.fields))
 	}
-	best := make([]float32, l.delta.Len())
+	best := make([]uint8, len(images.Pixels))
 	for r := range v.cfg.Restarts {
 		l.start(r)
 		trace := Restart{Seed: rng.Stream("delta", uint64(r))}
@@ -301,27 +357,28 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 		report.Restarts = append(report.Restarts, trace)
 		if r == 0 || trace.Final > report.Phi {
 			report.Best, report.Phi = r, trace.Final
-			if err := device.Download(l.s, best, l.delta.P); err != nil {
+			if err := l.images(images.Pixels, best); err != nil {
 				return nil, err
 			}
 		}
 	}
-	p := &Poisons{Method: MethodFirstOrder, Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images,
-		After: quantise(images.Pixels, best, v.cfg.Epsilon255), Report: report}
+	p := &Poisons{Method: MethodFirstOrder, Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
 	return p, p.check()
 }
 
-// gatherClean stores Σ∇l of the clean bases on every surrogate.
-func (l *loop) gatherClean() {
-	aug := l.aug
-	l.aug = 0
-	l.gather()
-	l.aug = aug
-	for _, f := range l.v.fields {
-		g := l.s.Alloc(4 * f.grad.Len())
-		for i := range l.chunks {
-			l.pass(f, i, g, i > 0)
-		}
-		l.clean = append(l.clean, g)
+// sumClean stores Σ∇l of the clean bases on every surrogate, if that is part of the alignment.
+func (l *loop) sumClean() {
+	if l.v.cfg.Align != AlignSum {
+		return
 	}
+	l.s.Memset32(l.delta.P, 0, l.delta.Len())
+	l.plainly(func() {
+		for e, f := range l.v.fields {
+			g := l.s.Alloc(4 * f.grad.Len())
+			for i := range l.chunks {
+				l.pass(e, i, g, i > 0)
+			}
+			l.clean = append(l.clean, g)
+		}
+	})
 }

@@ -75,6 +75,7 @@ func TestLossGradient(t *testing.T) {
 					return err
 				}
 				f := v.fields[0]
+				defer f.loss.open()()
 				theta := f.Model.Theta
 				g := make([]float32, len(theta))
 				grad := tensor.New(s, len(theta))
@@ -115,6 +116,13 @@ func TestLossGradient(t *testing.T) {
 	}
 }
 
+// gradients is −∇_δ ΣΦ of all poisons.
+func (l *loop) gradients() device.Ptr {
+	all := l.s.Alloc(4 * l.delta.Len())
+	l.align(func(i int, grad device.Ptr) { l.s.Copy(all.Add(l.off(i)), grad, 4*l.of(i, l.x).Len()) })
+	return all
+}
+
 // The gradient of Φ with respect to δ against central differences, for every alignment, with and
 // without augmentation.
 func TestCraftingGradient(t *testing.T) {
@@ -140,20 +148,18 @@ func TestCraftingGradient(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				l := v.newLoop(v.p.Pool.Select(bases))
-				if v.cfg.Align == AlignSum {
-					s.Memset32(l.delta.P, 0, l.delta.Len())
-					l.gatherClean()
+				l, err := v.newLoop(v.p.Pool.Select(bases))
+				if err != nil {
+					return err
 				}
+				l.sumClean()
 				l.start(0)
 				if l.aug != 0 {
 					kernel.AugmentDraw(s, v.p.Seed, l.draw, l.n, v.cfg.Shift, v.cfg.Flip, l.aug)
 				}
 				n := l.delta.Len()
 				delta, g := make([]float32, n), make([]float32, n)
-				l.gather()
-				l.align(true)
-				if err := device.Download(s, g, l.grad); err != nil {
+				if err := device.Download(s, g, l.gradients()); err != nil {
 					return err
 				}
 				if err := device.Download(s, delta, l.delta.P); err != nil {
@@ -170,8 +176,7 @@ func TestCraftingGradient(t *testing.T) {
 						moved[i] = delta[i] + float32(h*float64(g[i])/norm)
 					}
 					device.Upload(s, l.delta.P, moved)
-					l.gather()
-					l.align(false)
+					l.align(nil)
 					phi, err := l.mean()
 					if err != nil {
 						t.Fatal(err)
@@ -212,10 +217,12 @@ func TestCraft(t *testing.T) {
 		if r.Final != p.Report.Phi || r.Final <= r.Phi[0] {
 			t.Errorf("Φ from %v to %v, reported %v", r.Phi[0], r.Final, p.Report.Phi)
 		}
-		l := v.newLoop(p.Before)
+		l, err := v.newLoop(p.Before)
+		if err != nil {
+			return err
+		}
 		device.Upload(s, l.delta.P, p.Delta())
-		l.gather()
-		l.align(false)
+		l.align(nil)
 		phi, err := l.mean()
 		if err != nil {
 			return err

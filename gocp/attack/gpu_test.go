@@ -56,22 +56,21 @@ func TestAgainstHost(t *testing.T) {
 					if r.Bases, err = v.Bases(); err != nil {
 						return err
 					}
-					l := v.newLoop(v.p.Pool.Select(r.Bases))
-					if v.cfg.Align == AlignSum {
-						s.Memset32(l.delta.P, 0, l.delta.Len())
-						l.gatherClean()
+					l, err := v.newLoop(v.p.Pool.Select(r.Bases))
+					if err != nil {
+						return err
 					}
+					l.sumClean()
 					l.start(0)
 					if l.aug != 0 {
 						kernel.AugmentDraw(s, v.p.Seed, l.draw, l.n, v.cfg.Shift, v.cfg.Flip, l.aug)
 					}
-					l.gather()
-					l.align(true)
+					grad := l.gradients()
 					r.Phi, r.Delta = make([]float64, len(v.fields)*l.cosines), make([]float32, l.delta.Len())
 					if err := device.Download(s, r.Phi, l.phi); err != nil {
 						return err
 					}
-					return device.Download(s, r.Delta, l.grad)
+					return device.Download(s, r.Delta, grad)
 				})
 				return r
 			}

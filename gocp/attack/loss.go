@@ -20,7 +20,9 @@ const lossBatch = 256
 type loss struct {
 	s       *device.Stream
 	cfg     Config
-	net     *nn.Net
+	spec    nn.Spec
+	options nn.Options
+	net     *nn.Net // while it is open
 	running device.Ptr
 	form    kernel.Score
 	rank    int // r of the threshold
@@ -154,7 +156,7 @@ func newLoss(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running de
 
 	m := sur.Model
 	batch := share(l.rows, (l.rows+lossBatch-1)/lossBatch)[0]
-	l.net = nn.NewNet(s, m.Spec, batch, nn.Options{Precision: p.Precision})
+	l.spec, l.options = m.Spec, nn.Options{Precision: p.Precision}
 	l.pixels = uploaded(s, pixels)
 	l.x = tensor.New(s, batch, m.H, m.W, m.C)
 	l.logits, l.probs, l.dz = tensor.New(s, l.rows, l.k), tensor.New(s, l.rows, l.k), tensor.New(s, l.rows, l.k)
@@ -188,6 +190,16 @@ func sizeof(v any) int {
 		return 8
 	}
 	return 4
+}
+
+// open gives the loss its network, the largest part of it, until close.
+func (l *loss) open() (closing func()) {
+	free := l.s.Scope()
+	l.net = nn.NewNet(l.s, l.spec, l.x.Shape[0], l.options)
+	return func() {
+		free()
+		l.net = nil
+	}
 }
 
 // forward runs rows [at,at+b) of calibration images and targets through the network.

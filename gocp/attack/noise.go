@@ -33,7 +33,7 @@ func noise(method string, bases Images, index []int, epsilon255 float64, seed ui
 	}
 	d := make([]float32, len(bases.Pixels))
 	fill(epsilon255/255, d)
-	p := &Poisons{Method: method, Epsilon255: epsilon255, Seed: seed, Bases: index, Before: bases,
-		After: quantise(bases.Pixels, d, epsilon255)}
+	p := &Poisons{Method: method, Epsilon255: epsilon255, Seed: seed, Bases: index, Before: bases, After: make([]uint8, len(d))}
+	quantise(p.After, bases.Pixels, d, epsilon255)
 	return p, p.check()
 }

@@ -98,14 +98,12 @@ func (p *Poisons) check() error {
 	return nil
 }
 
-// quantise returns the 8-bit image nearest to base + δ that lies in the ball.
-func quantise(base []uint8, delta []float32, epsilon255 float64) []uint8 {
-	out := make([]uint8, len(base))
+// quantise sets out to the 8-bit image nearest to base + delta that lies in the ball.
+func quantise(out, base []uint8, delta []float32, epsilon255 float64) {
 	r := math.Floor(epsilon255)
 	for i, b := range base {
 		d := math.Round(255 * float64(delta[i]))
 		d = math.Max(-r, math.Min(r, d))
 		out[i] = uint8(math.Max(0, math.Min(255, float64(b)+d)))
 	}
-	return out
 }

@@ -69,7 +69,8 @@ func TestQuantise(t *testing.T) {
 		{100, 3.4, 16, 103}, {100, 3.6, 16, 104}, {100, -20, 16, 84}, {100, 20, 16.9, 116},
 		{5, -16, 16, 0}, {250, 16, 16, 255}, {0, -0.4, 1, 0},
 	} {
-		got := quantise([]uint8{c.base}, []float32{float32(c.delta / 255)}, c.eps)
+		got := make([]uint8, 1)
+		quantise(got, []uint8{c.base}, []float32{float32(c.delta / 255)}, c.eps)
 		if got[0] != c.want {
 			t.Errorf("%d + %v in a ball of %v: %d, want %d", c.base, c.delta, c.eps, got[0], c.want)
 		}

@@ -37,6 +37,9 @@ type Problem struct {
 	Count      int    // P
 	Precision  kernel.Precision
 	Seed       uint64
+
+	// Memory changes no bit of the result.
+	Memory Memory
 }
 
 func (p *Problem) check() error {
@@ -91,23 +94,7 @@ type Solver struct {
 	p      *Problem
 	cfg    Config
 	fields []*field
-	nets   map[netKey]*nn.Net
-}
-
-// A netKey says what surrogates share a network for: they are of one kind, and it is the same
-// chunk of a batch. Each chunk has its own, because a dual pass needs what the ordinary one left.
-type netKey struct {
-	spec     string
-	chunk, n int
-}
-
-// net returns a network with room for chunk i, of n images, of what passes through surrogate f.
-func (v *Solver) net(f *field, i, n int) *nn.Net {
-	key := netKey{fmt.Sprint(f.Model.Spec), i, n}
-	if v.nets[key] == nil {
-		v.nets[key] = nn.NewNet(v.s, f.Model.Spec, n, nn.Options{Precision: v.p.Precision, Dual: true})
-	}
-	return v.nets[key]
+	chunk  int // how many poisons pass through a network together at most
 }
 
 // A field is one surrogate: its parameters, and the direction in which the adversary wants them
@@ -132,7 +119,10 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	v := &Solver{s: s, p: p, cfg: cfg, nets: map[netKey]*nn.Net{}}
+	v := &Solver{s: s, p: p, cfg: cfg, chunk: craftBatch}
+	if cfg.Align == AlignBatch {
+		v.chunk = cfg.Batch
+	}
 	for _, sur := range p.Surrogates {
 		f, err := newField(s, p, cfg, sur)
 		if err != nil {
@@ -155,6 +145,7 @@ func newField(s *device.Stream, p *Problem, cfg Config, sur Surrogate) (*field, 
 	if f.loss, err = newLoss(s, p, cfg, sur, f.running); err != nil {
 		return nil, err
 	}
+	defer f.loss.open()()
 	f.l2, f.l3, err = f.loss.worst(f.theta.P, f.grad)
 	return f, err
 }

@@ -18,14 +18,15 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 	if images.Len() == 0 {
 		return After{}, fmt.Errorf("attack: a training step on no images")
 	}
+	defer s.Scope()()
 	var out After
 	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
 	for _, f := range v.fields {
 		n := f.grad.Len()
-		batch := min(craftBatch, images.Len())
-		net := v.net(f, 0, batch)
-		theta, g := s.Alloc(4*n), tensor.New(s, n)
-		x := tensor.New(s, batch, images.H, images.W, images.C)
+		theta, batch := s.Alloc(4*n), min(craftBatch, images.Len())
+		free := s.Scope()
+		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+		g, x := tensor.New(s, n), tensor.New(s, batch, images.H, images.W, images.C)
 		s.Copy(theta, f.theta.P, 4*n)
 		for at := 0; at < images.Len(); at += batch {
 			b := min(batch, images.Len()-at)
@@ -36,6 +37,7 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 			net.Backward(dlogits, g, tensor.Tensor{})
 			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(v.p.Pool.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
 		}
+		free() // but theta
 		l2, l3, err := f.after(theta)
 		if err != nil {
 			return After{}, fmt.Errorf("attack: surrogate %s after a training step: %w", f.Name, err)
@@ -43,8 +45,6 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 		out.L2 += l2 / float64(len(v.fields))
 		out.L3 += l3 / float64(len(v.fields))
 		s.Free(theta)
-		s.Free(g.P)
-		s.Free(x.P)
 	}
 	return out, s.Err()
 }
@@ -53,6 +53,7 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 // calibration scores are those of θ*.
 func (f *field) after(theta device.Ptr) (l2, l3 float64, err error) {
 	l := f.loss
+	defer l.open()()
 	if l.cfg.Threshold == ThresholdFixed {
 		if _, err := l.value(f.theta.P); err != nil {
 			return 0, 0, err

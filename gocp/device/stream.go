@@ -230,6 +230,24 @@ func (s *Stream) Scope() (free func()) {
 	}
 }
 
+// InUse is the number of bytes that the stream has allocated.
+func (s *Stream) InUse() int64 {
+	var n int64
+	for _, bytes := range s.blocks {
+		n += int64(bytes)
+	}
+	return n
+}
+
+// Available is the number of bytes of the device's memory that are free now.
+func (s *Stream) Available() (int64, error) {
+	free, _, err := cu.MemInfo()
+	if err != nil {
+		return 0, describeOn(s.device.info.Name, "ask for the free memory", err)
+	}
+	return free, nil
+}
+
 // Memset32 sets 32-bit words.
 func (s *Stream) Memset32(p Ptr, value uint32, words int) {
 	if s.err != nil || words == 0 {

@@ -21,10 +21,24 @@ type Options struct {
 	Dual      bool // and for tangents: needed before a pass in dual numbers
 	Persample bool // and keeps what per-sample gradients read
 	Forward   bool // or is never gone through backward
+
+	// Mixed is room for the mixed derivative alone: in evaluation mode a pass in floats, there and back,
+	// then once its replay along Theta.T, to the input's gradient and not to the parameters'. It takes
+	// less than half of what Dual takes.
+	Mixed bool
+
+	// Memory that several networks use in turn: of one address what one keeps is gone after a pass of
+	// another. Absent, a Net has its own. Needs says how much it must be.
+	Arena device.Ptr
+	Work  *kernel.Workspace
 }
+
+// tangents reports whether there is room for any.
+func (o Options) tangents() bool { return o.Dual || o.Mixed }
 
 // A Net holds the activations of one network on one stream, for batches of up to a given
 // size. Passes write into it; nothing is allocated during a pass, so passes can be recorded.
+// What a replay reads lies in its arena.
 type Net struct {
 	spec  Spec
 	graph *graph
@@ -34,7 +48,7 @@ type Net struct {
 
 	inScale, inShift tensor.Tensor // the normalisation: 1/std, −mean/std
 	layers           []*layer      // the first is the image, the last one's output the logits
-	bytes            int           // of the layers' activations and gradients
+	bytes            int           // of the arena: activations, gradients, batch norm's statistics
 	loss, dlogits    tensor.Tensor
 	work             *kernel.Workspace
 
@@ -49,8 +63,9 @@ type layer struct {
 	label     string // for profilers: "layer conv1"
 	from, add *layer // whose outputs are x and r, or nil
 
-	z, h, dz, dh tensor.Tensor
-	idx          device.Ptr // which input of its window each output came from
+	z, h, dz, dh    tensor.Tensor
+	hAgain, dzAgain device.Ptr // where the replay of a mixed derivative makes their primals again
+	idx             device.Ptr // which input of its window each output came from
 
 	// Backward, of all that read an output the first writes its gradient; the others add to it.
 	fromFirst, addFirst bool
@@ -70,11 +85,8 @@ func (l *layer) passes() bool { return !l.act.Indexed() && !l.norm() }
 // NewNet allocates a network for batches of up to batch samples on s. Everything is freed
 // with the stream. Errors are the stream's.
 func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
-	n := &Net{spec: spec, s: s, batch: batch, opt: o}
-	var err error
-	if n.graph, err = spec.graph(); err != nil {
-		s.Fail(err)
-		n.graph = &graph{}
+	n, p := newNet(s, spec, batch, o)
+	if p == nil {
 		return n
 	}
 	scale, shift := make([]float32, spec.C), make([]float32, spec.C)
@@ -85,21 +97,38 @@ func NewNet(s *device.Stream, spec Spec, batch int, o Options) *Net {
 	n.inScale, n.inShift = tensor.New(s, spec.C), tensor.New(s, spec.C)
 	device.Upload(s, n.inScale.P, scale)
 	device.Upload(s, n.inShift.P, shift)
-	for i, o := range n.graph.ops {
-		n.layers = append(n.layers, n.newLayer(i, o))
+	arena := o.Arena
+	if arena == 0 {
+		arena = s.Alloc(n.bytes)
 	}
-	n.memory()
-	n.loss = n.alloc(batch)
-	n.dlogits = n.alloc(batch, spec.Classes)
-	n.work = kernel.NewWorkspace(s, n.workspaceBytes())
+	if p.tell(arena); o.Work == nil {
+		n.work = kernel.NewWorkspace(s, n.workspaceBytes())
+	}
 	return n
 }
 
-func (n *Net) alloc(shape ...int) tensor.Tensor {
-	if n.opt.Dual {
-		return tensor.NewDual(n.s, shape...)
+// newNet lays the network and its memory out, and allocates nothing. Without a plan it has failed.
+func newNet(s *device.Stream, spec Spec, batch int, o Options) (*Net, *plan) {
+	n := &Net{spec: spec, s: s, batch: batch, opt: o, work: o.Work}
+	var err error
+	if n.graph, err = spec.graph(); err != nil {
+		s.Fail(err)
+		n.graph = &graph{}
+		return n, nil
 	}
-	return tensor.New(n.s, shape...)
+	for i, o := range n.graph.ops {
+		n.layers = append(n.layers, n.newLayer(i, o))
+	}
+	return n, n.memory()
+}
+
+// Needs returns the bytes of the arena and of the scratch that NewNet would allocate.
+func Needs(s *device.Stream, spec Spec, batch int, o Options) (arena, work int) {
+	n, p := newNet(s, spec, batch, o)
+	if p == nil {
+		return 0, 0
+	}
+	return n.bytes, n.workspaceBytes()
 }
 
 func (n *Net) newLayer(i int, o op) *layer {
@@ -111,14 +140,6 @@ func (n *Net) newLayer(i int, o op) *layer {
 		l.add = n.layers[o.r]
 	}
 	l.conv.Precision = n.opt.Precision
-	if c := o.act.C; o.norm() {
-		for _, t := range []*tensor.Tensor{&l.mean, &l.variance, &l.scale, &l.shift, &l.dscale, &l.dshift, &l.p, &l.q, &l.dgamma} {
-			*t = n.alloc(c)
-		}
-		if o.bias.Len > 0 {
-			l.moved = n.s.Alloc(4 * c)
-		}
-	}
 	return l
 }
 
@@ -128,13 +149,13 @@ func (n *Net) workspaceBytes() int {
 	for _, l := range n.layers {
 		g, a := l.at(n.batch)
 		if l.mapped() || l.norm() {
-			bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.Dual))
+			bytes = max(bytes, kernel.ActBackwardReduceBytes(a, n.opt.tangents()))
 		}
 		if l.mapped() {
-			bytes = max(bytes, kernel.ConvBytes(n.s, g, n.opt.Dual))
+			bytes = max(bytes, kernel.ConvBytes(n.s, g, n.opt.tangents()))
 		}
 		if l.norm() {
-			bytes = max(bytes, kernel.BNStatsBytes(n.batch*a.H*a.W, a.C, n.opt.Dual))
+			bytes = max(bytes, kernel.BNStatsBytes(n.batch*a.H*a.W, a.C, n.opt.tangents()))
 		}
 	}
 	return bytes

@@ -416,7 +416,7 @@ func TestPlan(t *testing.T) {
 		for _, o := range []Options{{}, {Dual: true}, {Persample: true}, {Forward: true}} {
 			err := dev.Do(context.Background(), 1, func(s *device.Stream) error {
 				n := NewNet(s, c.spec, 3, o)
-				p := n.memory() // once more: the same plan in other memory
+				p := n.memory() // once more: the same plan
 				shared := 0
 				for i, a := range p.buffers {
 					for _, b := range p.buffers[:i] {

@@ -75,7 +75,7 @@ func (n *Net) forward(l *layer) {
 		if l.add != nil {
 			r = n.value(l.add)
 		}
-		kernel.ActForward(s, a, z, scale, shift, r, n.output(h), l.idx)
+		kernel.ActForward(s, a, z, scale, shift, r, n.remade(n.output(h), l.hAgain), l.idx)
 	}
 	if n.drops(l) {
 		kernel.Dropout(s, p.Draws.Seed, l.drops, p.Draws.Step, l.Dropout, n.output(h), n.output(h))
@@ -119,6 +119,10 @@ func (n *Net) Backward(dlogits, dtheta, dx tensor.Tensor) {
 	}
 	if n.pass.Replay {
 		dtheta.P, dx.P = 0, 0
+	}
+	if n.opt.Mixed && n.pass.Replay && !dtheta.Absent() {
+		s.Fail(fmt.Errorf("nn: the parameters' gradient in the replay of a mixed derivative (Options.Mixed)"))
+		return
 	}
 	for i := len(n.layers) - 1; i >= 0; i-- {
 		l := n.layers[i]
@@ -176,10 +180,10 @@ func (n *Net) backward(l *layer, dh, dtheta, dx tensor.Tensor) {
 	case !l.mapped():
 		dz = n.sink(l.from, l.fromFirst, l.fromGrad)
 	case !l.passes():
-		dz = n.stored(l.dz, n.pass.dual())
+		dz = n.remade(n.stored(l.dz, n.pass.dual()), l.dzAgain)
 	}
 	if !l.passes() && !(dz.Absent() && dr.Absent()) {
-		kernel.ActBackward(s, a, dh, n.linear(l), scale, p, q, l.idx, n.output(dz), n.output(dr))
+		kernel.ActBackward(s, a, dh, n.linear(l), scale, p, q, l.idx, n.remade(n.output(dz), l.dzAgain), n.output(dr))
 	}
 	if !dr.Absent() {
 		n.settle(l.add, l.addFirst, dr)
@@ -354,7 +358,15 @@ func (n *Net) Features() tensor.Tensor {
 
 // value is l's output in the last forward pass.
 func (n *Net) value(l *layer) tensor.Tensor {
-	return n.stored(l.h, n.pass.X.T != 0 || n.pass.Theta.T != 0 && l.theta)
+	return n.remade(n.stored(l.h, n.pass.X.T != 0 || n.pass.Theta.T != 0 && l.theta), l.hAgain)
+}
+
+// remade is t with the primal that a replay makes again, if it does.
+func (n *Net) remade(t tensor.Tensor, again device.Ptr) tensor.Tensor {
+	if n.pass.Replay && again != 0 {
+		t.P = again
+	}
+	return t
 }
 
 // linear is the output of l's linear map, or what it reads if it has none.
@@ -403,8 +415,10 @@ func (n *Net) check(p Pass) error {
 		return fmt.Errorf("nn: a batch of %d samples; the network has room for 1 to %d", x[0], n.batch)
 	case p.Theta.Len() != n.graph.numParams():
 		return fmt.Errorf("nn: %d parameters; the network has %d", p.Theta.Len(), n.graph.numParams())
-	case p.dual() && !n.opt.Dual:
+	case p.dual() && !n.opt.tangents():
 		return fmt.Errorf("nn: a pass in dual numbers on a network without room for tangents (Options.Dual)")
+	case n.opt.Mixed && (p.Mode == Train || p.X.T != 0 || p.dual() != p.Replay):
+		return fmt.Errorf("nn: a network for the mixed derivative (Options.Mixed) has room for passes in evaluation mode, in floats or as a replay along the parameters")
 	case p.Replay && (!p.dual() || x[0] != n.n):
 		return fmt.Errorf("nn: a replay wants a tangent and the batch of the pass before it (%d samples, this one %d)", n.n, x[0])
 	case rows > 0 && p.Mode == Eval && p.Running == 0:

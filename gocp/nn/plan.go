@@ -8,7 +8,8 @@ import (
 )
 
 // A buffer is memory that is in use from one moment of a pass to another. Layer i's forward is moment i,
-// its backward 2N−1−i of a network of N layers; what outlives the pass is in use until 2N.
+// its backward 2N−1−i of a network of N layers; what outlives the pass is in use until the end. Where
+// memory is for the mixed derivative alone, its replay comes 2N moments later.
 type buffer struct {
 	bytes    int
 	from, to int
@@ -22,11 +23,12 @@ type buffer struct {
 type plan struct {
 	n       *Net
 	buffers []*buffer
+	replay  int // how much later the replay's moments are; 0 where replays may come at any time
 }
 
 func (p *plan) forward(l *layer) int  { return l.number }
 func (p *plan) backward(l *layer) int { return 2*len(p.n.layers) - 1 - l.number }
-func (p *plan) forever() int          { return 2 * len(p.n.layers) }
+func (p *plan) forever() int          { return 2*len(p.n.layers) + p.replay }
 
 func (p *plan) buffer(bytes, from int) *buffer {
 	b := &buffer{bytes: bytes, from: from, to: from}
@@ -37,31 +39,50 @@ func (p *plan) buffer(bytes, from int) *buffer {
 // until keeps b in use until t.
 func (b *buffer) until(t int) { b.to = max(b.to, t) }
 
-// A pair is the two planes of an array; without dual numbers it has no tangent.
+// A pair is the two planes of an array; without dual numbers it has no tangent. Again is the primal where
+// the replay of a mixed derivative makes it again; else the replay reads the one that is there.
 type pair struct {
-	dims            []int
-	primal, tangent *buffer
+	dims                   []int
+	primal, again, tangent *buffer
 }
 
+// array is one that is written at a moment of the pass, its tangent at that of the replay.
 func (p *plan) array(from int, dims ...int) pair {
-	bytes := 4
-	for _, d := range dims {
-		bytes *= d
-	}
-	x := pair{dims: dims, primal: p.buffer(bytes, from)}
-	if p.n.opt.Dual {
-		x.tangent = p.buffer(bytes, from)
+	x := pair{dims: dims, primal: p.buffer(size(dims), from)}
+	if p.n.opt.tangents() {
+		x.tangent = p.buffer(size(dims), from+p.replay)
 		x.tangent.tangent = true
 	}
 	return x
 }
 
+func size(dims []int) int {
+	bytes := 4
+	for _, d := range dims {
+		bytes *= d
+	}
+	return bytes
+}
+
+// remake gives x a primal that the replay writes at that moment of it.
+func (p *plan) remake(x *pair, t int, at *device.Ptr) {
+	x.again = p.buffer(size(x.dims), t+p.replay)
+	x.again.users = []*device.Ptr{at}
+}
+
 func (x pair) absent() bool { return x.primal == nil }
 
-// until keeps both planes in use until t.
-func (x pair) until(t int) {
-	if x.primal.until(t); x.tangent != nil {
-		x.tangent.until(t)
+// until keeps both planes in use until t of the pass, or of its replay.
+func (p *plan) until(x pair, t int) {
+	x.primal.until(t)
+	if x.tangent != nil {
+		x.tangent.until(t + p.replay)
+	}
+	switch {
+	case x.again != nil:
+		x.again.until(t + p.replay)
+	case p.replay > 0:
+		x.primal.until(t + p.replay)
 	}
 }
 
@@ -74,32 +95,44 @@ func (x pair) is(t *tensor.Tensor) {
 	}
 }
 
-// memory plans what the layers keep, and allocates it.
+// kept reports whether primals outlive the pass: for replays, or for per-sample gradients.
+func (p *plan) kept() bool { return p.n.opt.Dual || p.n.opt.Persample }
+
+// memory plans what the layers keep.
 func (n *Net) memory() *plan {
 	p := &plan{n: n}
-	back := !n.opt.Forward
-	kept := n.opt.Dual || n.opt.Persample // a replay, or per-sample gradients, read primals after the pass
+	if n.opt.Mixed {
+		p.replay = 2 * len(n.layers)
+	}
+	back, mixed := !n.opt.Forward, n.opt.Mixed
 	last := n.layers[len(n.layers)-1]
 	outputs := make([]pair, len(n.layers))
 	read := func(x pair, t int) { // in the backward pass
-		if x.until(t); kept {
+		if p.until(x, t); p.kept() {
 			x.primal.until(p.forever())
 		}
 	}
 	for i, l := range n.layers {
 		h := p.array(p.forward(l), l.out.batch(n.batch)...)
+		if mixed && l.kind == kindLayer && (l.norm() || !l.mapped()) { // from z, or from what it reads
+			p.remake(&h, p.forward(l), &l.hAgain)
+		}
 		outputs[i] = h
 		if h.is(&l.h); l == last || l == last.from {
 			h.primal.until(p.forever())
 		}
 		if l.from != nil {
 			x := outputs[l.from.number]
-			if x.until(p.forward(l)); back && (l.mapped() || l.norm()) { // a factor of the weights' gradient, or z
+			p.until(x, p.forward(l))
+			switch wanted := l.mapped() || l.norm(); { // as a factor of the weights' gradient, or as z
+			case wanted && mixed:
+				x.primal.until(p.backward(l))
+			case wanted && back:
 				read(x, p.backward(l))
 			}
 		}
 		if l.add != nil {
-			outputs[l.add.number].until(p.forward(l))
+			p.until(outputs[l.add.number], p.forward(l))
 		}
 		if l.act.Indexed() && back {
 			idx := p.buffer(l.out.len()*n.batch, p.forward(l))
@@ -119,28 +152,44 @@ func (n *Net) memory() *plan {
 			continue
 		}
 		if l.norm() {
-			read(z, p.backward(l))
+			if p.until(z, p.forward(l)); mixed {
+				z.primal.until(p.backward(l))
+			} else {
+				read(z, p.backward(l))
+			}
 		}
 		if l.passes() { // dz is dh
 			continue
 		}
 		dz := z
-		if !l.norm() || kept {
+		if !l.norm() || p.kept() || mixed {
 			dz = p.array(p.backward(l), dims...)
+		}
+		if mixed {
+			p.remake(&dz, p.backward(l), &l.dzAgain)
 		}
 		dz.is(&l.dz)
 		read(dz, p.backward(l))
 	}
-	if back {
-		p.gradients(kept)
+	for _, x := range []struct {
+		t    *tensor.Tensor
+		dims []int
+	}{{&n.loss, []int{n.batch}}, {&n.dlogits, []int{n.batch, n.spec.Classes}}} {
+		a := p.array(p.forward(last), x.dims...)
+		p.until(a, p.forever()-p.replay)
+		a.is(x.t)
 	}
-	p.allocate()
+	if back {
+		p.gradients()
+	}
+	p.channels()
+	p.place()
 	return p
 }
 
 // gradients plans those of the outputs, in the order in which the backward pass writes them. The first
 // reader of an output writes its gradient, others add to it from memory of their own.
-func (p *plan) gradients(kept bool) {
+func (p *plan) gradients() {
 	layers := p.n.layers
 	grads := make([]pair, len(layers))
 	write := func(l, target *layer, scratch *tensor.Tensor) (first bool) {
@@ -156,14 +205,20 @@ func (p *plan) gradients(kept bool) {
 		l, own := layers[i], grads[i]
 		if !own.absent() { // the last one's is the caller's
 			own.is(&l.dh)
-			own.until(p.backward(l))
-			if p.n.opt.Persample || p.n.opt.Dual && (l.norm() || l.mapped() && l.passes()) {
+			own.primal.until(p.backward(l))
+			if own.tangent != nil {
+				own.tangent.until(p.backward(l) + p.replay)
+			}
+			switch {
+			case p.n.opt.Persample || p.n.opt.Dual && (l.norm() || l.mapped() && l.passes()):
 				own.primal.until(p.forever())
+			case p.n.opt.Mixed && (l.norm() || l.mapped()): // the replay makes dz of it
+				own.primal.until(p.backward(l) + p.replay)
 			}
 		}
 		switch {
 		case l.add == nil:
-		case grads[l.add.number].absent() && !own.absent() && l.act.Pool <= 1 && !kept:
+		case grads[l.add.number].absent() && !own.absent() && l.act.Pool <= 1 && !p.kept() && !p.n.opt.Mixed:
 			grads[l.add.number], l.addFirst = own, true // r's takes the place of h's
 		default:
 			l.addFirst = write(l, l.add, &l.addGrad)
@@ -174,21 +229,44 @@ func (p *plan) gradients(kept bool) {
 	}
 }
 
+// channels plans what batch norm has of each channel.
+func (p *plan) channels() {
+	for _, l := range p.n.layers {
+		if !l.norm() {
+			continue
+		}
+		for _, t := range []*tensor.Tensor{&l.mean, &l.variance, &l.scale, &l.shift, &l.dscale, &l.dshift, &l.p, &l.q, &l.dgamma} {
+			x := p.array(0, l.act.C)
+			x.is(t)
+			x.primal.until(p.forever())
+			if x.tangent != nil {
+				x.tangent.from = 0
+				x.tangent.until(p.forever())
+			}
+		}
+		if l.bias.Len > 0 {
+			b := p.buffer(4*l.act.C, 0)
+			b.until(p.forever())
+			b.users = []*device.Ptr{&l.moved}
+		}
+	}
+}
+
 // align is what addresses are multiples of.
 const align = 256
 
-// meet reports whether two buffers are in use at once. A replay writes tangents from moment 0 on while the
-// primals that outlived the pass before it are still in use.
+// meet reports whether two buffers are in use at once. A replay that may come at any time writes tangents
+// from moment 0 on while the primals that outlived the pass before it are still in use.
 func (p *plan) meet(a, b *buffer) bool {
-	if a.tangent != b.tangent && max(a.to, b.to) == p.forever() {
+	if p.replay == 0 && a.tangent != b.tangent && max(a.to, b.to) == p.forever() {
 		return true
 	}
 	return a.from <= b.to && b.from <= a.to
 }
 
-// allocate places the buffers, the largest first, each where it fits below those that are in use with
-// it, and tells everybody the addresses.
-func (p *plan) allocate() {
+// place gives the buffers their offsets, the largest first, each where it fits below those that are in
+// use with it.
+func (p *plan) place() {
 	slices.SortStableFunc(p.buffers, func(a, b *buffer) int { return b.bytes - a.bytes })
 	var placed []*buffer // by offset
 	size := 0
@@ -204,11 +282,14 @@ func (p *plan) allocate() {
 		size = max(size, b.offset+b.bytes)
 	}
 	p.n.bytes = size
-	arena := p.n.s.Alloc(size)
+}
+
+// tell tells everybody the addresses in an arena.
+func (p *plan) tell(arena device.Ptr) {
 	if arena == 0 {
 		return
 	}
-	for _, b := range placed {
+	for _, b := range p.buffers {
 		for _, address := range b.users {
 			*address = arena.Add(b.offset)
 		}

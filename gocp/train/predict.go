@@ -30,6 +30,7 @@ func Predict(s *device.Stream, m *nn.Model, images []uint8, precision kernel.Pre
 		return out, nil
 	}
 	defer s.Range("predict").End()
+	defer s.Scope()()
 	net := nn.NewNet(s, m.Spec, predictBatch, nn.Options{Precision: precision, Forward: true})
 	theta := tensor.New(s, len(m.Theta))
 	device.Upload(s, theta.P, m.Theta)

@@ -1,0 +1,143 @@
+package attack
+
+import (
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// Memory is how much crafting may take on the device. It keeps the activations of as many chunks of
+// poisons as there is room for, and lets the others pass twice.
+type Memory struct {
+	Limit int64 // bytes, of all that the job has there; 0: its share of what is free
+	Jobs  int   // that share what is free; 0: 1
+
+	Note func(format string, args ...any) // hears what was chosen, where there was a choice; nil: nobody does
+}
+
+// reserve is the part of the free memory that nobody counts on: others grow too.
+const reserve = 4
+
+// room is how many bytes more the job may take. Without a limit it may try for more.
+func (m Memory) room(s *device.Stream) (int64, error) {
+	if m.Limit > 0 {
+		return m.Limit - s.InUse(), nil
+	}
+	free, err := s.Available()
+	return (free - free/reserve) / int64(max(m.Jobs, 1)), err
+}
+
+// A slot is memory for the activations of one chunk on one surrogate at a time, and for its gradient.
+type slot struct {
+	arena, grad device.Ptr
+	nets        map[string]*nn.Net // by kind of surrogate
+	e, chunk    int                // whose activations it holds; e is −1 if nobody's
+}
+
+// slots are the memory of a loop. With k of them the first k−1 chunks have their own, and the others pass
+// through the last one, which in the end holds those of the last chunk.
+type slots struct {
+	l   *loop
+	all []slot
+}
+
+func kind(f *field) string { return fmt.Sprint(f.Model.Spec) }
+
+// newSlots allocates as many slots as are wanted and there is room for. A gradient has gradBytes.
+func (l *loop) newSlots(gradBytes int) (*slots, error) {
+	if err := l.s.Err(); err != nil {
+		return nil, err
+	}
+	v, batch := l.v, l.chunks[0].n
+	arena, scratch := 0, 0
+	for _, f := range v.fields {
+		a, w := nn.Needs(l.s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision, Mixed: true})
+		arena, scratch = max(arena, a), max(scratch, w)
+	}
+	k, err := l.affordable(int64(arena+gradBytes), int64(scratch))
+	if err != nil {
+		return nil, err
+	}
+	t, work := &slots{l: l}, kernel.NewWorkspace(l.s, scratch)
+	for range k {
+		s := slot{arena: l.s.Alloc(arena), grad: l.s.Alloc(gradBytes), nets: map[string]*nn.Net{}, e: -1}
+		for _, f := range v.fields {
+			if s.nets[kind(f)] == nil {
+				s.nets[kind(f)] = nn.NewNet(l.s, f.Model.Spec, batch,
+					nn.Options{Precision: v.p.Precision, Mixed: true, Arena: s.arena, Work: work})
+			}
+		}
+		t.all = append(t.all, s)
+	}
+	return t, l.s.Err()
+}
+
+// affordable is the number of slots of so many bytes each that there are to be.
+func (l *loop) affordable(each, scratch int64) (int, error) {
+	m, chunks := l.v.p.Memory, len(l.chunks)
+	if l.v.cfg.Align == AlignBatch {
+		chunks = 1 // one is done with before the next begins
+	}
+	room, err := m.room(l.s)
+	if err != nil {
+		return 0, err
+	}
+	fit := (room - scratch) / each
+	if fit < 1 && m.Limit > 0 {
+		return 0, usage.Errorf("crafting needs at least %s at once and has %s; raise --memory%s",
+			size(l.s.InUse()+each+scratch), size(m.Limit), fewer(m.Jobs))
+	}
+	k := int(min(max(fit, 1), int64(chunks)))
+	if m.Note != nil && chunks > 1 {
+		if k == chunks {
+			m.Note("crafting keeps all activations: %d × %s", k, size(each))
+		} else {
+			m.Note("crafting keeps the activations of %d in %d batches of poisons (%s each) and computes the others' twice; with more memory it is faster", k, chunks, size(each))
+		}
+	}
+	return k, nil
+}
+
+func fewer(jobs int) string {
+	if jobs > 1 {
+		return fmt.Sprintf(", which %d jobs share, or lower --workers", jobs)
+	}
+	return ""
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MiB", (bytes+1<<20-1)>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+// at is the slot that chunk i passes through.
+func (t *slots) at(i int) *slot { return &t.all[min(i, len(t.all)-1)] }
+
+// keeps reports whether chunk i's activations are still there when all chunks have passed.
+func (t *slots) keeps(i int) bool { return i < len(t.all)-1 || i == len(t.l.chunks)-1 }
+
+// holds reports whether the activations of chunk i on surrogate e are there now.
+func (t *slots) holds(e, i int) bool { s := t.at(i); return s.e == e && s.chunk == i }
+
+// forget makes every slot hold nothing.
+func (t *slots) forget() {
+	for i := range t.all {
+		t.all[i].e = -1
+	}
+}
+
+// use is the network that chunk i passes through on surrogate e, whose activations are there from now on.
+func (t *slots) use(e, i int) *nn.Net {
+	s := t.at(i)
+	s.e, s.chunk = e, i
+	return s.nets[kind(t.l.v.fields[e])]
+}
+
+// grad is where chunk i's gradient comes.
+func (t *slots) grad(i int) device.Ptr { return t.at(i).grad }
