@@ -27,7 +27,7 @@ func attackCommand() *cli.Command {
 			&cli.StringFlag{Name: "target", Usage: "images of the test split whose sets are to change, such as 3,17"},
 			dataFlag(), testSplitFlag(), takeFlag("take", "training images that poisons are made from", ":"),
 			takeFlag("calibration", "training images to calibrate on", ""), shuffleFlag(),
-			threadsFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
+			threadsFlag(), memoryFlag(), metricsFlag(), deviceFlag(), jsonFlag(), quietFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options), saidFlags())...),
 		Action: func(c *cli.Context) error {
 			if err := first(noArgs(c), needFlags(c, "out", "target", "calibration")); err != nil {
@@ -51,6 +51,9 @@ func attackCommand() *cli.Command {
 				return usage.Errorf("--target: %w", err)
 			}
 			if job.Threads, err = threads(c); err != nil {
+				return err
+			}
+			if job.Memory, err = memory(c); err != nil {
 				return err
 			}
 			var cfg experiment.Config

@@ -234,7 +234,7 @@ func auditCommand() *cli.Command {
 			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
-			metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
+			memoryFlag(), metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
 		}, slices.Concat(readingFlags(), flagsOf(options))...),
 		Before: refuse([]rule{above0("workers")}),
 		Action: func(c *cli.Context) error {
@@ -299,7 +299,7 @@ func unfinished(err error, dir string) error {
 	}
 	hint := ""
 	if errors.Is(err, device.ErrOutOfMemory) {
-		hint = "; fewer --workers need less"
+		hint = "; fewer --workers need less, and --memory says how much there is for them"
 	}
 	return fmt.Errorf("%w%s; what is done is kept: gocp audit --resume --out %s goes on where this stopped", err, hint, dir)
 }
@@ -343,7 +343,8 @@ func auditConfig(c *cli.Context, options []option[experiment.Config], dir string
 		return cfg, set, err
 	}
 	cfg.Workers = c.Int("workers")
-	return cfg, set, nil
+	cfg.Memory, err = memory(c)
+	return cfg, set, err
 }
 
 // writeReport writes report.html into the run folder.

@@ -38,7 +38,7 @@ type walk struct {
 }
 
 // shows are the flags that change how a run is shown or done, never its results; see TestShownAlike.
-var shows = []string{"quiet", "json", "workers", "threads", "device", "devices", "metrics"}
+var shows = []string{"quiet", "json", "workers", "threads", "device", "devices", "metrics", "memory"}
 
 // elsewhere are flags that no tiny run can show, with where they are tried.
 var elsewhere = map[string]string{
@@ -457,6 +457,8 @@ func TestShownAlike(t *testing.T) {
 	}{
 		{[]string{"conformal", "calibrate", "--logits", "cal.csv", "--labels", "cal_y.csv", "--out", "thr.json"}, [][]string{{"--workers", "3"}, {"--quiet"}, {"--json"}}},
 		{append([]string{"train", "--out", "m.safetensors"}, small("train", "--epochs", "1")...), [][]string{{"--device", "cpu"}, {"--metrics", "127.0.0.1:0"}, {"--json"}, {"--threads", "1"}}},
+		{append([]string{"audit"}, small("audit", "--out", "r2", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--references", "1", "--controls", "1", "--train-size", "160", "--cal-size", "60", "--candidates", "100",
+			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0")...), [][]string{{"--memory", "64MiB"}}},
 	} {
 		ref := leaving(t, keep, c.args...)
 		if ref.code != exitOK {

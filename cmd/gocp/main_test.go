@@ -147,6 +147,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"range past the end", []string{"train", "--out", "x", "--take", "0:99999"}, `it has 12000`},
 		{"unknown split", []string{"train", "--out", "x", "--split", "validation"}, `no split is called "validation"; there is train and test`},
 		{"threads that are none", []string{"train", "--out", "x", "--threads", "0"}, `--threads is 0; it must be at least 1`},
+		{"memory without a unit", []string{"audit", "--out", "x", "--memory", "4"}, `--memory is "4", no size such as 4GiB`},
+		{"memory for nothing", []string{"audit", "--out", "x", "--memory", "2MiB", "--workers", "2"}, `training a victim needs at least`},
 		{"model that is not there", []string{"calibrate", "--model", "none.safetensors", "--out", "x"}, `none.safetensors`},
 		{"attack without a surrogate", []string{"attack", "--out", "x", "--target", "1", "--calibration", ":500"}, `needs --surrogate`},
 		{"set that cannot be fetched", []string{"data", "fetch", "imagenet"}, `what can be fetched is cifar10`},

@@ -143,6 +143,20 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// batch is how many poisons pass through a network together at most.
+func (c Config) batch() int {
+	if c.Align == AlignBatch {
+		return c.Batch
+	}
+	return craftBatch
+}
+
+// Chunk is how many of n poisons pass through a network together.
+func (c Config) Chunk(n int) int {
+	batch := c.batch()
+	return share(n, (n+batch-1)/batch)[0]
+}
+
 // epsilon is the radius in pixel units.
 func (c Config) epsilon() float64 { return c.Epsilon255 / 255 }
 

@@ -12,8 +12,8 @@ import (
 // Memory is how much crafting may take on the device. It keeps the activations of as many chunks of
 // poisons as there is room for, and lets the others pass twice.
 type Memory struct {
-	Limit int64 // bytes, of all that the job has there; 0: its share of what is free
-	Jobs  int   // that share what is free; 0: 1
+	Limit int64 // bytes, of all that the jobs have there at once; 0: three quarters of what is free
+	Jobs  int   // that share it; 0: 1
 
 	Note func(format string, args ...any) // hears what was chosen, where there was a choice; nil: nobody does
 }
@@ -24,10 +24,23 @@ const reserve = 4
 // room is how many bytes more the job may take. Without a limit it may try for more.
 func (m Memory) room(s *device.Stream) (int64, error) {
 	if m.Limit > 0 {
-		return m.Limit - s.InUse(), nil
+		return m.Share() - s.InUse(), nil
 	}
 	free, err := s.Available()
-	return (free - free/reserve) / int64(max(m.Jobs, 1)), err
+	return (free - free/reserve) / m.jobs(), err
+}
+
+func (m Memory) jobs() int64 { return int64(max(m.Jobs, 1)) }
+
+// Share is the limit of one job.
+func (m Memory) Share() int64 { return m.Limit / m.jobs() }
+
+// Refuse says that what needs at least so many bytes has no room inside of the limit.
+func (m Memory) Refuse(what string, needs int64) error {
+	if m.jobs() == 1 {
+		return usage.Errorf("%s needs at least %s at once, and --memory is %s; raise it", what, device.Size(needs), device.Size(m.Limit))
+	}
+	return usage.Errorf("%s needs at least %s at once, and --memory, shared by %d jobs, has %s for each; raise it or lower --workers", what, device.Size(needs), m.Jobs, device.Size(m.Share()))
 }
 
 // A slot is memory for the activations of one chunk on one surrogate at a time, and for its gradient.
@@ -87,33 +100,17 @@ func (l *loop) affordable(each, scratch int64) (int, error) {
 	}
 	fit := (room - scratch) / each
 	if fit < 1 && m.Limit > 0 {
-		return 0, usage.Errorf("crafting needs at least %s at once and has %s; raise --memory%s",
-			size(l.s.InUse()+each+scratch), size(m.Limit), fewer(m.Jobs))
+		return 0, m.Refuse("crafting", l.s.InUse()+each+scratch)
 	}
 	k := int(min(max(fit, 1), int64(chunks)))
 	if m.Note != nil && chunks > 1 {
 		if k == chunks {
-			m.Note("crafting keeps all activations: %d × %s", k, size(each))
+			m.Note("crafting keeps all activations: %d × %s", k, device.Size(each))
 		} else {
-			m.Note("crafting keeps the activations of %d in %d batches of poisons (%s each) and computes the others' twice; with more memory it is faster", k, chunks, size(each))
+			m.Note("crafting keeps the activations of %d in %d batches of poisons (%s each) and computes the others' twice; with more memory it is faster", k, chunks, device.Size(each))
 		}
 	}
 	return k, nil
-}
-
-func fewer(jobs int) string {
-	if jobs > 1 {
-		return fmt.Sprintf(", which %d jobs share, or lower --workers", jobs)
-	}
-	return ""
-}
-
-// size is a number of bytes for people.
-func size(bytes int64) string {
-	if bytes < 1<<30 {
-		return fmt.Sprintf("%d MiB", (bytes+1<<20-1)>>20)
-	}
-	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
 // at is the slot that chunk i passes through.

@@ -98,7 +98,7 @@ func TestMemory(t *testing.T) {
 				if cfg.Align != AlignBatch && !strings.Contains(strings.Join(said, "\n"), "activations of 2 in 4 batches") {
 					t.Errorf("said %q", said)
 				}
-				v.p.Memory.Limit, v.p.Memory.Jobs = least-each/2, 2
+				v.p.Memory.Limit, v.p.Memory.Jobs = 2*least-each, 2
 				if _, err := v.Craft(bases, nil); !usage.Is(err) || !strings.Contains(err.Error(), "--memory") || !strings.Contains(err.Error(), "2 jobs") {
 					t.Errorf("no memory for any: %v", err)
 				}

@@ -119,10 +119,7 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	v := &Solver{s: s, p: p, cfg: cfg, chunk: craftBatch}
-	if cfg.Align == AlignBatch {
-		v.chunk = cfg.Batch
-	}
+	v := &Solver{s: s, p: p, cfg: cfg, chunk: cfg.batch()}
 	for _, sur := range p.Surrogates {
 		f, err := newField(s, p, cfg, sur)
 		if err != nil {

@@ -129,7 +129,7 @@ func TestErrors(t *testing.T) {
 		{"grid", func(s *Stream) { s.Launch("increment", -1, 1, P(0)) }, []string{"increment", "grid of -1"}},
 		{"block", func(s *Stream) { s.Launch("increment", 1, 4096, P(0)) }, []string{"increment", "4096"}},
 		{"negative", func(s *Stream) { s.Alloc(-1) }, []string{"allocate -1 bytes"}},
-		{"huge", func(s *Stream) { s.Alloc(1 << 50) }, []string{"allocate 1.02e+03 TiB", "out of memory", "free of"}},
+		{"huge", func(s *Stream) { s.Alloc(1 << 50) }, []string{"allocate 1020 TiB", "out of memory", "free of"}},
 		{"foreign free", func(s *Stream) { s.Free(p) }, []string{"free of 0x10000000000", "not allocated"}},
 		{"upload too much", func(s *Stream) { Upload(s, s.Alloc(8), make([]float64, 2)) }, []string{"upload 16 bytes", "buffer of 8"}},
 		{"copy too much", func(s *Stream) { s.Copy(s.Alloc(8), s.Alloc(4), 8) }, []string{"copy 8 bytes", "buffer of 4"}},
@@ -382,8 +382,8 @@ func TestPtr(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1 KiB", 12 << 30: "12 GiB", 3 << 29: "1.5 GiB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		if got := Size(n); got != want {
+			t.Errorf("Size(%d) = %q, want %q", n, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"gorgonia.org/cu"
@@ -116,8 +117,8 @@ func (s *Stream) fault(err error, known bool) error {
 	return fmt.Errorf("%sa kernel, of which the last was %s: %w%s (GOCP_CHECK=1 finds which)", on(s.device.info.Name), l, err, text)
 }
 
-// size writes a number of bytes for people.
-func size(bytes int64) string {
+// Size writes a number of bytes for people, in three digits.
+func Size(bytes int64) string {
 	units := []string{"KiB", "MiB", "GiB", "TiB"}
 	if bytes < 1024 {
 		return fmt.Sprintf("%d bytes", bytes)
@@ -127,5 +128,6 @@ func size(bytes int64) string {
 		v /= 1024
 		units = units[1:]
 	}
-	return fmt.Sprintf("%.3g %s", v, units[0])
+	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
+	return strconv.FormatFloat(v, 'f', -1, 64) + " " + units[0]
 }

@@ -185,15 +185,15 @@ func (s *Stream) AllocFor(bytes int, shape []int) Ptr {
 	}
 	what := func() string {
 		if shape == nil {
-			return "allocate " + size(int64(bytes))
+			return "allocate " + Size(int64(bytes))
 		}
-		return fmt.Sprintf("allocate %s for an array of %v", size(int64(bytes)), shape)
+		return fmt.Sprintf("allocate %s for an array of %v", Size(int64(bytes)), shape)
 	}
 	p, err := cu.MemAlloc(int64(max(bytes, 1)))
 	if err != nil {
 		if errors.Is(err, cu.OutOfMemory) {
 			if free, total, e := cu.MemInfo(); e == nil {
-				s.Fail(fmt.Errorf("%s%s: %w (%s free of %s)", on(s.device.info.Name), what(), ErrOutOfMemory, size(free), size(total)))
+				s.Fail(fmt.Errorf("%s%s: %w (%s free of %s)", on(s.device.info.Name), what(), ErrOutOfMemory, Size(free), Size(total)))
 				return 0
 			}
 		}
@@ -271,7 +271,7 @@ func (s *Stream) Copy(dst, src Ptr, bytes int) {
 		return
 	}
 	s.enqueue(func() error { return cu.MemcpyDtoDAsync(cu.DevicePtr(dst), cu.DevicePtr(src), int64(bytes), s.cu) },
-		func() string { return "copy " + size(int64(bytes)) })
+		func() string { return "copy " + Size(int64(bytes)) })
 }
 
 // enqueue enqueues a command that is no launch, or records it.
@@ -304,7 +304,7 @@ func Upload[T Memory](s *Stream, dst Ptr, src []T) {
 		return
 	}
 	if err := cu.MemcpyHtoDAsync(cu.DevicePtr(dst), unsafe.Pointer(&src[0]), bytes, s.cu); err != nil {
-		s.failed("upload "+size(bytes), err)
+		s.failed("upload "+Size(bytes), err)
 	}
 }
 
@@ -314,7 +314,7 @@ func Download[T Memory](s *Stream, dst []T, src Ptr) error {
 	if s.err == nil && len(dst) > 0 {
 		bytes := int64(len(dst)) * int64(unsafe.Sizeof(dst[0]))
 		if err := cu.MemcpyDtoHAsync(unsafe.Pointer(&dst[0]), cu.DevicePtr(src), bytes, s.cu); err != nil {
-			s.failed("download "+size(bytes), err)
+			s.failed("download "+Size(bytes), err)
 		}
 	}
 	return s.Sync()

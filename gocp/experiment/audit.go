@@ -54,6 +54,9 @@ type run struct {
 
 	victimSpec, surrogateSpec nn.Spec
 
+	workers int
+	said    sync.Map // what was noted of memory
+
 	once   sync.Once
 	groups []group
 	agreed []int        // what the reference models predict together for every row of splits.whole
@@ -69,24 +72,19 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRun(dev, c, d, o)
+	r, err := newRun(ctx, fleet, c, d, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = r.folder.close() }()
-	r.fleet = fleet
 	for _, line := range r.notes {
 		progress.Or(o.Progress).Note("%s", line)
 	}
 	jobs := r.plan()
 	r.bars.plan(jobs)
 	o.Tally.Add(TallyPlanned, len(jobs))
-	workers := c.Workers
-	if workers == 0 {
-		workers = max(runtime.GOMAXPROCS(0), len(fleet.devices))
-	}
 	var unwritten error
-	err = runJobs(ctx, workers, jobs, func(j *job) {
+	err = runJobs(ctx, r.workers, jobs, func(j *job) {
 		o.Tally.Add(TallyJobs, 1)
 		r.bars.done(j)
 		// Now, so that a run that is killed keeps it.
@@ -149,7 +147,8 @@ func prepare(c Config, d Data) (*run, error) {
 	return r, err
 }
 
-func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
+func newRun(ctx context.Context, f *fleet, c Config, d Data, o Options) (*run, error) {
+	dev := f.devices[0]
 	if err := decide(&c.Precision, dev); err != nil {
 		return nil, err
 	}
@@ -157,7 +156,13 @@ func newRun(dev *device.Device, c Config, d Data, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.dev, r.opt, r.bars = dev, o, newBars(progress.Or(o.Progress), r.cfg, o.Tally)
+	r.dev, r.fleet, r.opt, r.bars = dev, f, o, newBars(progress.Or(o.Progress), r.cfg, o.Tally)
+	if r.workers = c.Workers; r.workers == 0 {
+		r.workers = max(runtime.GOMAXPROCS(0), len(f.devices))
+	}
+	if err := r.fits(ctx); err != nil {
+		return nil, err
+	}
 	id, err := newIdentity(r.cfg, d, dev.Info(), o.Version)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,9 @@ type Config struct {
 	// Workers is how many models are trained side by side (default: one for each core). It does
 	// not change the results and is no part of the run's identity.
 	Workers int `json:"-"`
+	// Memory is how many bytes all of them may take on a device at once (default: three quarters of what
+	// is free when one begins to craft). It doesn't either.
+	Memory int64 `json:"-"`
 }
 
 // calShare is how many images are trained on for each that is calibrated on, unless something is said.

@@ -82,7 +82,7 @@ func (r *run) craft(ctx context.Context, g int) error {
 // what is wanted of each target.
 func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 	p := &attack.Problem{Pool: r.split.auxTrain.Images, Score: r.judge.scorer.Variant(), Level: r.judge.level,
-		Precision: precision(r.cfg.Precision), Seed: r.cfg.seedOf("craft", g)}
+		Precision: precision(r.cfg.Precision), Seed: r.cfg.seedOf("craft", g), Memory: r.memory()}
 	var err error
 	if p.Count, err = r.cfg.poisonCount(); err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ type AttackJob struct {
 	Precision   string
 	Seed        uint64
 	Threads     int
+	Memory      int64  // bytes that it may take on the device; 0: three quarters of what is free
 	Out         string // folder to write
 }
 
@@ -82,7 +83,8 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		return nil, err
 	}
 	c.TrainSize, c.CalSize = pool.Len(), cal.Len()
-	p := &attack.Problem{Pool: pool.images(), Precision: precision(c.Precision), Seed: c.seedOf("craft", 0)}
+	p := &attack.Problem{Pool: pool.images(), Precision: precision(c.Precision), Seed: c.seedOf("craft", 0),
+		Memory: attack.Memory{Limit: j.Memory, Note: progress.Or(report).Note}}
 	if p.Count, err = c.poisonCount(); err != nil {
 		return nil, err
 	}

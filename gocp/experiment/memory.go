@@ -1,0 +1,53 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/progress"
+)
+
+// memory is what a job may take: its share of what there is on its device.
+func (r *run) memory() attack.Memory {
+	n := len(r.fleet.devices)
+	return attack.Memory{Limit: r.cfg.Memory, Jobs: (r.workers + n - 1) / n, Note: func(format string, args ...any) {
+		line := fmt.Sprintf(format, args...)
+		if _, again := r.said.LoadOrStore(line, true); !again {
+			progress.Or(r.opt.Progress).Note("%s", line)
+		}
+	}}
+}
+
+// fits reports, before anything is trained, that a job's share cannot hold what training or crafting must
+// have at once.
+func (r *run) fits(ctx context.Context) error {
+	m := r.memory()
+	if m.Limit == 0 {
+		return nil
+	}
+	poisons, err := r.cfg.poisonCount()
+	if err != nil {
+		return err
+	}
+	return r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+		for _, c := range []struct {
+			what  string
+			spec  nn.Spec
+			batch int
+			mixed bool
+		}{
+			{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), false},
+			{"training a surrogate", r.surrogateSpec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), false},
+			{"crafting", r.surrogateSpec, r.cfg.Craft.Chunk(poisons), true},
+		} {
+			arena, work := nn.Needs(s, c.spec, c.batch, nn.Options{Precision: precision(r.cfg.Precision), Mixed: c.mixed})
+			if needs := int64(arena) + int64(work); needs > m.Share() {
+				return m.Refuse(c.what, needs)
+			}
+		}
+		return s.Err()
+	})
+}
