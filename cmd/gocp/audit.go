@@ -16,6 +16,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
@@ -46,6 +47,13 @@ func scores(names ...string) (string, func(*experiment.Config) bool) {
 func ball() (string, func(*experiment.Config) bool) {
 	return "the worst case in a ball, not with --plain", func(c *experiment.Config) bool { return !c.Craft.Plain }
 }
+
+func order2() (string, func(*experiment.Config) bool) {
+	return "--order 2", func(c *experiment.Config) bool { return c.Craft.Order == 2 }
+}
+
+// second has the defaults of second order.
+var second = experiment.Config{Craft: attack.Config{Order: 2}}.WithDefaults()
 
 func goalOptions() []auditOption {
 	type C = experiment.Config
@@ -83,6 +91,13 @@ func craftOptions() []auditOption {
 			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }),
 		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
+		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }),
+		text("curvature", "of which matrix: "+strings.Join(curvature.Kinds(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Curvature }).only(order2()),
+		text("damping", "λ, what is added to its diagonal, or auto: the least at which the solver converges", &second, func(c *C) *string { return &c.Craft.Second.Damping }).only(order2()),
+		text("solver", "how the system is solved: "+strings.Join(curvature.Solvers(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Solver }).only(order2()),
+		count("solve-iterations", "iterations of the solver, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Iterations }).only(order2()),
+		number("solve-tolerance", "residual at which the solver ends, as a share of the gradient's norm", 0, &second, func(c *C) *float64 { return &c.Craft.Second.Tolerance }).only(order2()),
+		count("curvature-images", "of how many of the adversary's training images the curvature is taken, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Images }).only(order2()),
 		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
 		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }),
 		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }).

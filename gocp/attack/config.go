@@ -62,8 +62,10 @@ type Config struct {
 	SAMRho     float64       `json:"sam_rho"`             // radius ρ of the ball (default 0.05)
 	SAMP       result.Number `json:"sam_p"`               // p of its norm, > 1, may be +Inf (default 2)
 	SAMSteps   int           `json:"sam_steps"`           // ascent steps (default 1)
-	Shift      int           `json:"shift,omitempty"`     // differentiable augmentation: largest shift in pixels
-	Flip       bool          `json:"flip,omitempty"`      // and mirror images; both should match the victim's training
+	Order      int           `json:"order"`               // 1 (default): along ∇ℓ3; 2: along (C + λI)⁻¹∇ℓ3
+	Second     SecondOrder   `json:"second_order,omitzero"`
+	Shift      int           `json:"shift,omitempty"` // differentiable augmentation: largest shift in pixels
+	Flip       bool          `json:"flip,omitempty"`  // and mirror images; both should match the victim's training
 }
 
 // decayAt are the fractions of the steps at which the step size decays.
@@ -98,6 +100,9 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Threshold, ThresholdFixed)
 	orDefault(&c.Margin, 0.3)
 	orDefault(&c.KeepBeta, 2)
+	if orDefault(&c.Order, 1); c.Order == 2 {
+		c.Second = c.Second.withDefaults()
+	}
 	if c.Loss == LossSoftQuantile {
 		orDefault(&c.Bandwidth, 0.01)
 	}
@@ -135,6 +140,14 @@ func (c Config) Validate() error {
 	case c.Shift < 0:
 		return usage.Errorf("crafting: shift is %d pixels; it must not be negative", c.Shift)
 	}
+	if c.Order != 1 && c.Order != 2 {
+		return usage.Errorf("crafting: order %d; it is 1 or 2", c.Order)
+	}
+	if c.Order == 2 {
+		if err := c.Second.validate(); err != nil {
+			return err
+		}
+	}
 	if !c.Plain {
 		if p := float64(c.SAMP); bad(c.SAMRho) || c.SAMRho <= 0 || math.IsNaN(p) || p <= 1 || c.SAMSteps < 1 {
 			return usage.Errorf("crafting: the ball has radius %g, norm p = %g and %d steps; the radius must be positive, p above 1, the steps at least 1", c.SAMRho, p, c.SAMSteps)
@@ -155,6 +168,14 @@ func (c Config) batch() int {
 func (c Config) Chunk(n int) int {
 	batch := c.batch()
 	return share(n, (n+batch-1)/batch)[0]
+}
+
+// method is what the poisons' record says.
+func (c Config) method() string {
+	if c.Order == 2 {
+		return MethodSecondOrder
+	}
+	return MethodFirstOrder
 }
 
 // epsilon is the radius in pixel units.

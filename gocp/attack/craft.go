@@ -325,6 +325,9 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 	for _, f := range v.fields {
 		report.L2 += f.l2 / float64(len(v.fields))
 		report.L3 += f.l3 / float64(len(v.fields))
+		if f.solve != nil {
+			report.Solves = append(report.Solves, *f.solve)
+		}
 	}
 	best := make([]uint8, len(images.Pixels))
 	for r := range v.cfg.Restarts {
@@ -362,7 +365,7 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 			}
 		}
 	}
-	p := &Poisons{Method: MethodFirstOrder, Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
+	p := &Poisons{Method: v.cfg.method(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
 	return p, p.check()
 }
 

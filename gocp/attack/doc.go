@@ -14,7 +14,7 @@
 //
 //	Φ = ⟨∇ℓ3, g⟩ / (‖∇ℓ3‖ ‖g‖),   g = Σ∇l(Z̃) (− Σ∇l(Z) with align=sum),
 //
-// averaged over surrogates, by signed Adam on δ inside the ball, on the 8-bit grid in the end. Its
+// averaged over surrogates (SecondOrder: with (C + λI)⁻¹∇ℓ3 for ∇ℓ3, C the curvature of the training loss, docs/math.md §10), by signed Adam on δ inside the ball, on the 8-bit grid in the end. Its
 // gradient ∇_δi Φ = ∇_x ⟨v, ∇_θ l(X_i+δ_i, Y_i)⟩, v = ∂Φ/∂g, is the tangent of the input gradient
 // of one pass in dual numbers θ + κv. RandUn and RandGa are noise of the same size on the same
 // images: the controls.

@@ -104,11 +104,12 @@ type field struct {
 	theta   tensor.Tensor // P: θ*, T: the direction of dual passes
 	running device.Ptr
 	loss    *loss
-	grad    tensor.Tensor // ∇ℓ3
+	grad    tensor.Tensor // ∇ℓ3, of second order (C + λI)⁻¹∇ℓ3
 	l2, l3  float64
+	solve   *Solve // of second order
 }
 
-// NewSolver puts p on s and computes ∇ℓ3 on every surrogate. A gradient that is zero or not
+// NewSolver puts p on s and computes ∇ℓ3 on every surrogate, and of second order what replaces it. A gradient that is zero or not
 // finite is an error: there would be nothing to align with.
 func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	cfg = cfg.WithDefaults()
@@ -124,6 +125,11 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 		f, err := newField(s, p, cfg, sur)
 		if err != nil {
 			return nil, fmt.Errorf("attack: surrogate %s: %w", sur.Name, err)
+		}
+		if cfg.Order == 2 {
+			if err := v.second(f); err != nil {
+				return nil, fmt.Errorf("attack: surrogate %s: second order: %w", sur.Name, err)
+			}
 		}
 		v.fields = append(v.fields, f)
 	}

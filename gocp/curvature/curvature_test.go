@@ -243,3 +243,53 @@ func TestMatrix(t *testing.T) {
 		})
 	}
 }
+
+// The least λ at which a solve converges is found, for matrices with and without negative eigenvalues; what
+// Lanczos says of a λ is what conjugate gradients do.
+func TestSolveAuto(t *testing.T) {
+	on(t, func(s *device.Stream) {
+		for name, lowest := range map[string]float32{"positive": 0.001, "indefinite": -0.5} {
+			values := spectrum(300, 0.001, 10)
+			for i := range 5 {
+				values[11*i] = lowest
+			}
+			c := newDiagonal(s, values...)
+			b := make([]float32, c.Len())
+			rng.FillNormal(3, 4, 1, b)
+			v, x, solver := uploaded(s, b), s.Alloc(4*c.Len()), NewSolver(s, c)
+			o := Options{Iterations: 15, Tolerance: 0.05}
+			sol, err := solver.SolveAuto(v, x, o)
+			if err != nil || sol.Stopped != Converged || !(sol.Residual <= 0.05) {
+				t.Fatalf("%s: %+v, %v", name, sol, err)
+			}
+			tried := 0
+			for _, o.Damping = range Ladder() {
+				if o.Damping == sol.Damping {
+					break
+				}
+				tried++
+				if less, err := solver.Solve(v, x, o); err != nil || less.Stopped == Converged {
+					t.Errorf("%s: with %g it converges too: %+v, %v", name, o.Damping, less, err)
+				}
+			}
+			if tried < 2 {
+				t.Errorf("%s: the least of the ladder or nearly so, %g", name, sol.Damping)
+			}
+			diagonal, off, err := solver.lanczos(v, o.Iterations)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Damping, o.Tolerance = 1, 1e-9
+			done, err := solver.Solve(v, x, o)
+			if residual, positive := predict(diagonal, off, 1); err != nil || !positive || math.Abs(residual-done.Residual) > 0.02*done.Residual {
+				t.Errorf("%s: the residual %g was predicted, it is %g; positive %v; %v", name, residual, done.Residual, positive, err)
+			}
+		}
+		none := newDiagonal(s, spectrum(300, 0.001, 1e6)...)
+		b := make([]float32, none.Len())
+		rng.FillNormal(3, 5, 1, b)
+		if sol, err := NewSolver(s, none).SolveAuto(uploaded(s, b), s.Alloc(4*len(b)), Options{Iterations: 3, Tolerance: 1e-3}); err != nil || sol.Stopped != Exhausted || sol.Damping != 30 {
+			t.Errorf("where none converges: %+v, %v", sol, err)
+		}
+	})
+}

@@ -1,6 +1,6 @@
 // Package curvature knows the matrix C of second derivatives of the mean training loss by its products
 // with vectors, and solves (C + λI) s = v with it. It is what turns a first-order attack into a
-// second-order one (docs/math.md §7): the adversary's gradient v is replaced by s once, and crafting goes
+// second-order one (docs/math.md §10): the adversary's gradient v is replaced by s once, and crafting goes
 // on as before.
 //
 // C is the Gauss–Newton matrix JᵀH_out J / N, which has no negative eigenvalue, or the Hessian. Training

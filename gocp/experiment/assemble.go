@@ -221,6 +221,10 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 	for _, x := range c.Restarts {
 		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi)})
 	}
+	for _, x := range c.Solves {
+		p.Solves = append(p.Solves, result.Solve{Surrogate: x.Surrogate, Images: x.Images, Damping: result.Number(x.Damping), Iterations: x.Iterations, Residual: result.Number(x.Residual),
+			Least: result.Number(x.Least), Largest: result.Number(x.Largest), Cosine: result.Number(x.Cosine), Stopped: x.Stopped})
+	}
 	p.Best, p.Phi, p.L2, p.L3 = c.Best, result.Number(c.Phi), result.Number(c.L2), result.Number(c.L3)
 	p.StepAttack, p.StepRandUn = result.Number(c.Attack.L3-c.Clean.L3), result.Number(c.Noise.L3-c.Clean.L3)
 	p.StepLR = result.Number(r.cfg.VictimTrain.LR)
@@ -281,6 +285,11 @@ func (r *run) record() (result.Config, error) {
 	if c.Goal.Name == "underconfidence" && count == 0 {
 		count = attack.DefaultCount
 	}
+	order, second := "first", (*result.SecondOrder)(nil)
+	if o := k.Second; k.Order == 2 {
+		order = "second"
+		second = &result.SecondOrder{Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
+	}
 	return result.Config{
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
@@ -289,7 +298,7 @@ func (r *run) record() (result.Config, error) {
 		Craft: result.Craft{Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: !c.Goal.Reckless, KeepBeta: result.Number(k.KeepBeta), KeepTrue: !c.Goal.Reckless,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
-			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: "first"},
+			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},
 		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,
 		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision,
 		SurrogateModel: specText(r.surrogateSpec), VictimModel: specText(r.victimSpec),

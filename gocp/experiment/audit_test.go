@@ -223,6 +223,9 @@ func TestVariants(t *testing.T) {
 			c.Craft = attack.Config{Steps: 3, Align: "batch", Batch: 5, Bases: "random", Shift: 1, Flip: true, SAMP: result.Number(math.Inf(1)), SAMSteps: 2}
 			c.Victim.BatchNorm, c.VictimTrain.Shift = true, 1
 		},
+		"second order": func(c *Config) {
+			c.Craft = attack.Config{Steps: 3, Order: 2, Second: attack.SecondOrder{Damping: attack.DampingAuto}}
+		},
 		"raps, plain, window": func(c *Config) {
 			c.Score, c.Craft = conformal.Variant{Name: "raps", Lambda: .01, KReg: 1}, attack.Config{Steps: 3, Plain: true, Window: 9, Threshold: attack.ThresholdMoving}
 		},
@@ -236,6 +239,9 @@ func TestVariants(t *testing.T) {
 			p := r.Repeats[0].Poisons
 			if phi := p.Restarts[p.Best].Phi; p.Phi <= phi[0] {
 				t.Errorf("crafting took Φ from %v to %v", phi[0], p.Phi)
+			}
+			if second := c.Craft.Order == 2; second != (r.Config.Craft.Order == "second") || second != (r.Config.Craft.Second != nil) || second != (len(p.Solves) == r.Config.Surrogates) {
+				t.Errorf("order %q, %+v, solves %+v", r.Config.Craft.Order, r.Config.Craft.Second, p.Solves)
 			}
 		})
 	}

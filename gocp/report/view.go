@@ -478,6 +478,9 @@ func (v *view) facts() {
 	attack.add("Poison bases", c.Bases)
 	k := &c.Craft
 	attack.add("Alignment", k.Align)
+	if t := secondOrder(r); t != "" {
+		attack.add("Order", t)
+	}
 	loss := k.Loss + ", margin " + general(k.Margin)
 	if k.Window > 0 {
 		loss += fmt.Sprintf(", %d pairs around the rank", k.Window)

@@ -106,6 +106,18 @@ type Craft struct {
 	Batch     int    `json:"batch"`               // poisons per step
 	Augment   bool   `json:"augment"`             // shift + flip while crafting
 	Order     string `json:"order,omitempty"`     // "first" (default) | "second" | "unrolled"
+	// Of second order: which (C + λI)⁻¹ stands before the adversary's gradient.
+	Second *SecondOrder `json:"second_order,omitempty"`
+}
+
+// SecondOrder is the system that a second-order attack solves.
+type SecondOrder struct {
+	Curvature  string `json:"curvature"`  // "ggn" | "hessian"
+	Damping    string `json:"damping"`    // λ, or auto
+	Solver     string `json:"solver"`     // "cg" | "lissa"
+	Iterations int    `json:"iterations"` // at most
+	Tolerance  Number `json:"tolerance"`
+	Images     int    `json:"images"` // at most
 }
 
 // Train is one training configuration.
@@ -216,6 +228,8 @@ type Poisons struct {
 	Best     int       `json:"best"`     // the restart kept
 	Phi      Number    `json:"phi"`      // Φ after quantisation to 8 bits
 
+	Solves []Solve `json:"solves,omitempty"` // of second order, one for each surrogate
+
 	L2 Number `json:"l2"` // ℓ2 on the surrogates before crafting (mean)
 	L3 Number `json:"l3"`
 
@@ -229,6 +243,19 @@ type Poisons struct {
 	L3After    Number `json:"l3_after"`
 
 	Samples []Sample `json:"samples,omitempty"` // a few poisons to look at
+}
+
+// Solve is what the solve for s = (C + λI)⁻¹∇ℓ3 saw on one surrogate.
+type Solve struct {
+	Surrogate  string `json:"surrogate"`
+	Images     int    `json:"images"` // that C is the mean over
+	Damping    Number `json:"damping"`
+	Iterations int    `json:"iterations"`
+	Residual   Number `json:"residual"` // ‖∇ℓ3 − (C + λI)s‖ / ‖∇ℓ3‖
+	Least      Number `json:"least_curvature"`
+	Largest    Number `json:"largest_curvature"`
+	Cosine     Number `json:"cosine"`  // cos(s, ∇ℓ3)
+	Stopped    string `json:"stopped"` // converged | iterations | rounding | negative curvature
 }
 
 // PoisonedClass is the part of one class in a poison set.

@@ -1,0 +1,160 @@
+package attack
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gocp/gocp/gocp/curvature"
+	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/internal/testkit"
+	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/usage"
+)
+
+// wishes are the directions that poisons are aligned with, of each surrogate.
+func wishes(t *testing.T, v *Solver) (out [][]float32) {
+	t.Helper()
+	for _, f := range v.fields {
+		g := make([]float32, f.grad.Len())
+		if err := device.Download(v.s, g, f.grad.P); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// What crafting goes along solves (C + λI)s = ∇ℓ3 on each surrogate, C of the pool's images, and the record says so.
+func TestSecondOrderSolves(t *testing.T) {
+	for _, batchNorm := range []bool{false, true} {
+		for _, kind := range curvature.Kinds() {
+			onDevice(t, func(s *device.Stream) error {
+				p := task(t, batchNorm)
+				first, err := NewSolver(s, p, Config{})
+				if err != nil {
+					return err
+				}
+				o := SecondOrder{Curvature: kind, Damping: "400", Iterations: 100, Tolerance: 1e-4, Images: 30}
+				if kind == curvature.GGN {
+					o.Damping = "0.7"
+				}
+				second, err := NewSolver(s, p, Config{Order: 2, Second: o})
+				if err != nil {
+					return err
+				}
+				gs, ss := wishes(t, first), wishes(t, second)
+				for i, f := range second.fields {
+					c := curvature.New(s, curvature.Config{Spec: f.Model.Spec, Kind: kind}, f.theta.P, f.running, second.sample(30))
+					product := tensor.New(s, len(ss[i]))
+					c.Apply(f.grad.P, product.P)
+					back := make([]float32, len(ss[i]))
+					if err := device.Download(s, back, product.P); err != nil {
+						return err
+					}
+					var sg, sn, gn float64
+					for j := range back {
+						back[j] += float32(o.damping()) * ss[i][j]
+						sg, sn, gn = sg+float64(ss[i][j])*float64(gs[i][j]), sn+float64(ss[i][j])*float64(ss[i][j]), gn+float64(gs[i][j])*float64(gs[i][j])
+					}
+					r := f.solve
+					if e := testkit.Relative(back, gs[i]); !(e <= 1e-4) || r.Stopped != curvature.Converged || r.Images != 30 || r.Damping != o.damping() {
+						t.Errorf("%s of %s: the residual is %g; %+v", kind, f.Name, e, *r)
+					}
+					if cos := sg / math.Sqrt(sn*gn); math.Abs(cos-r.Cosine) > 1e-5 || cos > 0.9999 {
+						t.Errorf("%s of %s: cosine %g, recorded %g", kind, f.Name, cos, r.Cosine)
+					}
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// Second order crafts poisons of its own, the same each time, and says what its solves saw.
+func TestSecondOrderCrafts(t *testing.T) {
+	craft := func(cfg Config) (p *Poisons) {
+		onDevice(t, func(s *device.Stream) error {
+			v, err := NewSolver(s, task(t, false), cfg)
+			if err != nil {
+				return err
+			}
+			bases, err := v.Bases()
+			if err != nil {
+				return err
+			}
+			p, err = v.Craft(bases, nil)
+			return err
+		})
+		return p
+	}
+	first := craft(Config{Steps: 6})
+	if first.Method != MethodFirstOrder || len(first.Report.Solves) != 0 {
+		t.Errorf("first order: method %s, %d solves", first.Method, len(first.Report.Solves))
+	}
+	for name, o := range map[string]SecondOrder{"fixed": {Iterations: 8}, "auto": {Damping: DampingAuto, Iterations: 12}, "lissa": {Solver: curvature.LiSSA, Damping: "1"}} {
+		p := craft(Config{Steps: 6, Order: 2, Second: o})
+		again := craft(Config{Steps: 6, Order: 2, Second: o})
+		if !slices.Equal(p.After, again.After) || !slices.Equal(p.Report.Solves, again.Report.Solves) {
+			t.Errorf("%s: other bytes the second time", name)
+		}
+		if p.Method != MethodSecondOrder || len(p.Report.Solves) != 2 || slices.Equal(p.After, first.After) {
+			t.Errorf("%s: method %s, solves %+v", name, p.Method, p.Report.Solves)
+		}
+		for _, r := range p.Report.Solves {
+			if r.Iterations == 0 || !(r.Cosine > 0 && r.Cosine < 1) || !(r.Largest > r.Least) || r.Images != 40 {
+				t.Errorf("%s: %+v", name, r)
+			}
+			if o.Damping == DampingAuto && (r.Stopped != curvature.Converged || !slices.Contains(curvature.Ladder(), r.Damping)) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+	}
+}
+
+// Conjugate gradients end at negative curvature of a Hessian; crafting goes on with how far they came, and the record says so.
+func TestSecondOrderNegativeCurvature(t *testing.T) {
+	onDevice(t, func(s *device.Stream) error {
+		v, err := NewSolver(s, task(t, false), Config{Order: 2, Second: SecondOrder{Curvature: curvature.Hessian, Damping: "0.001", Iterations: 60}})
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, f := range v.fields {
+			if f.solve.Stopped == curvature.Indefinite {
+				found = true
+				if !(f.solve.Least < -0.001) {
+					t.Errorf("%+v", *f.solve)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no negative curvature: %+v", *v.fields[0].solve)
+		}
+		return nil
+	})
+}
+
+func TestSecondOrderRefusals(t *testing.T) {
+	for says, c := range map[string]Config{
+		"order 3":         {Order: 3},
+		`"fisher"`:        {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
+		`solver "jacobi"`: {Order: 2, Second: SecondOrder{Solver: "jacobi"}},
+		`damping "-1"`:    {Order: 2, Second: SecondOrder{Damping: "-1"}},
+		"solver cg":       {Order: 2, Second: SecondOrder{Damping: "auto", Solver: "lissa"}},
+		"tolerance is 2":  {Order: 2, Second: SecondOrder{Tolerance: 2}},
+		"curvature of -1": {Order: 2, Second: SecondOrder{Images: -1}},
+	} {
+		if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want a usage error that says %q", err, says)
+		}
+	}
+	onDevice(t, func(s *device.Stream) error {
+		_, err := NewSolver(s, task(t, false), Config{Order: 2, Second: SecondOrder{Damping: "auto", Iterations: 1, Tolerance: 1e-6}})
+		if err == nil || !usage.Is(err) || !strings.Contains(err.Error(), "no damping") {
+			t.Errorf("error %v", err)
+		}
+		return nil
+	})
+}
