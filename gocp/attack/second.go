@@ -82,6 +82,12 @@ type Solve struct {
 	Stopped    string  `json:"stopped"` // converged, iterations, rounding, negative curvature
 }
 
+// CurvatureBatch is how many images a product with the curvature of second order takes at a time.
+func (c Config) CurvatureBatch(pool int) int {
+	n := min(c.Second.Images, pool)
+	return share(n, (n+curvatureBatch-1)/curvatureBatch)[0]
+}
+
 // second replaces f's ∇ℓ3 by s, and says what it saw. What the solve needs is freed.
 func (v *Solver) second(f *field) error {
 	s, o, n := v.s, v.cfg.Second, f.grad.Len()
@@ -89,10 +95,20 @@ func (v *Solver) second(f *field) error {
 	wish := s.Alloc(4 * n)
 	free := s.Scope()
 	batches := v.sample(o.Images)
-	c := curvature.New(s, curvature.Config{Spec: f.Model.Spec, Kind: o.Curvature, Precision: v.p.Precision}, f.theta.P, f.running, batches)
+	cfg := curvature.Config{Spec: f.Model.Spec, Kind: o.Curvature, Precision: v.p.Precision}
+	room, err := v.p.Memory.room(s)
+	if err != nil {
+		return err
+	}
+	least, each := cfg.Needs(s, batches[0].X.Shape[0])
+	least += curvature.SolverBytes(n)
+	if room < least && v.p.Memory.Limit > 0 {
+		return v.p.Memory.Refuse("the curvature of second order", s.InUse()+least)
+	}
+	cfg.Keep = max(room-least, 0) + each
+	c := curvature.New(s, cfg, f.theta.P, f.running, batches)
 	solver, options := curvature.NewSolver(s, c), curvature.Options{Solver: o.Solver, Damping: o.damping(), Iterations: o.Iterations, Tolerance: o.Tolerance}
 	var sol curvature.Solution
-	var err error
 	if o.Damping == DampingAuto {
 		sol, err = solver.SolveAuto(f.grad.P, wish, options)
 	} else {
@@ -133,7 +149,7 @@ func (v *Solver) sample(most int) []curvature.Batch {
 	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
 	var batches []curvature.Batch
 	at := 0
-	for _, b := range share(n, (n+curvatureBatch-1)/curvatureBatch) {
+	for _, b := range share(n, (n+curvatureBatch-1)/curvatureBatch) { // the first are the largest
 		x := tensor.New(s, b, pool.H, pool.W, pool.C)
 		kernel.Gather(s, pixels.Add(at*pool.Size()), 0, 0, b, pool.H, pool.W, pool.C, x)
 		batches = append(batches, curvature.Batch{X: x, Labels: labels.Add(4 * at)})

@@ -158,3 +158,45 @@ func TestSecondOrderRefusals(t *testing.T) {
 		return nil
 	})
 }
+
+// A limit of memory changes no bit of second order, and one that is too small is refused.
+func TestSecondOrderMemory(t *testing.T) {
+	onDevice(t, func(s *device.Stream) error {
+		p := task(t, true)
+		p.Pool = randomImages(300, 12, 12, 1, 4, 2) // three batches
+		cfg := Config{Order: 2, Plain: true, Second: SecondOrder{Iterations: 4}}
+		solver := func(limit int64) (*Solver, error) {
+			p.Memory.Limit = limit
+			return NewSolver(s, p, cfg)
+		}
+		v, err := solver(0)
+		if err != nil {
+			return err
+		}
+		want, before := wishes(t, v), s.InUse()
+		again, err := solver(0)
+		if err != nil {
+			return err
+		}
+		own := s.InUse() - before // what a Solver keeps
+		if peak := 4 * int64(again.fields[0].grad.Len()); own < peak {
+			t.Fatalf("a solver keeps %d bytes", own)
+		}
+		least, each := curvature.Config{Spec: v.fields[0].Model.Spec}.Needs(s, 100)
+		for kept, limit := range []int64{s.InUse() + own + least + each/2 + 1<<20, s.InUse() + own + least + 2*each + 1<<20} {
+			v, err := solver(limit)
+			if err != nil {
+				return err
+			}
+			for i, g := range wishes(t, v) {
+				if !slices.Equal(g, want[i]) {
+					t.Errorf("other bits with memory for %d more batches", kept)
+				}
+			}
+		}
+		if _, err := solver(s.InUse() + least/2); !usage.Is(err) || !strings.Contains(err.Error(), "--memory") {
+			t.Errorf("too little memory: %v", err)
+		}
+		return nil
+	})
+}

@@ -211,8 +211,12 @@ func TestMatrix(t *testing.T) {
 				t.Fatalf("%d images, %d batches kept", kept.Images(), kept.kept)
 			}
 			want, cu := product(kept, v), product(kept, u)
-			for _, keep := range []int{-1, 3 * kept.nets[0].Bytes() / 2} {
+			_, each := Config{Spec: m.Spec, Kind: kind}.Needs(s, 12)
+			for i, keep := range []int64{1, 2*each + each/2, 3 * each} {
 				c := New(s, Config{Spec: m.Spec, Kind: kind, Keep: keep}, theta, running, batches)
+				if want := []int{0, 1, 3}[i]; c.kept != want {
+					t.Errorf("%d batches kept in %d bytes, want %d", c.kept, keep, want)
+				}
 				for range 2 {
 					if !slices.Equal(product(c, v), want) {
 						t.Errorf("%s: other bits with %d batches kept", kind, c.kept)

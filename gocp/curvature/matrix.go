@@ -18,7 +18,7 @@ const (
 // Kinds lists them.
 func Kinds() []string { return []string{GGN, Hessian} }
 
-// keptBytes is how much memory for kept activations is taken without asking.
+// keptBytes is how much memory for activations is taken without asking.
 const keptBytes = 512 << 20
 
 // Config says of what a Matrix is. Its zero value but for Spec is the Gauss–Newton matrix in evaluation
@@ -29,8 +29,17 @@ type Config struct {
 	Mode      nn.Mode
 	Precision kernel.Precision
 	Draws     nn.Draws // of dropout, in training mode
-	Keep      int      // bytes of activations that are kept between products; 0: 512 MiB, negative: none
+	Keep      int64    // bytes for the activations of batches, which are kept between products as far as they fit, at least one's; 0: 512 MiB
 }
+
+// Needs are the bytes that a Matrix of batches of up to so many images takes at least, and those of one batch's
+// activations among them.
+func (c Config) Needs(s *device.Stream, batch int) (least, each int64) {
+	arena, work := nn.Needs(s, c.Spec, batch, c.options())
+	return int64(arena) + int64(work) + 4*int64(c.Spec.NumParams()), int64(arena)
+}
+
+func (c Config) options() nn.Options { return nn.Options{Precision: c.Precision, Dual: true} }
 
 // A Batch is images with their labels, on the device.
 type Batch struct {
@@ -74,13 +83,15 @@ func New(s *device.Stream, c Config, theta, running device.Ptr, batches []Batch)
 	if room == 0 {
 		room = keptBytes
 	}
-	for i, b := range batches {
-		n := nn.NewNet(s, c.Spec, largest, nn.Options{Precision: c.Precision, Dual: true})
-		m.nets = append(m.nets, n)
-		if room -= n.Bytes(); room < 0 || b.X.Shape[0] == 0 {
-			break
-		}
-		m.kept = i + 1
+	arena, work := nn.Needs(s, c.Spec, largest, c.options())
+	nets := min(max(1, int(room/max(int64(arena), 1))), len(batches))
+	options := c.options()
+	options.Work = kernel.NewWorkspace(s, work)
+	for range nets {
+		m.nets = append(m.nets, nn.NewNet(s, c.Spec, largest, options))
+	}
+	if m.kept = nets; nets < len(batches) { // the last one is everybody else's
+		m.kept--
 	}
 	m.part = s.Alloc(4 * size)
 	return m

@@ -75,6 +75,12 @@ type Solver struct {
 	work       *kernel.Workspace
 }
 
+// SolverBytes is about what a Solver for vectors of n takes.
+func SolverBytes(n int) int64 { return 4*4*int64(n) + kernel.VectorBytes + 4*align }
+
+// align is what sizes of allocations are rounded to.
+const align = 256
+
 // NewSolver allocates them.
 func NewSolver(s *device.Stream, c Operator) *Solver {
 	size := 4 * c.Len()

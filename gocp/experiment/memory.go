@@ -33,17 +33,23 @@ func (r *run) fits(ctx context.Context) error {
 		return err
 	}
 	return r.fleet.Do(ctx, 1, func(s *device.Stream) error {
-		for _, c := range []struct {
+		type need struct {
 			what  string
 			spec  nn.Spec
 			batch int
-			mixed bool
-		}{
-			{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), false},
-			{"training a surrogate", r.surrogateSpec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), false},
-			{"crafting", r.surrogateSpec, r.cfg.Craft.Chunk(poisons), true},
-		} {
-			arena, work := nn.Needs(s, c.spec, c.batch, nn.Options{Precision: precision(r.cfg.Precision), Mixed: c.mixed})
+			room  nn.Options
+		}
+		needs := []need{
+			{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), nn.Options{}},
+			{"training a surrogate", r.surrogateSpec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
+			{"crafting", r.surrogateSpec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}},
+		}
+		if r.cfg.Craft.Order == 2 {
+			needs = append(needs, need{"the curvature of second order", r.surrogateSpec, r.cfg.Craft.CurvatureBatch(r.cfg.TrainSize), nn.Options{Dual: true}})
+		}
+		for _, c := range needs {
+			c.room.Precision = precision(r.cfg.Precision)
+			arena, work := nn.Needs(s, c.spec, c.batch, c.room)
 			if needs := int64(arena) + int64(work); needs > m.Share() {
 				return m.Refuse(c.what, needs)
 			}

@@ -27,6 +27,3 @@ func (n *Net) BackwardGaussNewton(dlogits, dtheta tensor.Tensor) {
 	n.Backward(tensor.Tensor{Shape: dlogits.Shape, P: dlogits.T}, dtheta.Primal(), tensor.Tensor{})
 	n.pass = pass
 }
-
-// Bytes is the memory of the network's activations and gradients.
-func (n *Net) Bytes() int { return n.bytes }
