@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"cmd/gocp", "gocp/data/internal/mksample", "bench/conformalspeed"},
 	{"gocp/experiment", "gocp/compute", "gocp/bench", "gocp/metrics", "gocp/telemetry/nvidia"},
 	{"gocp/attack"},
-	{"gocp/train", "gocp/checkpoint", "gocp/curvature"},
+	{"gocp/train", "gocp/checkpoint", "gocp/defense", "gocp/curvature"},
 	{"gocp/nn"},
 	{"gocp/kernel/cases"},
 	{"gocp/kernel"},
