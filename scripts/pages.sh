@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Opens the pages of audits and of conformal prediction, with ordinary and with extreme results, in headless
+# Opens the pages of audits, of conformal prediction and of filters, with ordinary and with extreme results, in headless
 # Chromium (scripts/pages.py), driven from a virtual environment under build/.
 #
 #	scripts/pages.sh [FOLDER]    leaves pages and pictures of them in FOLDER
@@ -24,5 +24,5 @@ else
 	pages=$(mktemp -d)
 	trap 'rm -rf "$pages"' EXIT
 fi
-go test -count=1 -run 'EveryShape|ConformalPages|ExtremePages' ./gocp/report -render "$pages"
+go test -count=1 -run 'EveryShape|ConformalPages|FilterPages|ExtremePages' ./gocp/report -render "$pages"
 $venv/bin/python scripts/pages.py "$pages" "${shots[@]}"

@@ -43,6 +43,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			computeCommand(),
 			conformalCommand(),
 			dataCommand(),
+			defendCommand(),
 			modelCommand(),
 			topCommand(),
 			doctorCommand(),

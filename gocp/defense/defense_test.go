@@ -330,3 +330,40 @@ func TestRefusals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The area under the curve is the probability by counting pairs.
+func TestROC(t *testing.T) {
+	r := rng.New(3, 1)
+	for range 50 {
+		n := 2 + r.Intn(40)
+		scores, poison := make([]float64, n), make([]bool, n)
+		for i := range scores {
+			scores[i], poison[i] = float64(r.Intn(9)), i == 0 || i > 1 && r.Intn(3) == 0
+		}
+		pairs, want := 0, 0.0
+		for i := range n {
+			for j := range n {
+				if poison[i] && !poison[j] {
+					pairs++
+					switch {
+					case scores[i] > scores[j]:
+						want++
+					case scores[i] == scores[j]:
+						want += 0.5
+					}
+				}
+			}
+		}
+		curve, area := ROC(scores, poison)
+		if math.Abs(area-want/float64(pairs)) > 1e-12 {
+			t.Fatalf("area %v, by pairs %v", area, want/float64(pairs))
+		}
+		under := 0.0
+		for k := 1; k < len(curve); k++ {
+			under += (curve[k].Clean - curve[k-1].Clean) * (curve[k].Poisons + curve[k-1].Poisons) / 2
+		}
+		if math.Abs(under-area) > 1e-12 || curve[0] != (Outcome{}) || curve[len(curve)-1] != (Outcome{1, 1}) {
+			t.Fatalf("curve %v has area %v, want %v", curve, under, area)
+		}
+	}
+}

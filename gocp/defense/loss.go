@@ -7,7 +7,7 @@ import (
 // largestLoss drops the samples that the model fits worst: ⌈1.5·poisons⌉ of the whole set. Poisons with
 // the labels they look like have small losses, so this is the filter that they are made to pass.
 var largestLoss = Filter{
-	Name: "loss", Reads: ReadsLosses, Source: "the plainest baseline",
+	Name: "loss", Reads: ReadsLosses, Source: "A baseline, of no paper",
 	apply: func(_ Run, s *Set, o Options) (*Verdict, error) {
 		v := verdict(s.Len())
 		copy(v.Scores, s.Losses)

@@ -40,20 +40,39 @@ type tableGroup struct {
 
 type conformalView struct {
 	About
+	Kicker                 string // conformal report if empty
 	Style                  template.CSS
 	Title, Lead            string
 	Class, Badge, Headline string
 	Tiles                  []tile
 	Points                 []point
+	PicturesTitle          string
+	Pictures               []framed
+	PicturesNote           string
 	FiguresTitle           string
 	Figures                []figure
 	Columns                []string
 	Groups                 []tableGroup
 	TableNote, Provenance  string
+	Caution                template.HTML // what the guarantee is if empty
+}
+
+const guarantee = `<b>What the guarantee is.</b> If calibration and test samples are exchangeable and nothing was tuned on the samples that calibrate, the probability that a set holds the true label is at least 1 − ε, over the calibration part as well as the test sample. It says nothing about single classes, groups or sizes unless thresholds were made for them, and nothing under shift.`
+
+// framed is one picture of a gallery.
+type framed struct {
+	Src  template.URL
+	Name string
 }
 
 func (v *conformalView) write(w io.Writer) error {
 	v.Style = style
+	if v.Kicker == "" {
+		v.Kicker = "conformal report"
+	}
+	if v.Caution == "" {
+		v.Caution = guarantee
+	}
 	v.Title = strings.ReplaceAll(v.Title, " = ", "\u00a0=\u00a0")
 	var b bytes.Buffer
 	if err := conformalTemplate.Execute(&b, v); err != nil {

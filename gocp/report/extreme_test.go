@@ -65,6 +65,13 @@ func TestExtremePages(t *testing.T) {
 		}
 		wellFormed(t, "evaluation", b.String())
 		keep(t, fmt.Sprintf("extreme-evaluation-%d", seed), b.Bytes())
+
+		b.Reset()
+		if err := WriteFilters(&b, filterPage(1+int(seed), long, next), about); err != nil {
+			t.Fatal(err)
+		}
+		wellFormed(t, "filters", b.String())
+		keep(t, fmt.Sprintf("extreme-filters-%d", seed), b.Bytes())
 	}
 }
 

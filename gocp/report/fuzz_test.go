@@ -63,7 +63,7 @@ func (s *source) float() float64 {
 func (s *source) number() result.Number { return result.Number(s.float()) }
 
 // weight says how many of 256 first bytes name a kind of [drawn]: pages take far longer than what is on them.
-var weight = []int{60, 60, 50, 60, 12, 12, 2}
+var weight = []int{60, 60, 50, 60, 10, 10, 2, 4}
 
 // kind is the kind of drawing that a byte names.
 func kind(c byte) int {
@@ -181,6 +181,13 @@ var drawn = []func(t *testing.T, s *source) string{
 		}
 		return b.String()
 	},
+	func(t *testing.T, s *source) string { // the page of filters
+		var b bytes.Buffer
+		if err := WriteFilters(&b, filterPage(1+s.below(3), "name", s.float), About{}); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	},
 }
 
 // extremeAudit is a small valid result whose every number that need not be whole comes from next.
@@ -275,7 +282,7 @@ func longNumber(svg string) int {
 }
 
 func FuzzDrawing(f *testing.F) {
-	for _, kind := range []byte{0, 60, 120, 170, 230, 242, 254} {
+	for _, kind := range []byte{0, 60, 120, 170, 230, 240, 250, 252} {
 		for _, c := range []byte{0, 2, 4, 30, 38, 40, 42, 60, 85, 120, 160, 255} {
 			f.Add(append([]byte{kind}, bytes.Repeat([]byte{c, 7 * c, c}, 30)...))
 		}
