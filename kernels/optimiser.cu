@@ -1,6 +1,7 @@
 // Steps of optimisers and what they stay inside of.
 //
 //   sgd        d = scale g + decay w;  m <- mu m + d;  w <- w - lr m          (PyTorch's SGD)
+//              with nesterov  w <- w - lr (d + mu m)
 //   sign_adam  s = sign(g);  m <- b1 m + (1-b1) s;  v <- b2 v + (1-b2) s^2
 //              delta <- delta - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
 //              then |delta| <= radius and 0 <= base + delta <= 1
@@ -14,16 +15,19 @@
 
 // m may be absent: no momentum.
 KERNEL sgd(int64_t n, float* w, const float* g, float* m, const float* lr, float mu, float decay,
-           float scale) {
+           float scale, int nesterov) {
   float rate = *lr;
   block::specialise(m != nullptr, [&](auto momentum) {
-    block::each(n, [&](int64_t i) {
-      float d = scale * g[i] + decay * w[i];
-      if (momentum.value) {
-        d = mu * m[i] + d;
-        m[i] = d;
-      }
-      w[i] -= rate * d;
+    block::specialise(nesterov != 0, [&](auto ahead) {
+      block::each(n, [&](int64_t i) {
+        float d = scale * g[i] + decay * w[i];
+        if (momentum.value) {
+          float next = mu * m[i] + d;
+          m[i] = next;
+          d = ahead.value ? d + mu * next : next;
+        }
+        w[i] -= rate * d;
+      });
     });
   });
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -149,9 +150,22 @@ func sizeOptions() []auditOption {
 	})
 }
 
+// recipeOptions come before the flags that override a recipe's numbers.
+func recipeOptions() []auditOption {
+	return under("The models", []auditOption{{
+		flag: &cli.StringFlag{Name: "recipe", Usage: "how models are trained, where no flag says otherwise: " + strings.Join(experiment.Recipes(), ", "), DefaultText: experiment.DefaultRecipe},
+		set: func(c *cli.Context, cfg *experiment.Config) error {
+			cfg.VictimTrain, cfg.SurrogateTrain = experiment.Train{Recipe: c.String("recipe")}, experiment.Train{}
+			cfg.Craft.Shift, cfg.Craft.Pad, cfg.Craft.Flip = 0, "", false
+			return nil
+		},
+	}})
+}
+
 func modelOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
+	steps := func(c *C) bool { return c.VictimTrain.Schedule == train.Steps }
 	return under("The models", []auditOption{
 		text("arch", "network: "+strings.Join(nn.Architectures(), ", "), &d, func(c *C) *string { return &c.Victim.Arch }),
 		count("width", "channels of its first layer; others have defaults of their own", 1, &d, func(c *C) *int { return &c.Victim.Width }),
@@ -162,7 +176,28 @@ func modelOptions() []auditOption {
 		count("epochs", "training epochs", 1, &d, func(c *C) *int { return &c.VictimTrain.Epochs }),
 		count("batch", "training batch", 1, &d, func(c *C) *int { return &c.VictimTrain.Batch }),
 		number("lr", "learning rate", 0, &d, func(c *C) *float64 { return &c.VictimTrain.LR }),
+		text("schedule", "its course: "+strings.Join(train.Schedules(), ", "), &d, func(c *C) *string { return &c.VictimTrain.Schedule }),
+		{
+			flag: &cli.StringFlag{Name: "milestones", Usage: "the epochs after which it drops, such as 15,25,35"},
+			set: func(c *cli.Context, cfg *C) (err error) {
+				if cfg.VictimTrain.Milestones, err = parseInts(c.String("milestones")); err != nil {
+					return usage.Errorf("--milestones: %w", err)
+				}
+				return nil
+			},
+			with: "--schedule steps", when: steps,
+		},
+		number("gamma", "what it is multiplied by there", 0, &C{VictimTrain: experiment.Train{Gamma: 0.1}}, func(c *C) *float64 { return &c.VictimTrain.Gamma }).only("--schedule steps", steps),
+		count("warmup", "epochs in which it rises from 0", 0, &d, func(c *C) *int { return &c.VictimTrain.Warmup }),
 		number("momentum", "momentum", -1, &d, func(c *C) *float64 { return &c.VictimTrain.Momentum }),
+		{
+			flag: &cli.BoolFlag{Name: "nesterov", Usage: "Nesterov's momentum"},
+			set: func(c *cli.Context, cfg *C) error {
+				v := c.Bool("nesterov")
+				cfg.VictimTrain.Nesterov = &v
+				return nil
+			},
+		},
 		number("weight-decay", "weight decay", -1, &d, func(c *C) *float64 { return &c.VictimTrain.WeightDecay }),
 	})
 }
@@ -196,8 +231,14 @@ func sharedOptions() []auditOption {
 		{
 			flag: &cli.IntFlag{Name: "shift", Usage: "training and crafting shift images by at most this many pixels"},
 			set: func(c *cli.Context, cfg *C) error {
-				// Crafting with another augmentation than the victim's is a known way to fail.
 				v := c.Int("shift")
+				switch {
+				case v < 0:
+					return usage.Errorf("--shift is %d; it must be 0 or more", v)
+				case v == 0:
+					v = -1 // none, whatever the recipe
+				}
+				// Crafting with another augmentation than the victim's is a known way to fail.
 				cfg.VictimTrain.Shift, cfg.Craft.Shift = v, v
 				return nil
 			},
@@ -206,16 +247,23 @@ func sharedOptions() []auditOption {
 			flag: &cli.BoolFlag{Name: "flip", Usage: "training and crafting mirror images"},
 			set: func(c *cli.Context, cfg *C) error {
 				v := c.Bool("flip")
-				cfg.VictimTrain.Flip, cfg.Craft.Flip = v, v
+				cfg.VictimTrain.Flip, cfg.Craft.Flip = &v, v
 				return nil
 			},
 		},
+		option[C]{
+			flag: &cli.StringFlag{Name: "pad", Usage: "what a shift shows outside the image: " + strings.Join(train.Pads(), ", "), DefaultText: train.PadZero},
+			set: func(c *cli.Context, cfg *C) error {
+				cfg.VictimTrain.Pad, cfg.Craft.Pad = c.String("pad"), c.String("pad")
+				return nil
+			},
+		}.only("--shift", func(c *C) bool { return max(c.VictimTrain.Shift, c.Craft.Shift) > 0 }),
 		text("precision", precisionHelp, &d, func(c *C) *string { return &c.Precision }),
 	}
 }
 
 func auditOptions() []auditOption {
-	return slices.Concat(sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions())
+	return slices.Concat(recipeOptions(), sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions())
 }
 
 func joinConditions(conditions []result.Condition) string {

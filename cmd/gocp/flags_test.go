@@ -169,8 +169,9 @@ var (
 		"neighbours": {value: "9"}, "cluster-share": {value: "0.5"}, "seed": {value: "1", with: []string{"--method", "spectral"}, refused: true}, "header": {value: "yes", refused: true}, "model": {value: "m.safetensors", refused: true}}
 	filtered = map[string]trial{"model": {value: "other.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test", refused: true}, "take": {value: ":450"}, "shuffle": {value: "2", with: []string{"--take", ":490"}}}
 	misfit   = map[string]trial{"coarse": {refused: true}, "skip-unreadable": {refused: true}, "resize": {value: "10", refused: true}, "crop": {value: "10", refused: true}} // the model's images have one size
-	shared   = map[string]trial{"seed": {value: "4"}, "shift": {value: "2"}, "flip": {}, "precision": {value: "bf16"}}
-	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "weight-decay": {value: "0.01"}, "head": {value: "mlp", refused: true}, "dropout": {value: "0.3", refused: true}}
+	shared   = map[string]trial{"seed": {value: "4"}, "shift": {value: "2"}, "flip": {}, "pad": {value: "reflect", with: []string{"--shift", "2"}}, "precision": {value: "bf16"}}
+	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "recipe": {value: "witchesbrew"}, "nesterov": {}, "warmup": {value: "1"}, "schedule": {value: "cosine", with: []string{"--epochs", "3"}},
+		"milestones": {value: "2", with: []string{"--epochs", "3", "--schedule", "steps", "--milestones", "1"}}, "gamma": {value: "0.5", with: []string{"--epochs", "3", "--schedule", "steps", "--milestones", "1"}}, "weight-decay": {value: "0.01"}, "head": {value: "mlp", refused: true}, "dropout": {value: "0.3", refused: true}}
 )
 
 var alongSolve = []string{"--order", "2"}

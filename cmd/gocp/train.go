@@ -13,7 +13,7 @@ import (
 )
 
 func trainCommand() *cli.Command {
-	options := slices.Concat(sharedOptions(), modelOptions())
+	options := slices.Concat(recipeOptions(), sharedOptions(), modelOptions())
 	return &cli.Command{
 		Name:  "train",
 		Usage: "train a model, with poisons among its images if asked",
@@ -35,6 +35,10 @@ func trainCommand() *cli.Command {
 			}
 			var cfg experiment.Config
 			if err := apply(c, options, &cfg); err != nil {
+				return err
+			}
+			whole := cfg.WithDefaults()
+			if err := wanted(c, options, &whole); err != nil {
 				return err
 			}
 			job := experiment.TrainJob{Images: images, Poisons: c.String("poisons"), Model: cfg.Victim, Train: cfg.VictimTrain,

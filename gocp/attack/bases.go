@@ -115,7 +115,7 @@ func (v *Solver) gradientNorms(m []int) ([]float64, error) {
 		for at := 0; at < len(m); at += batch {
 			b := min(batch, len(m)-at)
 			xb := x.Slice(0, b, pool.H, pool.W, pool.C)
-			kernel.Gather(s, pixels.Add(at*pool.Size()), 0, 0, b, pool.H, pool.W, pool.C, xb)
+			kernel.Gather(s, pixels.Add(at*pool.Size()), 0, kernel.Augmentation{}, b, pool.H, pool.W, pool.C, xb)
 			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
 			_, dlogits := net.Loss(labels.Add(4 * at))
 			net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})

@@ -1,11 +1,13 @@
 package attack
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -64,8 +66,9 @@ type Config struct {
 	SAMSteps   int           `json:"sam_steps"`           // ascent steps (default 1)
 	Order      int           `json:"order"`               // 1 (default): along ∇ℓ3; 2: along (C + λI)⁻¹∇ℓ3
 	Second     SecondOrder   `json:"second_order,omitzero"`
-	Shift      int           `json:"shift,omitempty"` // differentiable augmentation: largest shift in pixels
-	Flip       bool          `json:"flip,omitempty"`  // and mirror images; both should match the victim's training
+	Shift      int           `json:"shift,omitempty"` // differentiable augmentation: largest shift in pixels (negative: none)
+	Pad        string        `json:"pad,omitempty"`   // what a shift shows outside the image: zero (default), reflect
+	Flip       bool          `json:"flip,omitempty"`  // and mirror images; all three should match the victim's training
 }
 
 // decayAt are the fractions of the steps at which the step size decays.
@@ -100,6 +103,9 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Threshold, ThresholdFixed)
 	orDefault(&c.Margin, 0.3)
 	orDefault(&c.KeepBeta, 2)
+	if c.Shift > 0 {
+		orDefault(&c.Pad, train.PadZero)
+	}
 	if orDefault(&c.Order, 1); c.Order == 2 {
 		c.Second = c.Second.withDefaults()
 	}
@@ -122,6 +128,7 @@ func (c Config) Validate() error {
 		oneOf("loss", c.Loss, LossPairwise, LossSoftQuantile),
 		oneOf("threshold", c.Threshold, ThresholdFixed, ThresholdMoving),
 		oneOf("start", c.Start, StartUniform, StartNormal),
+		oneOf("padding", cmp.Or(c.Pad, train.PadZero), train.Pads()...),
 	} {
 		if e != nil {
 			return e
@@ -137,8 +144,6 @@ func (c Config) Validate() error {
 		return usage.Errorf("crafting: step size %g and decay %g; the step must be positive and the decay in (0, 1]", c.StepSize, c.Decay)
 	case bad(c.Margin) || bad(c.KeepBeta) || bad(c.Bandwidth) || c.Bandwidth < 0 || c.Window < 0:
 		return usage.Errorf("crafting: margin %g, clamp %g, bandwidth %g and window %d; all must be finite, the last two not negative", c.Margin, c.KeepBeta, c.Bandwidth, c.Window)
-	case c.Shift < 0:
-		return usage.Errorf("crafting: shift is %d pixels; it must not be negative", c.Shift)
 	}
 	if c.Order != 1 && c.Order != 2 {
 		return usage.Errorf("crafting: order %d; it is 1 or 2", c.Order)

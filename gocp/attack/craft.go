@@ -9,6 +9,7 @@ import (
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/train"
 )
 
 // craftBatch is how many images one pass takes, where the alignment leaves that open.
@@ -34,7 +35,7 @@ type loop struct {
 	delta            tensor.Tensor // [P,H,W,C]
 	m, vv            device.Ptr    // Adam's moments
 	labels           device.Ptr    // int32 [P]
-	aug              device.Ptr    // int32 [P,3], or absent
+	aug              kernel.Augmentation
 	step, draw, rate device.Ptr    // uint64 from 1; uint64; float32
 
 	chunks  []chunk
@@ -74,7 +75,8 @@ func (v *Solver) newLoop(bases Images) (*loop, error) {
 	l.base, l.x, l.dx = whole, whole, whole
 	l.base.P, l.x.P, l.dx.T = s.Alloc(size), s.Alloc(size), s.Alloc(size)
 	if v.augments() {
-		l.aug, l.dsrc = s.Alloc(4*3*l.n), s.Alloc(size)
+		l.aug = kernel.Augmentation{Draws: s.Alloc(4 * 3 * l.n), Reflect: v.cfg.Pad == train.PadReflect}
+		l.dsrc = s.Alloc(size)
 	}
 	if v.cfg.Align == AlignBatch {
 		l.cosines = len(l.chunks)
@@ -93,6 +95,13 @@ func (v *Solver) newLoop(bases Images) (*loop, error) {
 
 func (v *Solver) augments() bool { return v.cfg.Shift > 0 || v.cfg.Flip }
 
+// drawAugmentation draws how the step's poisons are shifted and flipped.
+func (l *loop) drawAugmentation() {
+	if cfg := l.v.cfg; l.v.augments() {
+		kernel.AugmentDraw(l.s, l.v.p.Seed, l.draw, l.n, max(cfg.Shift, 0), cfg.Flip, l.aug.Draws)
+	}
+}
+
 // of is the part of an array over a chunk's images that chunk i takes.
 func (l *loop) of(i int, t tensor.Tensor) tensor.Tensor {
 	return t.Slice(0, l.chunks[i].n, l.h, l.w, l.c)
@@ -104,12 +113,12 @@ func (l *loop) off(i int) int { return 4 * l.chunks[i].at * l.h * l.w * l.c }
 // bases sets base to the clean images of chunk i.
 func (l *loop) bases(i int) tensor.Tensor {
 	c, base := l.chunks[i], l.of(i, l.base)
-	kernel.Gather(l.s, l.pixels.Add(l.off(i)/4), 0, 0, c.n, l.h, l.w, l.c, base)
+	kernel.Gather(l.s, l.pixels.Add(l.off(i)/4), 0, kernel.Augmentation{}, c.n, l.h, l.w, l.c, base)
 	return base
 }
 
 // augOf is the augmentation of chunk i.
-func (l *loop) augOf(i int) device.Ptr { return l.aug.Add(4 * 3 * l.chunks[i].at) }
+func (l *loop) augOf(i int) kernel.Augmentation { return l.aug.At(l.chunks[i].at) }
 
 // forth sends chunk i, base + δ, augmented, through surrogate e and back: the gradient of the parameters
 // to g, if that is not absent. It leaves behind what a replay reads.
@@ -160,7 +169,7 @@ func (l *loop) reverse(e, i int, grad device.Ptr) {
 	x := l.of(i, l.dx)
 	net.Backward(dlogits, tensor.Tensor{}, x)
 	dx := x.T
-	if l.aug != 0 {
+	if l.aug.Draws != 0 {
 		kernel.AugmentAdjoint(l.s, c.n, l.h, l.w, l.c, l.augOf(i), tensor.Tensor{Shape: x.Shape, P: dx}, tensor.Tensor{Shape: x.Shape, P: l.dsrc})
 		dx = l.dsrc
 	}
@@ -225,9 +234,7 @@ func (l *loop) align(back func(i int, grad device.Ptr)) {
 // record issues the launches of one step.
 func (l *loop) record() {
 	cfg := l.v.cfg
-	if l.aug != 0 {
-		kernel.AugmentDraw(l.s, l.v.p.Seed, l.draw, l.n, cfg.Shift, cfg.Flip, l.aug)
-	}
+	l.drawAugmentation()
 	kernel.Increment(l.s, l.step)
 	kernel.Increment(l.s, l.draw)
 	l.align(func(i int, grad device.Ptr) {
@@ -270,7 +277,7 @@ func (l *loop) start(restart int) {
 // plainly runs f without augmentation.
 func (l *loop) plainly(f func()) {
 	aug := l.aug
-	l.aug = 0
+	l.aug = kernel.Augmentation{}
 	f()
 	l.aug = aug
 }

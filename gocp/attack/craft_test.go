@@ -9,11 +9,11 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/testkit"
-	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/train"
 )
 
 func onDevice(t *testing.T, f func(s *device.Stream) error) {
@@ -134,6 +134,7 @@ func TestCraftingGradient(t *testing.T) {
 		"sum":              {Config{Align: AlignSum}, false},
 		"batch":            {Config{Align: AlignBatch, Batch: 3}, false},
 		"poison, shifted":  {Config{Align: AlignPoison, Shift: 2, Flip: true}, false},
+		"sum, reflected":   {Config{Align: AlignSum, Shift: 3, Pad: train.PadReflect, Flip: true}, false},
 		"poison, bn":       {Config{Align: AlignPoison}, true},
 		"poison, p = 1.5":  {Config{Align: AlignPoison, SAMP: result.Number(1.5), SAMSteps: 2}, false},
 		"poison, p = +Inf": {Config{Align: AlignPoison, SAMP: result.Number(math.Inf(1)), SAMRho: .001}, false},
@@ -154,9 +155,7 @@ func TestCraftingGradient(t *testing.T) {
 				}
 				l.sumClean()
 				l.start(0)
-				if l.aug != 0 {
-					kernel.AugmentDraw(s, v.p.Seed, l.draw, l.n, v.cfg.Shift, v.cfg.Flip, l.aug)
-				}
+				l.drawAugmentation()
 				n := l.delta.Len()
 				delta, g := make([]float32, n), make([]float32, n)
 				if err := device.Download(s, g, l.gradients()); err != nil {

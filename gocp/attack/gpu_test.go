@@ -62,9 +62,7 @@ func TestAgainstHost(t *testing.T) {
 					}
 					l.sumClean()
 					l.start(0)
-					if l.aug != 0 {
-						kernel.AugmentDraw(s, v.p.Seed, l.draw, l.n, v.cfg.Shift, v.cfg.Flip, l.aug)
-					}
+					l.drawAugmentation()
 					grad := l.gradients()
 					r.Phi, r.Delta = make([]float64, len(v.fields)*l.cosines), make([]float32, l.delta.Len())
 					if err := device.Download(s, r.Phi, l.phi); err != nil {

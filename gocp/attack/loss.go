@@ -206,7 +206,7 @@ func (l *loss) open() (closing func()) {
 func (l *loss) forward(theta device.Ptr, at, b int) tensor.Tensor {
 	x := l.x.Slice(0, append([]int{b}, l.x.Shape[1:]...)...)
 	h, w, c := l.x.Shape[1], l.x.Shape[2], l.x.Shape[3]
-	kernel.Gather(l.s, l.pixels.Add(at*h*w*c), 0, 0, b, h, w, c, x)
+	kernel.Gather(l.s, l.pixels.Add(at*h*w*c), 0, kernel.Augmentation{}, b, h, w, c, x)
 	return l.net.Forward(nn.Pass{Mode: nn.Eval, Theta: tensor.Tensor{Shape: l.grad.Shape, P: theta}, Running: l.running, X: x})
 }
 

@@ -151,7 +151,7 @@ func (v *Solver) sample(most int) []curvature.Batch {
 	at := 0
 	for _, b := range share(n, (n+curvatureBatch-1)/curvatureBatch) { // the first are the largest
 		x := tensor.New(s, b, pool.H, pool.W, pool.C)
-		kernel.Gather(s, pixels.Add(at*pool.Size()), 0, 0, b, pool.H, pool.W, pool.C, x)
+		kernel.Gather(s, pixels.Add(at*pool.Size()), 0, kernel.Augmentation{}, b, pool.H, pool.W, pool.C, x)
 		batches = append(batches, curvature.Batch{X: x, Labels: labels.Add(4 * at)})
 		at += b
 	}

@@ -31,7 +31,7 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 		for at := 0; at < images.Len(); at += batch {
 			b := min(batch, images.Len()-at)
 			xb := x.Slice(0, b, images.H, images.W, images.C)
-			kernel.Gather(s, pixels.Add(at*images.Size()), 0, 0, b, images.H, images.W, images.C, xb)
+			kernel.Gather(s, pixels.Add(at*images.Size()), 0, kernel.Augmentation{}, b, images.H, images.W, images.C, xb)
 			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
 			_, dlogits := net.Loss(labels.Add(4 * at))
 			net.Backward(dlogits, g, tensor.Tensor{})

@@ -174,7 +174,7 @@ func TestEmulated(t *testing.T) {
 			sgd = c
 		}
 	}
-	sgd.Benches = []cases.Shape{cases.Dims(4096, 1)}
+	sgd.Benches = []cases.Shape{cases.Dims(4096, 1, 0)}
 	var got []Count
 	err := Emulated(context.Background(), d, []cases.Case{sgd}, func(c Count) error { got = append(got, c); return nil })
 	if d.Info().Backend != "cuda" || os.Getenv("GOCP_LIBCUDA") == "" {

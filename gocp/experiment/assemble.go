@@ -274,8 +274,10 @@ func (r *run) record() (result.Config, error) {
 		access = "white-box"
 	}
 	recipe := func(t Train) result.Train {
-		return result.Train{Epochs: t.Epochs, Batch: t.Batch, LR: result.Number(t.LR), Momentum: result.Number(max(t.Momentum, 0)),
-			WeightDecay: result.Number(max(t.WeightDecay, 0)), Shift: t.Shift, Flip: t.Flip}
+		return result.Train{Recipe: t.Recipe, Epochs: t.Epochs, Batch: t.Batch, LR: result.Number(t.LR),
+			Schedule: t.Schedule, Milestones: t.Milestones, Gamma: result.Number(t.Gamma), Warmup: t.Warmup,
+			Momentum: result.Number(max(t.Momentum, 0)), Nesterov: on(t.Nesterov), WeightDecay: result.Number(max(t.WeightDecay, 0)),
+			Shift: max(t.Shift, 0), Pad: t.Pad, Flip: on(t.Flip)}
 	}
 	batch := n
 	if k.Align == attack.AlignBatch {

@@ -139,7 +139,7 @@ func prepare(c Config, d Data) (*run, error) {
 			return nil, err
 		}
 	}
-	if err := cmp.Or(labelsExist(c.Goal, split.classes), shiftFits(c, d.Train)); err != nil {
+	if err := cmp.Or(labelsExist(c.Goal, split.classes), shiftFits(max(c.VictimTrain.Shift, c.SurrogateTrain.Shift, c.Craft.Shift), d.Train)); err != nil {
 		return nil, err
 	}
 	r.notes, err = affordable(c, goal, split, d.Train.Classes)

@@ -22,9 +22,9 @@ func labelsExist(g attack.GoalConfig, k int) error {
 }
 
 // shiftFits reports shifts that move every pixel out of the image.
-func shiftFits(c Config, d *data.Dataset) error {
-	if by := max(c.VictimTrain.Shift, c.SurrogateTrain.Shift, c.Craft.Shift); by >= min(d.H, d.W) {
-		return usage.Errorf("audit: shifts of up to %d pixels move images of %dx%d out of sight; lower --shift", by, d.H, d.W)
+func shiftFits(by int, d *data.Dataset) error {
+	if by >= min(d.H, d.W) {
+		return usage.Errorf("shifts of up to %d pixels move images of %dx%d out of sight; lower --shift", by, d.H, d.W)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,15 +28,22 @@ type Model struct {
 	BatchNorm bool    `json:"batchnorm,omitempty"`
 }
 
-// Train is how a role trains. Zero fields mean train.Config's recipe.
+// Train is how a role trains. Zero fields mean its recipe's; what they are is written in train.Config.
 type Train struct {
-	Epochs      int     `json:"epochs"`       // default 20
-	Batch       int     `json:"batch"`        // default 128
-	LR          float64 `json:"lr"`           // default 0.01
-	Momentum    float64 `json:"momentum"`     // default 0.9, negative: none
-	WeightDecay float64 `json:"weight_decay"` // default 5e-4, negative: none
-	Shift       int     `json:"shift,omitempty"`
-	Flip        bool    `json:"flip,omitempty"`
+	Recipe      string  `json:"recipe,omitempty"` // one of Recipes (default li)
+	Epochs      int     `json:"epochs"`
+	Batch       int     `json:"batch"`
+	LR          float64 `json:"lr"` // of a recipe it may depend on the network
+	Schedule    string  `json:"schedule,omitempty"`
+	Milestones  []int   `json:"milestones,omitempty"`
+	Gamma       float64 `json:"gamma,omitempty"`
+	Warmup      int     `json:"warmup,omitempty"`
+	Momentum    float64 `json:"momentum"` // negative: none
+	Nesterov    *bool   `json:"nesterov,omitempty"`
+	WeightDecay float64 `json:"weight_decay"`    // negative: none
+	Shift       int     `json:"shift,omitempty"` // negative: none
+	Pad         string  `json:"pad,omitempty"`
+	Flip        *bool   `json:"flip,omitempty"`
 }
 
 // Config is an audit. Its zero value is the demo, trained for longer: overconfidence by a black-box
@@ -111,15 +119,6 @@ func (m Model) withDefaults() Model {
 	return m
 }
 
-func (t Train) withDefaults() Train {
-	orDefault(&t.Epochs, 20)
-	orDefault(&t.Batch, 128)
-	orDefault(&t.LR, 0.01)
-	orDefault(&t.Momentum, 0.9)
-	orDefault(&t.WeightDecay, 5e-4)
-	return t
-}
-
 // WithDefaults returns c with every field that was left zero set to its default.
 func (c Config) WithDefaults() Config {
 	orDefault(&c.Goal.Name, "overconfidence")
@@ -132,7 +131,6 @@ func (c Config) WithDefaults() Config {
 	if c.Craft.Bases == "" {
 		c.Craft.Bases = c.defaultBases()
 	}
-	c.Craft = c.Craft.WithDefaults()
 	if len(c.Conditions) == 0 {
 		c.Conditions = slices.Clone(result.Conditions[:])
 	}
@@ -150,10 +148,15 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Victim.Arch, "convnet")
 	c.Surrogate = c.Surrogate.or(c.Victim)
 	c.Victim, c.Surrogate = c.Victim.withDefaults(), c.Surrogate.withDefaults()
-	if c.SurrogateTrain == (Train{}) {
+	if reflect.ValueOf(c.SurrogateTrain).IsZero() {
 		c.SurrogateTrain = c.VictimTrain
 	}
-	c.VictimTrain, c.SurrogateTrain = c.VictimTrain.withDefaults(), c.SurrogateTrain.withDefaults()
+	c.VictimTrain, c.SurrogateTrain = c.VictimTrain.withDefaults(c.Victim.Arch), c.SurrogateTrain.withDefaults(c.Surrogate.Arch)
+	// Crafting with another augmentation than the victim's is a known way to fail.
+	if t := c.SurrogateTrain; c.Craft.Shift == 0 && !c.Craft.Flip && t.augments() {
+		c.Craft.Shift, c.Craft.Pad, c.Craft.Flip = t.Shift, t.Pad, on(t.Flip)
+	}
+	c.Craft = c.Craft.WithDefaults()
 	orDefault(&c.Precision, "f32")
 	return c
 }
@@ -237,7 +240,7 @@ func (c Config) Validate() error {
 		return err
 	}
 	for _, t := range []Train{c.VictimTrain, c.SurrogateTrain} {
-		if err := t.config(0, "f32").Validate(); err != nil {
+		if err := t.validate(); err != nil {
 			return err
 		}
 	}

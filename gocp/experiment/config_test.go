@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -53,10 +54,69 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Repeats: -1}, "-1 repeats"},
 		{Config{Craft: attack.Config{Align: "x"}}, "alignment"},
 		{Config{VictimTrain: Train{LR: -1}}, "learning rate"},
+		{Config{VictimTrain: Train{Recipe: "madry"}}, `unknown recipe "madry" (known: demo, li, witchesbrew)`},
+		{Config{VictimTrain: Train{Schedule: "exp"}}, "(known: constant, steps, cosine)"},
+		{Config{VictimTrain: Train{Schedule: "steps"}}, "no milestones"},
+		{Config{VictimTrain: Train{Schedule: "steps", Milestones: []int{5, 30}}}, "within the 20 epochs"},
+		{Config{VictimTrain: Train{Shift: 2, Pad: "edge"}}, "(known: zero, reflect)"},
 	} {
 		err := c.cfg.WithDefaults().Validate()
 		if !usage.Is(err) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%q: %v", c.text, err)
+		}
+	}
+}
+
+// A recipe fills in what is not said, by the network where it depends on that, and says it the same twice.
+func TestRecipes(t *testing.T) {
+	li := Config{}.WithDefaults().VictimTrain
+	if want := (Train{Recipe: "li", Epochs: 20, Batch: 128, LR: 0.01, Schedule: "constant", Momentum: 0.9, WeightDecay: 5e-4}); !reflect.DeepEqual(li, want) {
+		t.Errorf("without a name: %+v", li)
+	}
+	for _, c := range []struct {
+		arch  string
+		given Train
+		want  Train
+	}{
+		{"convnet", Train{Recipe: "demo"}, Train{Recipe: "demo", Epochs: 10, Batch: 128, LR: 0.025, Schedule: "constant", Momentum: 0.9, WeightDecay: 5e-4}},
+		{"resnet18", Train{Recipe: "witchesbrew"}, Train{Recipe: "witchesbrew", Epochs: 40, Batch: 128, LR: 0.1, Schedule: "steps", Milestones: []int{14, 24, 35}, Gamma: 0.1,
+			Momentum: 0.9, Nesterov: new(true), WeightDecay: 5e-4, Shift: 4, Pad: "zero", Flip: new(true)}},
+		{"vgg16", Train{Recipe: "witchesbrew", Epochs: 16, Shift: -1, Flip: new(false), Nesterov: new(false), Momentum: -1}, Train{Recipe: "witchesbrew", Epochs: 16, Batch: 128, LR: 0.01,
+			Schedule: "steps", Milestones: []int{5, 9, 14}, Gamma: 0.1, Momentum: -1, Nesterov: new(false), WeightDecay: 5e-4, Shift: -1, Flip: new(false)}},
+		{"resnet18", Train{Recipe: "witchesbrew", Schedule: "cosine", Pad: "reflect", LR: 0.05}, Train{Recipe: "witchesbrew", Epochs: 40, Batch: 128, LR: 0.05, Schedule: "cosine",
+			Momentum: 0.9, Nesterov: new(true), WeightDecay: 5e-4, Shift: 4, Pad: "reflect", Flip: new(true)}},
+		{"resnet18", Train{Recipe: "witchesbrew", Epochs: 1}, Train{Recipe: "witchesbrew", Epochs: 1, Batch: 128, LR: 0.1, Schedule: "constant",
+			Momentum: 0.9, Nesterov: new(true), WeightDecay: 5e-4, Shift: 4, Pad: "zero", Flip: new(true)}},
+	} {
+		got := Config{Victim: Model{Arch: c.arch}, VictimTrain: c.given}.WithDefaults()
+		if !reflect.DeepEqual(got.VictimTrain, c.want) {
+			t.Errorf("%s, %+v:\n got %+v\nwant %+v", c.arch, c.given, got.VictimTrain, c.want)
+		}
+		if !reflect.DeepEqual(got.WithDefaults(), got) {
+			t.Errorf("%s, %+v: defaults of defaults are others", c.arch, c.given)
+		}
+		if err := got.Validate(); err != nil {
+			t.Errorf("%s, %+v: %v", c.arch, c.given, err)
+		}
+	}
+}
+
+// Poisons are crafted under the surrogates' augmentation unless another is asked for.
+func TestCraftedAsTrained(t *testing.T) {
+	for _, c := range []struct {
+		train Train
+		craft attack.Config
+		want  attack.Config
+	}{
+		{Train{Recipe: "witchesbrew"}, attack.Config{}, attack.Config{Shift: 4, Pad: "zero", Flip: true}},
+		{Train{Shift: 2, Pad: "reflect"}, attack.Config{}, attack.Config{Shift: 2, Pad: "reflect"}},
+		{Train{Shift: 2}, attack.Config{Shift: -1}, attack.Config{Shift: -1}},
+		{Train{Shift: 2}, attack.Config{Flip: true}, attack.Config{Flip: true}},
+		{Train{}, attack.Config{Shift: 1}, attack.Config{Shift: 1, Pad: "zero"}},
+	} {
+		got := Config{VictimTrain: c.train, Craft: c.craft}.WithDefaults().Craft
+		if got.Shift != c.want.Shift || got.Pad != c.want.Pad || got.Flip != c.want.Flip {
+			t.Errorf("%+v with %+v: shift %d, pad %q, flip %v", c.train, c.craft, got.Shift, got.Pad, got.Flip)
 		}
 	}
 }

@@ -47,6 +47,11 @@ func TestDifferencesAreNamed(t *testing.T) {
 		{func(c *changed) { c.config.VictimTrain.Epochs, c.config.SurrogateTrain.Epochs = 30, 30 }, "epochs 30, was 20"},
 		{func(c *changed) { c.config.VictimTrain.Epochs = 30 }, "victim epochs 30, was 20"},
 		{func(c *changed) { c.config.SurrogateTrain.LR = 0.5 }, "surrogate lr 0.5, was 0.01"},
+		{func(c *changed) { c.config.VictimTrain = Train{Recipe: "witchesbrew"} }, "victim recipe witchesbrew, was li; victim epochs 40, was 20; victim schedule steps, was constant; " +
+			"victim milestones [14,24,35], was nothing; victim gamma 0.1, was nothing; victim nesterov true, was nothing; victim shift 4, was nothing; victim pad zero, was nothing; victim flip true, was nothing"},
+		{func(c *changed) { c.config.Craft.Shift, c.config.Craft.Pad = 2, "reflect" }, "crafting shift 2, was nothing; crafting pad reflect, was nothing"},
+		{func(c *changed) { c.config.VictimTrain.Schedule = "cosine" }, "victim schedule cosine, was constant"},
+		{func(c *changed) { c.config.VictimTrain.Warmup = 3 }, "victim warmup 3, was nothing"},
 		{func(c *changed) { c.config.Victim.Width, c.config.Surrogate.Width = 8, 8 }, "width 8, was 16"},
 		{func(c *changed) { c.config.Seed = 4 }, "seed 4, was 0"},
 		{func(c *changed) { c.config.Budget = "0.02" }, "budget 0.02, was 0.04"},

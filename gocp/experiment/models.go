@@ -101,8 +101,40 @@ func round3(x float64) float64 { return math.Round(1000*x) / 1000 }
 // config is the training run of a role.
 func (t Train) config(seed uint64, precisionName string) train.Config {
 	momentum, decay := max(t.Momentum, 0), max(t.WeightDecay, 0)
-	return train.Config{Epochs: t.Epochs, Batch: t.Batch, LR: t.LR, Momentum: &momentum, WeightDecay: &decay,
-		Shift: t.Shift, Flip: t.Flip, Seed: seed, Precision: precision(precisionName)}
+	return train.Config{Epochs: t.Epochs, Batch: t.Batch, LR: t.LR, Schedule: t.Schedule, Milestones: t.Milestones, Gamma: t.Gamma,
+		Warmup: t.Warmup, Momentum: &momentum, Nesterov: on(t.Nesterov), WeightDecay: &decay,
+		Shift: max(t.Shift, 0), Pad: t.Pad, Flip: on(t.Flip), Seed: seed, Precision: precision(precisionName)}
+}
+
+// validate reports the first value that training cannot work with, as a usage error.
+func (t Train) validate() error {
+	if err := knownRecipe(t.Recipe); err != nil {
+		return err
+	}
+	return t.config(0, "f32").Validate()
+}
+
+// metadata is what a model file says of the training.
+func (t Train) metadata(seed uint64, images int) map[string]string {
+	decimal := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	m := map[string]string{"seed": strconv.FormatUint(seed, 10), "images": strconv.Itoa(images), "recipe": t.Recipe,
+		"epochs": strconv.Itoa(t.Epochs), "batch": strconv.Itoa(t.Batch), "lr": decimal(t.LR), "schedule": t.Schedule,
+		"momentum": decimal(max(t.Momentum, 0)), "weight_decay": decimal(max(t.WeightDecay, 0))}
+	if t.Schedule == train.Steps {
+		m["milestones"], m["gamma"] = strings.Trim(strings.ReplaceAll(fmt.Sprint(t.Milestones), " ", ","), "[]"), decimal(t.Gamma)
+	}
+	if t.Warmup > 0 {
+		m["warmup"] = strconv.Itoa(t.Warmup)
+	}
+	if t.Shift > 0 {
+		m["shift"], m["pad"] = strconv.Itoa(t.Shift), t.Pad
+	}
+	for name, set := range map[string]*bool{"nesterov": t.Nesterov, "flip": t.Flip} {
+		if on(set) {
+			m[name] = "true"
+		}
+	}
+	return m
 }
 
 // seed derives the seed of one model or draw from the run's.
@@ -120,8 +152,7 @@ func fit(s *device.Stream, spec nn.Spec, t Train, images attack.Images, seed uin
 	if err != nil {
 		return nil, err
 	}
-	m.Record = map[string]string{"seed": strconv.FormatUint(seed, 10), "epochs": strconv.Itoa(t.Epochs),
-		"batch": strconv.Itoa(t.Batch), "lr": strconv.FormatFloat(t.LR, 'g', -1, 64), "images": strconv.Itoa(images.Len())}
+	m.Record = t.metadata(seed, images.Len())
 	err = train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, t.config(seed, precisionName),
 		train.Options{Progress: func(int, float64) {
 			if epoch != nil {

@@ -97,7 +97,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	if n := p.Level.MinCalibration(); cal.Len() < n {
 		return nil, usage.Errorf("%d calibration images are too few for miscoverage %s, which needs at least %d", cal.Len(), c.Miscoverage, n)
 	}
-	if err := cmp.Or(attack.CheckScore(c.Score), labelsExist(c.Goal, len(pool.Classes)), shiftFits(c, pool.Dataset)); err != nil {
+	if err := cmp.Or(attack.CheckScore(c.Score), labelsExist(c.Goal, len(pool.Classes)), shiftFits(c.Craft.Shift, pool.Dataset)); err != nil {
 		return nil, err
 	}
 	for _, at := range j.Targets {

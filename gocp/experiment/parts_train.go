@@ -42,11 +42,12 @@ type Trained struct {
 
 // TrainModel trains a fresh model and writes it.
 func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report progress.Reporter) (*Trained, error) {
-	j.Model, j.Train = j.Model.withDefaults(), j.Train.withDefaults()
+	j.Model = j.Model.withDefaults()
+	j.Train = j.Train.of(j.Model.Arch)
 	if err := decide(&j.Precision, dev); err != nil {
 		return nil, err
 	}
-	if err := j.Train.config(0, j.Precision).Validate(); err != nil {
+	if err := j.Train.validate(); err != nil {
 		return nil, err
 	}
 	if err := fresh(j.Out); err != nil {
@@ -54,6 +55,9 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	}
 	p, err := j.Images.open()
 	if err != nil {
+		return nil, err
+	}
+	if err := shiftFits(j.Train.Shift, p.Dataset); err != nil {
 		return nil, err
 	}
 	images, t := p.images(), &Trained{File: j.Out}

@@ -52,7 +52,7 @@ func TestLaunchersRefuse(t *testing.T) {
 			kernel.BNStats(s, nil, 5, 3, tensor.New(s, 5, 3), tensor.New(s, 3), tensor.New(s, 3))
 		}},
 		{"kernel BNRunning: 1 rows", func(s *device.Stream) { kernel.BNRunning(s, 1, 3, 0.1, 1, 1, 1, 1) }},
-		{"kernel Gather: src is absent", func(s *device.Stream) { kernel.Gather(s, 0, 0, 0, 1, 2, 2, 1, tensor.New(s, 4)) }},
+		{"kernel Gather: src is absent", func(s *device.Stream) { kernel.Gather(s, 0, 0, kernel.Augmentation{}, 1, 2, 2, 1, tensor.New(s, 4)) }},
 		{"3 and 4 channels are not 2 groups", func(s *device.Stream) {
 			kernel.ConvForward(s, nil, kernel.Conv{N: 1, H: 1, W: 1, C: 3, K: 4, R: 1, S: 1, Stride: 1, Groups: 2}, none, none, none)
 		}},
@@ -76,7 +76,7 @@ func TestEmptyLaunches(t *testing.T) {
 	onDevice(t, func(s *device.Stream) {
 		var none tensor.Tensor
 		kernel.Softmax(s, 0, 3, none, none)
-		kernel.Gather(s, 0, 0, 0, 0, 2, 2, 1, none)
+		kernel.Gather(s, 0, 0, kernel.Augmentation{}, 0, 2, 2, 1, none)
 		a := kernel.Act{N: 0, H: 4, W: 4, C: 3, Activation: kernel.ReLU, Pool: 2}
 		kernel.ActForward(s, a, none, none, none, none, none, 0)
 		kernel.ActBackward(s, a, none, none, none, none, none, 0, none, none)

@@ -3,16 +3,16 @@ package kernel
 import "github.com/gocp/gocp/gocp/device"
 
 // SGD is a step of PyTorch's SGD on theta[n]: d = gradScale·grad + weightDecay·θ,
-// m ← mu·m + d, θ ← θ − lr·m. lr is a float32 on the device, so a recorded step follows a
-// schedule. momentum may be absent: then m = d.
-func SGD(s *device.Stream, theta, grad, momentum, lr device.Ptr, mu, weightDecay, gradScale float64, n int) {
+// m ← mu·m + d, θ ← θ − lr·m, with nesterov θ ← θ − lr·(d + mu·m). lr is a float32 on the device,
+// so a recorded step follows a schedule. momentum may be absent: then θ ← θ − lr·d.
+func SGD(s *device.Stream, theta, grad, momentum, lr device.Ptr, mu, weightDecay, gradScale float64, nesterov bool, n int) {
 	const name = "SGD"
 	if !check(s, name, n) || n == 0 || !checkPresent(s, name,
 		pointer{"theta", theta}, pointer{"grad", grad}, pointer{"lr", lr}) {
 		return
 	}
 	s.Launch("sgd", blocks(n, perBlock), threads, device.I64(n), device.P(theta), device.P(grad),
-		device.P(momentum), device.P(lr), device.F32(mu), device.F32(weightDecay), device.F32(gradScale))
+		device.P(momentum), device.P(lr), device.F32(mu), device.F32(weightDecay), device.F32(gradScale), device.I32(boolean(nesterov)))
 }
 
 // SignAdam is a step of Adam on the signs of grad[n], downhill, and a projection of delta[n] on

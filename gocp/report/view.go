@@ -445,9 +445,26 @@ func yesNo(b bool) string {
 }
 
 func trainText(t result.Train) string {
-	s := fmt.Sprintf("SGD, %s, batch %d, learning rate %s, momentum %s, weight decay %s", plural(t.Epochs, "epoch"), t.Batch, general(t.LR), general(t.Momentum), general(t.WeightDecay))
+	s := fmt.Sprintf("SGD, %s, batch %d, learning rate %s", plural(t.Epochs, "epoch"), t.Batch, general(t.LR))
+	switch t.Schedule {
+	case "steps":
+		s += fmt.Sprintf(" × %s after epochs %s", general(t.Gamma), strings.Trim(strings.ReplaceAll(fmt.Sprint(t.Milestones), " ", ", "), "[]"))
+	case "cosine":
+		s += " to 0 by a cosine"
+	}
+	if t.Warmup > 0 {
+		s += fmt.Sprintf(", warm-up of %s", plural(t.Warmup, "epoch"))
+	}
+	s += ", momentum " + general(t.Momentum)
+	if t.Nesterov {
+		s += " (Nesterov)"
+	}
+	s += ", weight decay " + general(t.WeightDecay)
 	if t.Shift > 0 {
 		s += fmt.Sprintf(", shift ±%d", t.Shift)
+		if t.Pad == "reflect" {
+			s += " with reflection"
+		}
 	}
 	if t.Flip {
 		s += ", flip"

@@ -122,12 +122,19 @@ type SecondOrder struct {
 
 // Train is one training configuration.
 type Train struct {
+	Recipe      string `json:"recipe,omitempty"` // whose numbers stand where none were given
 	Epochs      int    `json:"epochs"`
 	Batch       int    `json:"batch"`
 	LR          Number `json:"lr"`
+	Schedule    string `json:"schedule,omitempty"`   // constant | steps | cosine
+	Milestones  []int  `json:"milestones,omitempty"` // of steps: epochs
+	Gamma       Number `json:"gamma,omitempty"`      // of steps: the factor
+	Warmup      int    `json:"warmup,omitempty"`     // epochs
 	Momentum    Number `json:"momentum"`
+	Nesterov    bool   `json:"nesterov,omitempty"`
 	WeightDecay Number `json:"weight_decay"`
-	Shift       int    `json:"shift,omitempty"`
+	Shift       int    `json:"shift,omitempty"` // largest shift in pixels
+	Pad         string `json:"pad,omitempty"`   // what it shows outside the image: zero | reflect
 	Flip        bool   `json:"flip,omitempty"`
 }
 

@@ -125,8 +125,8 @@ func TestStepIsOneList(t *testing.T) {
 		}
 		for name, want := range map[string]int{
 			"cuLaunchKernel": 0, "cuMemAlloc_v2": 0, "cuMemFree_v2": 0, "cuStreamBeginCapture": 0, "cuGraphInstantiate": 0,
-			"cuMemcpyDtoDAsync_v2": 2 * steps, // the batch's indices, and its losses
-			"cuMemcpyHtoDAsync_v2": 3,         // the epoch's order, its learning rate and the count of draws
+			"cuMemcpyDtoDAsync_v2": 2 * steps, // the learning rate with the batch's indices, and its losses
+			"cuMemcpyHtoDAsync_v2": 2,         // the epoch's order with its learning rates, and the count of draws
 			"cuMemcpyDtoHAsync_v2": 1,         // its losses
 			"cuStreamSynchronize":  1,
 		} {

@@ -48,7 +48,7 @@ func Predict(s *device.Stream, m *nn.Model, images []uint8, precision kernel.Pre
 		b := min(predictBatch, n-at)
 		device.Upload(s, pixels, images[at*size:(at+b)*size])
 		xb := x.Slice(0, b, m.H, m.W, m.C)
-		kernel.Gather(s, pixels, 0, 0, b, m.H, m.W, m.C, xb)
+		kernel.Gather(s, pixels, 0, kernel.Augmentation{}, b, m.H, m.W, m.C, xb)
 		z := net.Forward(nn.Pass{Mode: nn.Eval, Theta: theta, Running: running, X: xb})
 		s.Copy(logits.Add(4*at*m.Classes), z.P, 4*b*m.Classes)
 		s.Copy(features.Add(4*at*hidden), net.Features().P, 4*b*hidden)

@@ -3,6 +3,8 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -19,19 +21,18 @@ type Config struct {
 	Epochs      int              `json:"epochs"`       // 0: 20
 	Batch       int              `json:"batch"`        // 0: 128
 	LR          float64          `json:"lr"`           // 0: 0.01
+	Schedule    string           `json:"schedule"`     // of the learning rate: one of Schedules; "": Constant
+	Milestones  []int            `json:"milestones"`   // of Steps: the epochs, in ascending order, after which the rate drops
+	Gamma       float64          `json:"gamma"`        // of Steps: the factor; 0: 0.1
+	Warmup      int              `json:"warmup"`       // epochs in which the rate rises from 0, in equal steps
 	Momentum    *float64         `json:"momentum"`     // nil: 0.9
+	Nesterov    bool             `json:"nesterov"`     // Nesterov's momentum, as in PyTorch
 	WeightDecay *float64         `json:"weight_decay"` // nil: 5e-4
-	Decay       []Decay          `json:"decay"`        // learning-rate drops, by epoch
-	Shift       int              `json:"shift"`        // random shifts of up to so many pixels
+	Shift       int              `json:"shift"`        // random shifts of up to so many pixels: a random crop of the padded image
+	Pad         string           `json:"pad"`          // what they show outside the image: one of Pads; "": PadZero
 	Flip        bool             `json:"flip"`         // random horizontal flips
 	Seed        uint64           `json:"seed"`         // order and augmentation; initialisation is the model's own
 	Precision   kernel.Precision `json:"precision"`
-}
-
-// Decay multiplies the learning rate by Factor from epoch Epoch (counted from 0) on.
-type Decay struct {
-	Epoch  int     `json:"epoch"`
-	Factor float64 `json:"factor"`
 }
 
 // WithDefaults returns c with the defaults filled in.
@@ -44,6 +45,15 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.LR == 0 {
 		c.LR = 0.01
+	}
+	if c.Schedule == "" {
+		c.Schedule = Constant
+	}
+	if c.Gamma == 0 {
+		c.Gamma = 0.1
+	}
+	if c.Pad == "" {
+		c.Pad = PadZero
 	}
 	if c.Momentum == nil {
 		m := 0.9
@@ -73,19 +83,12 @@ func (c Config) Validate() error {
 		return usage.Errorf("train: weight decay %v; it must be 0 or more and finite", *c.WeightDecay)
 	case c.Shift < 0:
 		return usage.Errorf("train: shift %d; it must be 0 or more", c.Shift)
+	case !slices.Contains(Pads(), c.Pad):
+		return usage.Errorf("train: unknown padding %q (known: %s)", c.Pad, strings.Join(Pads(), ", "))
+	case c.Nesterov && *c.Momentum == 0:
+		return usage.Errorf("train: Nesterov's momentum without momentum; give one above 0")
 	}
-	return nil
-}
-
-// lr returns the learning rate of an epoch.
-func (c Config) lr(epoch int) float64 {
-	lr := c.LR
-	for _, d := range c.Decay {
-		if epoch >= d.Epoch {
-			lr *= d.Factor
-		}
-	}
-	return lr
+	return c.checkSchedule()
 }
 
 // A Set is labelled images.
@@ -152,7 +155,7 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 			return fmt.Errorf("train: epoch %d: %w", epoch+1, err)
 		}
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return fmt.Errorf("train: the loss is %v after epoch %d; a smaller learning rate than %g may help", loss, epoch+1, cfg.lr(epoch))
+			return fmt.Errorf("train: the loss is %v after epoch %d; a smaller learning rate than %g may help", loss, epoch+1, cfg.LR)
 		}
 		if o.Progress != nil {
 			o.Progress(epoch+1, loss)
@@ -184,17 +187,17 @@ type trainer struct {
 	spec nn.Spec
 	n    int // samples
 
-	net                *nn.Net
-	images, labels     device.Ptr // the whole set
-	order              device.Ptr // int32[n], this epoch's permutation
-	index, batchLabels device.Ptr // int32[batch]
-	aug                device.Ptr // int32[batch,3], or absent
-	step               device.Ptr // uint64: counts steps for the draws of augmentation and dropout
-	lr                 device.Ptr // float32
-	theta, grad        tensor.Tensor
-	momentum, running  device.Ptr
-	x                  tensor.Tensor
-	losses             device.Ptr // float32[n], of this epoch, in visiting order
+	net               *nn.Net
+	images, labels    device.Ptr // the whole set
+	plan              device.Ptr // [steps,1+batch], of this epoch: a step's learning rate, float32, and its images, int32
+	lr, index         device.Ptr // the part of it that belongs to the step under way: float32, int32[batch]
+	batchLabels       device.Ptr // int32[batch]
+	aug               kernel.Augmentation
+	step              device.Ptr // uint64: counts steps for the draws of augmentation and dropout
+	theta, grad       tensor.Tensor
+	momentum, running device.Ptr
+	x                 tensor.Tensor
+	losses            device.Ptr // float32[n], of this epoch, in visiting order
 
 	steps map[int]*device.Graph // recorded steps, by batch: the full one, and an epoch's last
 }
@@ -204,15 +207,16 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	batch := min(cfg.Batch, n)
 	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
 		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision}),
-		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), order: s.Alloc(4 * n),
-		index: s.Alloc(4 * batch), batchLabels: s.Alloc(4 * batch),
-		step: s.Alloc(8), lr: s.Alloc(4), losses: s.Alloc(4 * n),
+		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), plan: s.Alloc(4 * (1 + batch) * ((n + batch - 1) / batch)),
+		lr: s.Alloc(4 * (1 + batch)), batchLabels: s.Alloc(4 * batch),
+		step: s.Alloc(8), losses: s.Alloc(4 * n),
 		theta: tensor.New(s, len(m.Theta)), grad: tensor.New(s, len(m.Theta)), momentum: s.Alloc(4 * len(m.Theta)),
 		x:     tensor.New(s, batch, m.H, m.W, m.C),
 		steps: map[int]*device.Graph{},
 	}
+	t.index = t.lr.Add(4)
 	if cfg.Shift > 0 || cfg.Flip {
-		t.aug = s.Alloc(4 * 3 * batch)
+		t.aug = kernel.Augmentation{Draws: s.Alloc(4 * 3 * batch), Reflect: cfg.Pad == PadReflect}
 	}
 	device.Upload(s, t.images, set.Images)
 	device.Upload(s, t.labels, set.Labels)
@@ -228,14 +232,15 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 func (t *trainer) epoch(epoch int) (float64, error) {
 	defer t.s.RangeOf("epoch", epoch).End()
 	s, batch := t.s, min(t.cfg.Batch, t.n)
-	perm := rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(t.n)
-	order := make([]int32, t.n)
-	for i, p := range perm {
-		order[i] = int32(p)
-	}
-	device.Upload(s, t.order, order)
-	device.Upload(s, t.lr, []float32{float32(t.cfg.lr(epoch))})
 	steps := (t.n + batch - 1) / batch
+	plan := make([]int32, steps*(1+batch))
+	for k := range steps {
+		plan[k*(1+batch)] = int32(math.Float32bits(float32(t.cfg.rate(epoch, k, steps))))
+	}
+	for i, p := range rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(t.n) {
+		plan[1+i+i/batch] = int32(p)
+	}
+	device.Upload(s, t.plan, plan)
 	if t.draws() { // every step adds one
 		device.Upload(s, t.step, []uint64{uint64(epoch * steps)})
 	}
@@ -249,7 +254,7 @@ func (t *trainer) epoch(epoch int) (float64, error) {
 			step.End()
 			break // batch norm has one value of a channel: PyTorch refuses such a batch, loaders drop it
 		}
-		s.Copy(t.index, t.order.Add(4*k*batch), 4*size)
+		s.Copy(t.lr, t.plan.Add(4*k*(1+batch)), 4*(1+size))
 		t.run(size)
 		s.Copy(t.losses.Add(4*k*batch), t.net.LossBuffer(), 4*size)
 		step.End()
@@ -283,8 +288,8 @@ func (t *trainer) run(size int) {
 func (t *trainer) record(size int) {
 	defer t.s.Range("record a step").End()
 	s, spec := t.s, t.spec
-	if t.aug != 0 {
-		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug)
+	if t.aug.Draws != 0 {
+		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug.Draws)
 	}
 	if t.draws() {
 		kernel.Increment(s, t.step)
@@ -296,11 +301,11 @@ func (t *trainer) record(size int) {
 	_, dlogits := t.net.Loss(t.batchLabels)
 	t.net.Backward(dlogits, t.grad, tensor.Tensor{})
 	t.net.UpdateRunning(t.running)
-	kernel.SGD(s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/float64(size), t.theta.Len())
+	kernel.SGD(s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/float64(size), t.cfg.Nesterov, t.theta.Len())
 }
 
 // draws reports whether a step draws anything.
-func (t *trainer) draws() bool { return t.aug != 0 || t.spec.Dropout > 0 }
+func (t *trainer) draws() bool { return t.aug.Draws != 0 || t.spec.Dropout > 0 }
 
 // download copies the parameters into m.
 func (t *trainer) download(m *nn.Model) error {

@@ -66,6 +66,7 @@ func TestLearns(t *testing.T) {
 		{"plain", false, Config{Epochs: 80, Batch: 32}},
 		{"batch norm", true, Config{Epochs: 12, Batch: 32}},
 		{"shifted and flipped", true, Config{Epochs: 20, Batch: 32, Shift: 1}},
+		{"cosine after a warm-up", false, Config{Epochs: 40, Batch: 32, LR: 0.05, Schedule: Cosine, Warmup: 5, Nesterov: true}},
 		{"bf16", false, Config{Epochs: 80, Batch: 32, Precision: kernel.BF16}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -108,6 +109,9 @@ func TestLearns(t *testing.T) {
 func TestSameBits(t *testing.T) {
 	for _, bn := range []bool{false, true} {
 		cfg := Config{Epochs: 5, Batch: 32, Shift: 2, Flip: true, Seed: 4}
+		if bn {
+			cfg.Pad, cfg.Schedule, cfg.Warmup, cfg.Nesterov = PadReflect, Cosine, 1, true
+		}
 		var whole, again, resumed *nn.Model
 		on(t, 1, func(s *device.Stream) (err error) {
 			var at *nn.Model
@@ -132,6 +136,37 @@ func TestSameBits(t *testing.T) {
 		if !reflect.DeepEqual(whole.Theta, resumed.Theta) || !reflect.DeepEqual(whole.Running, resumed.Running) {
 			t.Errorf("batch norm %v: a resumed run differs", bn)
 		}
+	}
+}
+
+// Every setting reaches the steps.
+func TestSettingsMatter(t *testing.T) {
+	base := Config{Epochs: 3, Batch: 32, Shift: 1, Seed: 4}
+	of := func(change func(*Config)) (theta []float32) {
+		on(t, 1, func(s *device.Stream) error {
+			cfg := base
+			change(&cfg)
+			m, err := fit(s, false, cfg, Options{})
+			theta = m.Theta
+			return err
+		})
+		return theta
+	}
+	plain := of(func(*Config) {})
+	for name, change := range map[string]func(*Config){
+		"steps":    func(c *Config) { c.Schedule, c.Milestones = Steps, []int{2} },
+		"cosine":   func(c *Config) { c.Schedule = Cosine },
+		"warm-up":  func(c *Config) { c.Warmup = 1 },
+		"nesterov": func(c *Config) { c.Nesterov = true },
+		"reflect":  func(c *Config) { c.Pad = PadReflect },
+		"flip":     func(c *Config) { c.Flip = true },
+	} {
+		if reflect.DeepEqual(plain, of(change)) {
+			t.Errorf("%s changes nothing", name)
+		}
+	}
+	if !reflect.DeepEqual(plain, of(func(c *Config) { c.Schedule, c.Pad = Constant, PadZero })) {
+		t.Error("what is said by default gives other bits when it is said")
 	}
 }
 
@@ -164,6 +199,16 @@ func TestBadConfigs(t *testing.T) {
 		"momentum":      {Momentum: &nan},
 		"weight decay":  {WeightDecay: &nan},
 		"shift":         {Shift: -1},
+
+		`unknown schedule "linear" (known: constant, steps, cosine)`: {Schedule: "linear"},
+		`unknown padding "edge" (known: zero, reflect)`:              {Shift: 1, Pad: "edge"},
+		"no milestones":       {Schedule: Steps},
+		"milestones [3 3]":    {Schedule: Steps, Milestones: []int{3, 3}},
+		"milestones [0 3]":    {Schedule: Steps, Milestones: []int{0, 3}},
+		"within the 20":       {Schedule: Steps, Milestones: []int{5, 20}},
+		"multiplied by NaN":   {Schedule: Steps, Milestones: []int{5}, Gamma: nan},
+		"21 epochs of warm":   {Warmup: 21},
+		"Nesterov's momentum": {Nesterov: true, Momentum: new(0.0)},
 	} {
 		if err := cfg.Validate(); !usage.Is(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v; want a usage error about %q", cfg, err, want)

@@ -160,6 +160,16 @@ var faults = []fault{
 		breaks: "a shift by a line shows the next image, or what lies behind the last", cases: []string{"Gather", "GatherF32", "AugmentAdjoint"},
 	},
 	{
+		name: "reflection that repeats the edge", file: "gather.cu",
+		from: "2 * (n - 1) - v : v, 0, n - 1)", to: "2 * n - 1 - v : v, 0, n - 1)",
+		breaks: "images go on as their mirror images from the edge on", cases: []string{"Gather", "GatherF32"},
+	},
+	{
+		name: "an edge that is its own mirror image, twice", file: "gather.cu",
+		from: "(k == 0 || seen != v)", to: "true",
+		breaks: "gradients of the outermost pixels are doubled", cases: []string{"AugmentAdjoint"},
+	},
+	{
 		name: "adjoint that ignores the flip", file: "gather.cu",
 		from: "flip ? sx : -sx", to: "-sx",
 		breaks: "gradients of flipped images are shifted the wrong way", cases: []string{"AugmentAdjoint"},
@@ -180,8 +190,13 @@ var faults = []fault{
 		breaks: "a label's own probability enters its score whole", cases: []string{"Scores", "PairScores"},
 	},
 	{
+		name: "Nesterov momentum that is not damped", file: "optimiser.cu",
+		from: "ahead.value ? d + mu * next", to: "ahead.value ? d + next",
+		breaks: "the step looks too far ahead", cases: []string{"SGD"},
+	},
+	{
 		name: "stale momentum", file: "optimiser.cu",
-		from: "m[i] = d;", to: "m[i] = mu * m[i];",
+		from: "m[i] = next;", to: "m[i] = mu * m[i];",
 		breaks: "the next step forgets this gradient", cases: []string{"SGD"},
 	},
 	{

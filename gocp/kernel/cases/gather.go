@@ -7,15 +7,16 @@ import (
 )
 
 func gathers() []Case {
-	axes := []string{"n", "h", "w", "c", "index", "aug"}
+	axes := []string{"n", "h", "w", "c", "index", "aug"} // aug: none, shifted with zeros, with reflection
 	var tests []Shape
 	for _, index := range []int{0, 1} {
-		for _, aug := range []int{0, 1} {
+		for _, aug := range []int{0, withZeros, reflected} {
 			tests = append(tests, Dims(0, 4, 4, 3, index, aug), Dims(1, 1, 1, 1, index, aug), Dims(5, 7, 6, 3, index, aug),
-				Dims(9, 5, 8, 1, index, aug), Dims(4, 3, 5, 17, index, aug))
+				Dims(9, 5, 8, 1, index, aug), Dims(4, 3, 5, 17, index, aug),
+				Dims(6, 2, 1, 4, index, aug))
 		}
 	}
-	benches := []Shape{Dims(128, 32, 32, 3, 1, 1), Dims(128, 28, 28, 1, 1, 1), Dims(128, 32, 32, 3, 0, 0)}
+	benches := []Shape{Dims(128, 32, 32, 3, 1, 1), Dims(128, 28, 28, 1, 1, 1), Dims(128, 32, 32, 3, 0, 0), Dims(128, 32, 32, 3, 1, reflected)}
 	ints := []string{"n"}
 	few := []Shape{Dims(0), Dims(1), Dims(13), Dims(5000)}
 	return []Case{
@@ -33,15 +34,30 @@ func gathers() []Case {
 // A pool has more images than a batch takes.
 const poolExtra = 3
 
-// placements makes the optional index and augmentation of a shape; some shifts leave the image.
+// How a shape augments.
+const (
+	withZeros = 1 + iota // with zeros
+	reflected            // with mirror images
+)
+
+func augmentation(sh Shape, b *Bound, draws *Buffer) kernel.Augmentation {
+	return kernel.Augmentation{Draws: b.Ptr(draws), Reflect: sh.Dims[5] == reflected}
+}
+
+// placements makes the optional index and augmentation of a shape. Some shifts with zeros leave the
+// image; those with reflection are of any size that is defined.
 func placements(p *Problem, sh Shape, r *Rand) (index, aug *Buffer) {
-	n, h := sh.Dims[0], sh.Dims[1]
+	n, h, w := sh.Dims[0], sh.Dims[1], sh.Dims[2]
 	if sh.Dims[4] == 1 {
 		index = Const(p, "index", r.Ints(n, 0, n+poolExtra))
 	}
-	if sh.Dims[5] == 1 {
+	if sh.Dims[5] != 0 {
 		a := make([]int32, 3*n)
 		for i := range n {
+			if sh.Dims[5] == reflected {
+				a[3*i], a[3*i+1], a[3*i+2] = int32(r.Int(2*w-1)-w+1), int32(r.Int(2*h-1)-h+1), int32(r.Int(2))
+				continue
+			}
 			a[3*i], a[3*i+1], a[3*i+2] = int32(r.Int(2*h+3)-h-1), int32(r.Int(2*h+3)-h-1), int32(r.Int(2))
 			if r.Int(3) > 0 {
 				a[3*i], a[3*i+1] = int32(r.Int(5)-2), int32(r.Int(5)-2)
@@ -70,6 +86,9 @@ func eachPixel(sh Shape, index, aug []float64, f func(to, from int)) {
 					col = w - 1 - u
 				}
 				col += dx
+				if sh.Dims[5] == reflected {
+					row, col = mirror(row, h), mirror(col, w)
+				}
 				for k := range c {
 					from := -1
 					if row >= 0 && row < h && col >= 0 && col < w {
@@ -82,6 +101,18 @@ func eachPixel(sh Shape, index, aug []float64, f func(to, from int)) {
 	}
 }
 
+// mirror is place v of n places that go on as their mirror images.
+func mirror(v, n int) int {
+	for v < 0 || v >= n {
+		if v < 0 {
+			v = -v
+		} else {
+			v = 2*(n-1) - v
+		}
+	}
+	return v
+}
+
 func newGather(sh Shape, r *Rand) *Problem {
 	n, h, w, c := sh.Dims[0], sh.Dims[1], sh.Dims[2], sh.Dims[3]
 	size := n * h * w * c
@@ -90,7 +121,7 @@ func newGather(sh Shape, r *Rand) *Problem {
 	index, aug := placements(p, sh, r)
 	x := OutConst[float32](p, "x", Tol{Rel: 6e-8, Why: "one division"}, n, h, w, c)
 	p.Run = func(s *device.Stream, b *Bound) {
-		kernel.Gather(s, b.Ptr(src), b.Ptr(index), b.Ptr(aug), n, h, w, c, b.Tensor(x))
+		kernel.Gather(s, b.Ptr(src), b.Ptr(index), augmentation(sh, b, aug), n, h, w, c, b.Tensor(x))
 	}
 	p.Ref = func(v *Values) {
 		eachPixel(sh, v.F(index), v.F(aug), func(to, from int) {
@@ -115,7 +146,7 @@ func newGatherF32(sh Shape, r *Rand) *Problem {
 	index, aug := placements(p, sh, r)
 	x := OutConst[float32](p, "x", Tol{Rel: 6e-8, Why: "one sum"}, n, h, w, c)
 	p.Run = func(s *device.Stream, b *Bound) {
-		kernel.GatherF32(s, b.Ptr(src), b.Ptr(delta), b.Ptr(index), b.Ptr(aug), n, h, w, c, b.Tensor(x))
+		kernel.GatherF32(s, b.Ptr(src), b.Ptr(delta), b.Ptr(index), augmentation(sh, b, aug), n, h, w, c, b.Tensor(x))
 	}
 	p.Ref = func(v *Values) {
 		eachPixel(sh, v.F(index), v.F(aug), func(to, from int) {
@@ -139,9 +170,13 @@ func newAugmentAdjoint(sh Shape, r *Rand) *Problem {
 	p := &Problem{Replay: true, Bytes: 8 * float64(size)}
 	dx, src := p.Diff("dx", r.Normal(size), n, h, w, c), p.Diff("src", r.Normal(size), n, h, w, c)
 	_, aug := placements(p, sh, r)
-	dsrc := p.Out("dsrc", exact, n, h, w, c)
+	tol := exact
+	if sh.Dims[5] == reflected {
+		tol = Tol{Rel: 4e-7, Abs: 1e-6, Why: "sums of up to nine numbers"}
+	}
+	dsrc := p.Out("dsrc", tol, n, h, w, c)
 	p.Run = func(s *device.Stream, b *Bound) {
-		kernel.AugmentAdjoint(s, n, h, w, c, b.Ptr(aug), b.Tensor(dx), b.Tensor(dsrc))
+		kernel.AugmentAdjoint(s, n, h, w, c, augmentation(sh, b, aug), b.Tensor(dx), b.Tensor(dsrc))
 	}
 	p.Ref = func(v *Values) {
 		eachPixel(sh, nil, v.F(aug), func(to, from int) {

@@ -11,11 +11,12 @@ import (
 func optimisers() []Case {
 	return []Case{
 		{
-			Name: "SGD", Kernels: []string{"sgd"}, Axes: []string{"n", "momentum"},
+			Name: "SGD", Kernels: []string{"sgd"}, Axes: []string{"n", "momentum", "nesterov"},
 			Tests: []Shape{
-				Dims(0, 1), Dims(1, 1), Dims(1021, 0), Dims(70001, 1), Dims(97, 1).With(Infinite), Dims(97, 0).With(NaN),
+				Dims(0, 1, 0), Dims(1, 1, 0), Dims(1021, 0, 0), Dims(70001, 1, 0), Dims(97, 1, 0).With(Infinite), Dims(97, 0, 0).With(NaN),
+				Dims(1, 1, 1), Dims(1021, 0, 1), Dims(70001, 1, 1), Dims(97, 1, 1).With(Infinite),
 			},
-			Benches: []Shape{Dims(1<<20, 1), Dims(1<<24, 1)},
+			Benches: []Shape{Dims(1<<20, 1, 0), Dims(1<<24, 1, 0)},
 			New:     newSGD,
 		},
 		{
@@ -47,9 +48,9 @@ func optimisers() []Case {
 }
 
 func newSGD(sh Shape, r *Rand) *Problem {
-	n, momentum := sh.Dims[0], sh.Dims[1] != 0
+	n, momentum, nesterov := sh.Dims[0], sh.Dims[1] != 0, sh.Dims[2] != 0
 	p := &Problem{Bytes: 20 * float64(n), FLOPs: 7 * float64(n)}
-	tol := Tol{Rel: 5e-7, Why: "five roundings"}
+	tol := Tol{Rel: 5e-7, Why: "five roundings, with nesterov seven"}
 	theta, grad := InOut(p, "theta", tol, r.Values(n)), Const(p, "grad", r.Values(n))
 	lr := Const(p, "lr", []float32{0.01})
 	var m *Buffer
@@ -58,14 +59,19 @@ func newSGD(sh Shape, r *Rand) *Problem {
 	}
 	const mu, decay, scale = 0.9, 5e-4, 1. / 128
 	p.Run = func(s *device.Stream, d *Bound) {
-		kernel.SGD(s, d.Ptr(theta), d.Ptr(grad), d.Ptr(m), d.Ptr(lr), mu, decay, scale, n)
+		kernel.SGD(s, d.Ptr(theta), d.Ptr(grad), d.Ptr(m), d.Ptr(lr), mu, decay, scale, nesterov, n)
 	}
 	p.Ref = func(v *Values) {
 		for i := range n {
 			d := scale*v.F(grad)[i] + single(decay)*v.F(theta)[i]
 			if momentum {
-				d += single(mu) * v.F(m)[i]
-				v.F(m)[i] = d
+				next := d + single(mu)*v.F(m)[i]
+				v.F(m)[i] = next
+				if nesterov {
+					d += single(mu) * next
+				} else {
+					d = next
+				}
 			}
 			v.F(theta)[i] -= v.F(lr)[0] * d
 		}
