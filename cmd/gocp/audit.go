@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -205,22 +206,69 @@ func modelOptions() []auditOption {
 // surrogateOptions are of audits in which the adversary does not know the victims' network.
 func surrogateOptions() []auditOption {
 	type C = experiment.Config
-	var same C // as the victims'
+	list := func(name, help string) auditOption {
+		return auditOption{flag: &cli.StringFlag{Name: name, Usage: help}, set: surrogateKinds}
+	}
 	return under("The surrogates, where they are other networks than the victims", []auditOption{
-		text("surrogate-arch", "their network", &same, func(c *C) *string { return &c.Surrogate.Arch }),
+		list("surrogate-arch", "their network; a list such as resnet18,vgg11 is an ensemble of several kinds, which take turns"),
+		list("surrogate-width", "channels of its first layer, one number for all kinds or one for each; so for the others"),
+		list("surrogate-stem", "how it begins"),
+		list("surrogate-head", "how it ends, of vgg"),
 		{
-			flag: &cli.IntFlag{Name: "surrogate-width", Usage: "channels of its first layer"},
+			flag: &cli.BoolFlag{Name: "surrogate-batchnorm", Usage: "with batch normalisation, all of them"},
 			set: func(c *cli.Context, cfg *C) error {
-				if cfg.Surrogate.Width = c.Int("surrogate-width"); cfg.Surrogate.Width < 1 {
-					return usage.Errorf("--surrogate-width is %d; it must be at least 1", cfg.Surrogate.Width)
+				if err := surrogateKinds(c, cfg); err != nil {
+					return err
+				}
+				for i := range cfg.Surrogate {
+					cfg.Surrogate[i].BatchNorm = c.Bool("surrogate-batchnorm")
 				}
 				return nil
 			},
 		},
-		text("surrogate-stem", "how it begins", &same, func(c *C) *string { return &c.Surrogate.Stem }),
-		text("surrogate-head", "how it ends, of vgg", &same, func(c *C) *string { return &c.Surrogate.Head }),
-		truth("surrogate-batchnorm", "with batch normalisation", func(c *C) *bool { return &c.Surrogate.BatchNorm }),
 	})
+}
+
+// surrogateKinds reads the flags that list something for each kind of surrogates; a word that is
+// empty leaves it to the network.
+func surrogateKinds(c *cli.Context, cfg *experiment.Config) error {
+	lists, longest, n := map[string][]string{}, "", 1
+	for _, name := range []string{"surrogate-arch", "surrogate-width", "surrogate-stem", "surrogate-head"} {
+		if !c.IsSet(name) {
+			continue
+		}
+		lists[name] = strings.Split(c.String(name), ",")
+		switch k := len(lists[name]); {
+		case k > 1 && n > 1 && k != n:
+			return usage.Errorf("--%s names %d kinds and --%s %d; give as many, or one for all", longest, n, name, k)
+		case k > 1:
+			longest, n = name, k
+		}
+	}
+	if have := len(cfg.Surrogate); have == 0 || n > 1 && have != n {
+		cfg.Surrogate = make(experiment.Kinds, n)
+	}
+	for name, list := range lists {
+		for i := range cfg.Surrogate {
+			m, word := &cfg.Surrogate[i], strings.TrimSpace(list[i%len(list)])
+			switch {
+			case word == "":
+			case name == "surrogate-arch":
+				m.Arch = word
+			case name == "surrogate-stem":
+				m.Stem = word
+			case name == "surrogate-head":
+				m.Head = word
+			default:
+				width, err := strconv.Atoi(word)
+				if err != nil || width < 1 {
+					return usage.Errorf("--%s: %q is no width; it must be a whole number of at least 1", name, word)
+				}
+				m.Width = width
+			}
+		}
+	}
+	return nil
 }
 
 func sharedOptions() []auditOption {
@@ -393,8 +441,8 @@ func auditConfig(c *cli.Context, options []option[experiment.Config], dir string
 		}
 	}
 	// Surrogates that were as the victims stay so, whatever the flags make of these.
-	if reflect.DeepEqual(cfg.Surrogate, cfg.Victim) {
-		cfg.Surrogate = experiment.Model{}
+	if len(cfg.Surrogate) == 1 && cfg.Surrogate[0] == cfg.Victim {
+		cfg.Surrogate = nil
 	}
 	if reflect.DeepEqual(cfg.SurrogateTrain, cfg.VictimTrain) {
 		cfg.SurrogateTrain = experiment.Train{}

@@ -36,7 +36,7 @@ type loop struct {
 	m, vv            device.Ptr    // Adam's moments
 	labels           device.Ptr    // int32 [P]
 	aug              kernel.Augmentation
-	step, draw, rate device.Ptr    // uint64 from 1; uint64; float32
+	step, draw, rate device.Ptr // uint64 from 1; uint64; float32
 
 	chunks  []chunk
 	base, x tensor.Tensor // of a chunk: its clean images, and the input made of them

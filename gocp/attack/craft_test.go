@@ -2,7 +2,9 @@ package attack
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,6 +191,73 @@ func TestCraftingGradient(t *testing.T) {
 				}
 				return nil
 			})
+		})
+	}
+}
+
+// Surrogates of several kinds and sizes: each has the alignment that it has alone, and the gradients add.
+func TestEnsembleOfKinds(t *testing.T) {
+	other := func(t *testing.T, spec nn.Spec) *nn.Model {
+		spec.Classes, spec.C, spec.H, spec.W, spec.Mean, spec.Std = 4, 1, 12, 12, []float64{.5}, []float64{.25}
+		m, err := nn.New(spec.WithDefaults(), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for _, align := range []string{AlignSum, AlignPoison, AlignBatch} {
+		t.Run(align, func(t *testing.T) {
+			p := task(t, false)
+			p.Surrogates = append(p.Surrogates,
+				Surrogate{Name: "wider", Model: other(t, nn.Spec{Arch: "convnet", Width: 6, Stem: nn.StemPool, BatchNorm: true}), Calibration: p.Surrogates[0].Calibration},
+				Surrogate{Name: "resnet", Model: other(t, nn.Spec{Arch: "resnet18", Width: 2}), Calibration: p.Surrogates[0].Calibration},
+				Surrogate{Name: "mobilenet", Model: other(t, nn.Spec{Arch: "mobilenet_v2", Width: 4}), Calibration: p.Surrogates[0].Calibration})
+			cfg := Config{Align: align, Bases: BasesRandom, Batch: 3, Shift: 1, Flip: true}
+			gradient := func(of []Surrogate) (phi []float64, g []float32) {
+				one := *p
+				one.Surrogates = of
+				onDevice(t, func(s *device.Stream) error {
+					v, err := NewSolver(s, &one, cfg)
+					if err != nil {
+						return err
+					}
+					bases, err := v.Bases()
+					if err != nil {
+						return err
+					}
+					l, err := v.newLoop(p.Pool.Select(bases))
+					if err != nil {
+						return err
+					}
+					l.sumClean()
+					l.start(0)
+					l.drawAugmentation()
+					grad := l.gradients()
+					phi, g = make([]float64, len(of)*l.cosines), make([]float32, l.delta.Len())
+					return errors.Join(device.Download(s, phi, l.phi), device.Download(s, g, grad))
+				})
+				return phi, g
+			}
+			phi, g := gradient(p.Surrogates)
+			sum, apart := make([]float64, len(g)), []float64(nil)
+			for _, s := range p.Surrogates {
+				alone, h := gradient([]Surrogate{s})
+				apart = append(apart, alone...)
+				for i, x := range h {
+					sum[i] += float64(x)
+				}
+			}
+			if !slices.Equal(phi, apart) {
+				t.Errorf("Φ %v, alone %v", phi, apart)
+			}
+			var off, norm float64
+			for i, x := range g {
+				off += (float64(x) - sum[i]) * (float64(x) - sum[i])
+				norm += sum[i] * sum[i]
+			}
+			if norm == 0 || off > 1e-12*norm { // roundings of four sums
+				t.Errorf("the gradient is off the sum of its parts by %g of %g", math.Sqrt(off), math.Sqrt(norm))
+			}
 		})
 	}
 }

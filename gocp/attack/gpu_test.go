@@ -8,6 +8,7 @@ import (
 	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
 	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/train"
 )
 
 // crafted is the beginning of a crafting: what precedes the first sign of a gradient.
@@ -32,6 +33,7 @@ func TestAgainstHost(t *testing.T) {
 		loss, tol float64 // tolerances of losses, relative, and of gradients, in norm
 	}{
 		{"sum", Config{Align: AlignSum}, false, kernel.F32, 1e-5, 1e-5},
+		{"batch, reflected", Config{Align: AlignBatch, Batch: 4, Shift: 2, Pad: train.PadReflect, Flip: true}, false, kernel.F32, 1e-5, 1e-5},
 		{"batch, shifted, bn", Config{Align: AlignBatch, Batch: 4, Shift: 2, Flip: true}, true, kernel.F32, 1e-5, 1e-5},
 		{"bf16", Config{Align: AlignPoison}, false, kernel.BF16, 2e-2, 0.3},
 	} {

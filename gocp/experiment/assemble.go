@@ -256,8 +256,10 @@ func splitOf(labels []int32, have []int) []result.PoisonedClass {
 func specText(s nn.Spec) string {
 	m := s.Metadata()
 	var parts []string
-	for _, k := range []string{"arch", "width", "classes", "input", "batchnorm", "stem", "mean", "std"} {
-		parts = append(parts, k+"="+m[k])
+	for _, k := range []string{"arch", "width", "classes", "input", "batchnorm", "stem", "head", "dropout", "mean", "std"} {
+		if m[k] != "" {
+			parts = append(parts, k+"="+m[k])
+		}
 	}
 	return strings.Join(parts, " ")
 }
@@ -292,6 +294,10 @@ func (r *run) record() (result.Config, error) {
 		order = "second"
 		second = &result.SecondOrder{Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
 	}
+	var kinds []result.Kind
+	for _, s := range r.surrogateSpecs {
+		kinds = append(kinds, result.Kind{Model: specText(s), Train: recipe(c.SurrogateTrain.of(s.Arch))})
+	}
 	return result.Config{
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
@@ -303,7 +309,7 @@ func (r *run) record() (result.Config, error) {
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},
 		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,
 		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision,
-		SurrogateModel: specText(r.surrogateSpec), VictimModel: specText(r.victimSpec),
-		SurrogateTrain: recipe(c.SurrogateTrain), VictimTrain: recipe(c.VictimTrain),
+		SurrogateModel: kinds[0].Model, VictimModel: specText(r.victimSpec),
+		SurrogateTrain: kinds[0].Train, VictimTrain: recipe(c.VictimTrain), MoreSurrogates: kinds[1:],
 	}, nil
 }

@@ -52,7 +52,8 @@ type run struct {
 	bars   *bars
 	notes  []string // what is said before the work begins
 
-	victimSpec, surrogateSpec nn.Spec
+	victimSpec     nn.Spec
+	surrogateSpecs []nn.Spec // by kind
 
 	workers int
 	said    sync.Map // what was noted of memory
@@ -132,12 +133,12 @@ func prepare(c Config, d Data) (*run, error) {
 		return nil, err
 	}
 	r := &run{cfg: c, data: d, split: split, judge: j, goal: goal,
-		victimSpec:    c.Victim.spec(split.train.Images, split.classes),
-		surrogateSpec: c.Surrogate.spec(split.auxTrain.Images, split.classes)}
-	for _, s := range []nn.Spec{r.victimSpec, r.surrogateSpec} {
-		if err := s.Validate(); err != nil {
-			return nil, err
-		}
+		victimSpec: c.Victim.spec(split.train.Images, split.classes)}
+	if err := r.victimSpec.Validate(); err != nil {
+		return nil, err
+	}
+	if r.surrogateSpecs, err = c.Surrogate.specs(split.auxTrain.Images, split.classes); err != nil {
+		return nil, err
 	}
 	if err := cmp.Or(labelsExist(c.Goal, split.classes), shiftFits(max(c.VictimTrain.Shift, c.SurrogateTrain.Shift, c.Craft.Shift), d.Train)); err != nil {
 		return nil, err
@@ -251,7 +252,8 @@ func (r *run) benign(role string, i int) modelJob {
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
 		images: func() (attack.Images, error) { return r.split.train.Images, nil }}
 	if role == roleSurrogate {
-		j.spec, j.recipe, j.cal = r.surrogateSpec, r.cfg.SurrogateTrain, r.split.auxCal
+		j.spec, j.recipe = r.surrogate(i)
+		j.cal = r.split.auxCal
 		j.images = func() (attack.Images, error) { return r.split.auxTrain.Images, nil }
 	}
 	return j

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -140,16 +141,40 @@ func (s *stopper) Add(n int) {
 }
 
 func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"one kind": func(*Config) {},
+		"three kinds of surrogates, trained as the field trains": func(c *Config) {
+			c.Surrogate = Kinds{{}, {Arch: "convnet", Width: 6, Stem: "pool", BatchNorm: true}, {Arch: "resnet18", Width: 2}}
+			c.Surrogates, c.Repeats = 4, 1
+			c.VictimTrain = Train{Epochs: 12, Batch: 10, LR: 0.03, Schedule: "cosine", Warmup: 1, Nesterov: new(true), Shift: 1, Pad: "reflect", Flip: new(true)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tiny()
+			c.Workers = 2
+			change(&c)
+			resumesToTheSameBytes(t, c)
+		})
+	}
+}
+
+func resumesToTheSameBytes(t *testing.T, c Config) {
 	dev := testkit.Open(t)
 	root := t.TempDir()
 	whole, parts := filepath.Join(root, "whole"), filepath.Join(root, "parts")
-	c := tiny()
-	c.Workers = 2
-	audit(t, dev, c, whole)
+	r := audit(t, dev, c, whole)
+	if kinds := max(1, len(c.Surrogate)); len(r.Config.MoreSurrogates) != kinds-1 || r.Config.Surrogates != max(2, kinds) {
+		t.Errorf("%d kinds of surrogates: the result says %d surrogates and %+v", kinds, r.Config.Surrogates, r.Config.MoreSurrogates)
+	}
+	for i := range c.Surrogates {
+		if m := r.Models[i]; len(c.Surrogate) > 0 && !strings.HasPrefix(m.Spec, "arch="+cmp.Or(c.Surrogate[i%len(c.Surrogate)].Arch, "convnet")) {
+			t.Errorf("surrogate %d is %s", i, m.Spec)
+		}
+	}
 	stops := 0
 	for {
 		ctx, cancel := context.WithCancel(context.Background())
-		_, err := Audit(ctx, dev, c, tinyData(t), Options{Dir: parts, Resume: true, Version: "test", Progress: &stopper{left: 90, cancel: cancel}})
+		_, err := Audit(ctx, dev, c, tinyData(t), Options{Dir: parts, Resume: true, Version: "test", Progress: &stopper{left: 50, cancel: cancel}})
 		cancel()
 		if err == nil {
 			break

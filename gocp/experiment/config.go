@@ -63,8 +63,8 @@ type Config struct {
 	// GaussVictims is the number of victims that see Gaussian noise, the second of two noise
 	// controls (default: half of Victims, rounded up).
 	GaussVictims int `json:"gauss_victims"`
-	Surrogates   int `json:"surrogates"` // models that choose targets (default 3)
-	Attackers    int `json:"attackers"`  // the first of them, which poisons are crafted on (default 2)
+	Surrogates   int `json:"surrogates"` // models that choose targets (default 3, or one of each kind)
+	Attackers    int `json:"attackers"`  // the first of them, which poisons are crafted on (default 2, or one of each kind)
 	References   int `json:"references"` // benign models that measure the benign sets (default 3)
 	Controls     int `json:"controls"`   // benign models that show the churn between training runs (default 3)
 
@@ -75,7 +75,7 @@ type Config struct {
 	// that are left over (default 4000, or as many as there are).
 	Candidates  int   `json:"candidates"`
 	Victim      Model `json:"victim"`
-	Surrogate   Model `json:"surrogate"` // default: as the victim's
+	Surrogate   Kinds `json:"surrogate"` // default: one, as the victim's
 	VictimTrain Train `json:"victim_train"`
 	// SurrogateTrain is the surrogates' training (default: as the victim's).
 	SurrogateTrain Train  `json:"surrogate_train"`
@@ -138,20 +138,20 @@ func (c Config) WithDefaults() Config {
 	orDefault(&c.Targets, 1)
 	orDefault(&c.Victims, 2)
 	orDefault(&c.GaussVictims, (c.Victims+1)/2)
-	orDefault(&c.Surrogates, 3)
-	orDefault(&c.Attackers, min(2, c.Surrogates))
+	orDefault(&c.Surrogates, max(3, len(c.Surrogate)))
+	orDefault(&c.Attackers, min(max(2, len(c.Surrogate)), c.Surrogates))
 	orDefault(&c.References, 3)
 	orDefault(&c.Controls, 3)
 	orDefault(&c.TrainSize, 4500)
 	orDefault(&c.CalSize, c.TrainSize/calShare)
 	orDefault(&c.Candidates, 4000)
 	orDefault(&c.Victim.Arch, "convnet")
-	c.Surrogate = c.Surrogate.or(c.Victim)
-	c.Victim, c.Surrogate = c.Victim.withDefaults(), c.Surrogate.withDefaults()
+	c.Surrogate = c.Surrogate.withDefaults(c.Victim)
+	c.Victim = c.Victim.withDefaults()
 	if reflect.ValueOf(c.SurrogateTrain).IsZero() {
 		c.SurrogateTrain = c.VictimTrain
 	}
-	c.VictimTrain, c.SurrogateTrain = c.VictimTrain.withDefaults(c.Victim.Arch), c.SurrogateTrain.withDefaults(c.Surrogate.Arch)
+	c.VictimTrain, c.SurrogateTrain = c.VictimTrain.withDefaults(c.Victim.Arch), c.SurrogateTrain.withDefaults(c.Surrogate.archs()...)
 	// Crafting with another augmentation than the victim's is a known way to fail.
 	if t := c.SurrogateTrain; c.Craft.Shift == 0 && !c.Craft.Flip && t.augments() {
 		c.Craft.Shift, c.Craft.Pad, c.Craft.Flip = t.Shift, t.Pad, on(t.Flip)
@@ -229,6 +229,8 @@ func (c Config) Validate() error {
 		}
 	}
 	switch {
+	case len(c.Surrogate) > c.Surrogates:
+		return usage.Errorf("audit: %d kinds of surrogates, but only %d surrogates; there must be one of each", len(c.Surrogate), c.Surrogates)
 	case c.Attackers > c.Surrogates:
 		return usage.Errorf("audit: %d attackers among %d surrogates; at most all of them can attack", c.Attackers, c.Surrogates)
 	case c.GaussVictims > c.Victims:
@@ -239,8 +241,11 @@ func (c Config) Validate() error {
 	if err := knownPrecision(c.Precision); err != nil {
 		return err
 	}
-	for _, t := range []Train{c.VictimTrain, c.SurrogateTrain} {
-		if err := t.validate(); err != nil {
+	if err := c.VictimTrain.validate(); err != nil {
+		return err
+	}
+	for _, m := range c.Surrogate {
+		if err := c.SurrogateTrain.of(m.Arch).validate(); err != nil {
 			return err
 		}
 	}

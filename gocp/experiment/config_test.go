@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -98,6 +99,47 @@ func TestRecipes(t *testing.T) {
 		if err := got.Validate(); err != nil {
 			t.Errorf("%s, %+v: %v", c.arch, c.given, err)
 		}
+	}
+}
+
+// Several kinds of surrogates take turns; what one leaves out is the victims' where it is the same
+// network, and a file says one as an object, several as a list.
+func TestKinds(t *testing.T) {
+	c := Config{Victim: Model{Arch: "resnet18", Width: 16}, Surrogate: Kinds{{Width: 8}, {Arch: "vgg11", BatchNorm: true}, {Arch: "convnet"}, {}}}.WithDefaults()
+	want := Kinds{{Arch: "resnet18", Width: 8, Stem: "cifar", BatchNorm: true}, {Arch: "vgg11", Width: 64, Stem: "cifar", Head: "linear", BatchNorm: true},
+		{Arch: "convnet", Width: 16, Stem: "stride"}, {Arch: "resnet18", Width: 16, Stem: "cifar", BatchNorm: true}}
+	if !reflect.DeepEqual(c.Surrogate, want) || c.Surrogates != 4 || c.Attackers != 4 {
+		t.Errorf("%d surrogates, %d attackers, %+v", c.Surrogates, c.Attackers, c.Surrogate)
+	}
+	c.Surrogates = 3
+	if err := c.Validate(); !usage.Is(err) || !strings.Contains(err.Error(), "4 kinds of surrogates, but only 3 surrogates") {
+		t.Error(err)
+	}
+	for _, kinds := range []Kinds{want, want[1:2]} {
+		b, err := strictjson.Marshal(Config{Surrogate: kinds})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list := strings.Contains(string(b), `"surrogate":[`); list != (len(kinds) > 1) {
+			t.Errorf("%d kinds: %s", len(kinds), b)
+		}
+		var back Config
+		if err := strictjson.UnmarshalKnown(b, &back); err != nil || !reflect.DeepEqual(back.Surrogate, kinds) {
+			t.Errorf("%d kinds came back as %+v, %v", len(kinds), back.Surrogate, err)
+		}
+	}
+	for _, text := range []string{`{"surrogate": {"wdith": 3}}`, `{"surrogate": [{"width": 3}, {"wdith": 3}]}`, `{"surrogate": 3}`} {
+		if err := strictjson.UnmarshalKnown([]byte(text), new(Config)); err == nil {
+			t.Errorf("%s was read", text)
+		}
+	}
+	// A recipe's rate depends on the network.
+	c = Config{Surrogate: want[:2], VictimTrain: Train{Recipe: "witchesbrew"}}.WithDefaults()
+	if c.SurrogateTrain.LR != 0 || c.SurrogateTrain.of("resnet18").LR != 0.1 || c.SurrogateTrain.of("vgg11").LR != 0.01 || c.VictimTrain.LR != 0.01 {
+		t.Errorf("%+v, %+v", c.VictimTrain, c.SurrogateTrain)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -220,7 +220,7 @@ func room(seed uint64, train []int32, classes int, labels []int32, place []int) 
 	return -1
 }
 
-// retrained is how many fresh surrogates judge a budget under BudgetAuto.
+// retrained is how many fresh surrogates judge a budget under BudgetAuto, at least one of each kind.
 const retrained = 2
 
 // keeps reports whether surrogates that are retrained on the poisons still predict the targets as
@@ -233,11 +233,12 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 	}
 	k := r.split.classes
 	mean := make([]float64, len(gr.targets)*k)
-	for i := range retrained {
+	for i := range max(retrained, len(r.surrogateSpecs)) {
 		err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()
-			m, err := fit(s, r.surrogateSpec, r.cfg.SurrogateTrain, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
+			spec, recipe := r.surrogate(i)
+			m, err := fit(s, spec, recipe, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
 			if err != nil {
 				return err
 			}

@@ -123,11 +123,11 @@ func (id identity) differences(old []byte) ([]string, error) {
 	}
 	var out []string
 	for _, name := range order {
-		twin := strings.Replace(name, ".surrogate", ".victim", 1)
+		twin := strings.NewReplacer("config.surrogate.", "config.victim.", "config.surrogate_train.", "config.victim_train.").Replace(name)
 		if same(name) || twin != name && !same(twin) && now[twin] == now[name] && was[twin] == was[name] {
 			continue // said, or said of both
 		}
-		one := strings.Replace(name, ".victim", ".surrogate", 1)
+		one := strings.NewReplacer("config.victim.", "config.surrogate.", "config.victim_train.", "config.surrogate_train.").Replace(name)
 		both := one != name && now[one] == now[name] && was[one] == was[name]
 		out = append(out, fmt.Sprintf("%s %s, was %s", inWords(name, both), shown(now[name]), shown(was[name])))
 	}

@@ -41,11 +41,14 @@ func (r *run) fits(ctx context.Context) error {
 		}
 		needs := []need{
 			{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), nn.Options{}},
-			{"training a surrogate", r.surrogateSpec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
-			{"crafting", r.surrogateSpec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}},
 		}
-		if r.cfg.Craft.Order == 2 {
-			needs = append(needs, need{"the curvature of second order", r.surrogateSpec, r.cfg.Craft.CurvatureBatch(r.cfg.TrainSize), nn.Options{Dual: true}})
+		for _, spec := range r.surrogateSpecs {
+			needs = append(needs,
+				need{"training a surrogate", spec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
+				need{"crafting", spec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}})
+			if r.cfg.Craft.Order == 2 {
+				needs = append(needs, need{"the curvature of second order", spec, r.cfg.Craft.CurvatureBatch(r.cfg.TrainSize), nn.Options{Dual: true}})
+			}
 		}
 		for _, c := range needs {
 			c.room.Precision = precision(r.cfg.Precision)

@@ -514,8 +514,16 @@ func (v *view) facts() {
 	conf.add("Miscoverage ε", c.Miscoverage)
 	conf.add("Victims", fmt.Sprintf("%d per repeat and condition; %s", c.Victims, c.VictimModel))
 	conf.add("Victim training", trainText(c.VictimTrain))
-	conf.add("Surrogates", fmt.Sprintf("%d; %s", c.Surrogates, c.SurrogateModel))
-	conf.add("Surrogate training", trainText(c.SurrogateTrain))
+	surrogates := fmt.Sprintf("%d; ", c.Surrogates)
+	if n := len(c.MoreSurrogates); n > 0 {
+		surrogates = fmt.Sprintf("%d of %d kinds in turn; ", c.Surrogates, 1+n)
+	}
+	models, trainings := []string{c.SurrogateModel}, []string{trainText(c.SurrogateTrain)}
+	for _, k := range c.MoreSurrogates {
+		models, trainings = append(models, k.Model), append(trainings, trainText(k.Train))
+	}
+	conf.add("Surrogates", surrogates+strings.Join(models, "; "))
+	conf.add("Surrogate training", strings.Join(slices.Compact(trainings), "; "))
 	conf.add("Benign models", fmt.Sprintf("%d choose targets, %d others measure", c.Choosers, c.References))
 
 	run.add("Repeats", fmt.Sprintf("%d × %s", len(r.Repeats), plural(max(1, c.Targets), "target")))

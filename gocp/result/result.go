@@ -76,6 +76,14 @@ type Config struct {
 	VictimModel    string `json:"victim_model"`
 	SurrogateTrain Train  `json:"surrogate_train"`
 	VictimTrain    Train  `json:"victim_train"`
+	// MoreSurrogates are the other kinds of surrogates, if there are any: the kinds take turns.
+	MoreSurrogates []Kind `json:"more_surrogates,omitempty"`
+}
+
+// Kind is a network and how it is trained.
+type Kind struct {
+	Model string `json:"model"` // the model spec string
+	Train Train  `json:"train"`
 }
 
 // Budget is how much of the training set the adversary replaces.

@@ -30,6 +30,7 @@ func TestAgainstHost(t *testing.T) {
 	}{
 		{"plain", false, Config{Epochs: 3, Batch: 24}, 1e-6, 2e-6, 1e-5},
 		{"batch norm, shifted and flipped", true, Config{Epochs: 3, Batch: 18, Shift: 1, Flip: true}, 1e-5, 5e-6, 1e-4},
+		{"reflected, Nesterov, cosine after a warm-up", false, Config{Epochs: 3, Batch: 18, Shift: 2, Pad: PadReflect, Flip: true, Nesterov: true, Schedule: Cosine, Warmup: 1}, 1e-5, 5e-6, 1e-4},
 		{"bf16", false, Config{Epochs: 3, Batch: 24, Precision: kernel.BF16}, 2e-3, 3e-2, 3e-2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
