@@ -76,7 +76,41 @@ func TestBadNetworks(t *testing.T) {
 		`resnet18 has no stem "stride" (known: cifar, imagenet)`:   {"--arch", "resnet18", "--stem", "stride"},
 		"no head": {"--arch", "vgg11", "--head", "conv"},
 		"dropout": {"--arch", "resnet18", "--width", "4", "--dropout", "0.5"},
+
+		`unknown recipe "madry" (known: demo, li, witchesbrew)`:       {"--recipe", "madry"},
+		`unknown schedule "linear" (known: constant, steps, cosine)`:  {"--schedule", "linear"},
+		`unknown padding "edge" (known: zero, reflect)`:               {"--shift", "2", "--pad", "edge"},
+		`an input of 16x16 is too small for vgg16 with stem "cifar"`:  {"--arch", "vgg16", "--width", "4", "--resize", "16"},
+		"shifts of up to 32 pixels move images of 32x32 out of sight": {"--shift", "32"},
 	} {
 		refuses(t, dir, want, append([]string{"train", "--out", "m.safetensors", "--take", ":100"}, args...)...)
 	}
+	for want, args := range map[string][]string{
+		`unknown architecture "alexnet" (known: convnet, resnet18`:                         {"--surrogate-arch", "vgg11,alexnet"},
+		"--surrogate-arch names 2 kinds and --surrogate-width 3; give as many, or one for": {"--surrogate-arch", "vgg11,resnet18", "--surrogate-width", "8,8,8"},
+		`--surrogate-width: "0" is no width`:                                               {"--surrogate-width", "8,0"},
+		"4 kinds of surrogates, but only 3 surrogates":                                     {"--surrogate-width", "4,5,6,7", "--surrogates", "3"},
+	} {
+		refuses(t, dir, want, append([]string{"audit", "--out", "run"}, args...)...)
+	}
+}
+
+// A model and data, or a file and what it says of itself, that do not fit.
+func TestMisfits(t *testing.T) {
+	dir := workFolder(t)
+	vector(t, dir, "resnet18-cifar.model.safetensors")
+	f, err := safetensors.Load(filepath.Join(dir, "resnet18-cifar.model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Meta["width"] = "8"
+	if err := f.Save(filepath.Join(dir, "wide.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	use := func(model string) []string {
+		return []string{"calibrate", "--data", "blobs.npz", "--take", ":100", "--out", "c.json", "--model", model}
+	}
+	refuses(t, dir, "wide.safetensors: width is 8 by the file's metadata, and 2 by its tensors", use("wide.safetensors")...)
+	refuses(t, dir, "reads images of 16x15x3 and has 10 classes; the data have 12x12x1 and 4", use("resnet18-cifar.model.safetensors")...)
+	refuses(t, dir, "reads images of 16x15x3 and has 10 classes; the data have 12x12x1 and 4", "attack", "--data", "blobs.npz", "--surrogate", "resnet18-cifar.model.safetensors", "--take", ":100", "--calibration", "100:150", "--target", "1", "--out", "p")
 }
