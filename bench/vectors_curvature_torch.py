@@ -8,6 +8,9 @@ this script makes model and inputs too, as bench/vectors_networks_torch.py does.
     ggnvp.*          G v, G = JᵀHJ of the summed loss: J the Jacobian of all logits, H the Hessian of the loss in them
     ihvp.ggn.*       (G/N + λI)⁻¹ v
     ihvp.hessian.*   (∇²Σl/N + λI)⁻¹ v, with a λ for which that is positive definite
+    kfac.A.*, kfac.G.*   factors of weights, in evaluation mode: 1/N Σ over samples and positions of patches' outer products, and
+                         1/NT Σ over samples, T positions and labels c of p_c times those of the outputs' gradients of l(x, c)
+    kfac.*               of biases 1/N Σ p_c of the outer products of gradients, of batch norm's parameters of their squares
 and both λ in its metadata. J is formed entire. The first system is solved by a dense factorisation of NK equations,
 s = (v − Bᵀ(λI + BBᵀ)⁻¹Bv)/λ with BᵀB = G/N; the second by a dense one of |θ|, of the ResNet by conjugate gradients to 1e-12.
 Of a tensor with more than ROWS numbers the first rows are kept.
@@ -107,8 +110,41 @@ class Curvature:
         for k, p in zip(self.names, self.values):
             t = vector[at : at + p.numel()].reshape(p.shape)
             at += p.numel()
-            rows = max(1, min(len(t), ROWS * len(t) // t.numel()))
-            out[f"{prefix}.{k}"] = t[:rows].detach().float().contiguous()
+            out[f"{prefix}.{k}"] = first_rows(t)
+
+
+def first_rows(t):
+    return t[: max(1, min(len(t), ROWS * len(t) // t.numel()))].detach().float().contiguous()
+
+
+def kfac(net, inputs, out):
+    """Factors from the definition: unfolded patches, and one autograd call for each label."""
+    seen = {}
+    hooks = [m.register_forward_hook(lambda m, i, o, k=k: seen.update({k: (m, i[0], o)})) for k, m in net.named_modules()
+             if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d))]
+    logits = net(inputs["x"].double())
+    for h in hooks:
+        h.remove()
+    n, p = len(logits), logits.detach().softmax(1)
+    outputs = [o for _, _, o in seen.values()]
+    each = [torch.autograd.grad(F.cross_entropy(logits, torch.full((n,), c), reduction="sum"), outputs, retain_graph=True) for c in range(logits.shape[1])]
+    for j, (k, (m, x, o)) in enumerate(seen.items()):
+        grads = [(p[:, c], g[j]) for c, g in enumerate(each)]
+        if isinstance(m, torch.nn.BatchNorm2d):
+            y = (x - m.running_mean[:, None, None]) / (m.running_var[:, None, None] + m.eps).sqrt()
+            out[f"kfac.{k}.weight"] = first_rows(sum(w @ (g * y).sum((2, 3)).square() for w, g in grads) / n)
+            out[f"kfac.{k}.bias"] = first_rows(sum(w @ g.sum((2, 3)).square() for w, g in grads) / n)
+            continue
+        if isinstance(m, torch.nn.Conv2d):
+            patches = F.unfold(x, m.kernel_size, padding=m.padding, stride=m.stride).transpose(1, 2).flatten(0, 1)
+            rows = [(w, g.flatten(2).transpose(1, 2)) for w, g in grads]  # [n,T,K]
+        else:
+            patches, rows = x, [(w, g[:, None]) for w, g in grads]
+        places = rows[0][1].shape[1]
+        out[f"kfac.A.{k}.weight"] = first_rows(patches.T @ patches / n)
+        out[f"kfac.G.{k}.weight"] = first_rows(sum(torch.einsum("n,nti,ntj->ij", w, g, g) for w, g in rows) / (n * places))
+        if m.bias is not None:
+            out[f"kfac.{k}.bias"] = first_rows(sum(torch.einsum("n,ni,nj->ij", w, g.sum(1), g.sum(1)) for w, g in rows) / n)
 
 
 def answers(net, inputs, mode, damping=None):
@@ -120,6 +156,8 @@ def answers(net, inputs, mode, damping=None):
     c.split("ggnvp", c.b.T @ (c.b @ c.v) * c.n, out)
     c.split("ihvp.ggn", c.ggn(DAMPING), out)
     c.split("ihvp.hessian", (c.dense if len(c.v) < 5000 else c.conjugate)(damping), out)
+    if mode == "eval":
+        kfac(net, inputs, out)
     return out, damping
 
 

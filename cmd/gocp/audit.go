@@ -54,6 +54,12 @@ func order2() (string, func(*experiment.Config) bool) {
 	return "--order 2", func(c *experiment.Config) bool { return c.Craft.Order == 2 }
 }
 
+func iterates() (string, func(*experiment.Config) bool) {
+	return "--order 2 and --solver " + orList([]string{curvature.CG, curvature.LiSSA}), func(c *experiment.Config) bool {
+		return c.Craft.Order == 2 && c.Craft.Second.Solver != curvature.Kron
+	}
+}
+
 // second has the defaults of second order.
 var second = experiment.Config{Craft: attack.Config{Order: 2}}.WithDefaults()
 
@@ -97,8 +103,10 @@ func craftOptions() []auditOption {
 		text("curvature", "of which matrix: "+strings.Join(curvature.Kinds(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Curvature }).only(order2()),
 		text("damping", "λ, what is added to its diagonal, or auto: the least at which the solver converges", &second, func(c *C) *string { return &c.Craft.Second.Damping }).only(order2()),
 		text("solver", "how the system is solved: "+strings.Join(curvature.Solvers(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Solver }).only(order2()),
-		count("solve-iterations", "iterations of the solver, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Iterations }).only(order2()),
-		number("solve-tolerance", "residual at which the solver ends, as a share of the gradient's norm", 0, &second, func(c *C) *float64 { return &c.Craft.Second.Tolerance }).only(order2()),
+		text("preconditioner", "of --solver cg: "+strings.Join(curvature.Preconditioners(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Preconditioner }).
+			only("--order 2 and --solver cg", func(c *C) bool { return c.Craft.Order == 2 && c.Craft.Second.Solver == curvature.CG }),
+		count("solve-iterations", "iterations of the solver, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Iterations }).only(iterates()),
+		number("solve-tolerance", "residual at which the solver ends, as a share of the gradient's norm", 0, &second, func(c *C) *float64 { return &c.Craft.Second.Tolerance }).only(iterates()),
 		count("curvature-images", "of how many of the adversary's training images the curvature is taken, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Images }).only(order2()),
 		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
 		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }),

@@ -19,21 +19,27 @@ const DampingAuto = "auto"
 // curvatureBatch is how many images a product with the curvature takes at a time.
 const curvatureBatch = 128
 
+// factorSamples is how many labels are drawn for each image where Kronecker factors are made.
+const factorSamples = 1
+
 // SecondOrder says which (C + λI)⁻¹ stands before the adversary's gradient (docs/math.md §10). C is the curvature of the
 // mean training loss, in evaluation mode, over images of the pool.
 type SecondOrder struct {
 	Curvature  string  `json:"curvature"`  // ggn (default), hessian
 	Damping    string  `json:"damping"`    // λ, a decimal above 0, or auto (default 0.1)
-	Solver     string  `json:"solver"`     // cg (default), lissa
+	Solver     string  `json:"solver"`     // cg (default), lissa, kfac
 	Iterations int     `json:"iterations"` // of the solver, at most (default 20)
 	Tolerance  float64 `json:"tolerance"`  // residual at which it ends, as a share of ‖∇ℓ3‖ (default 0.05)
-	Images     int     `json:"images"`     // at most so many of the pool, evenly spaced (default 1024)
+	// Preconditioner of cg: none (default), kfac.
+	Preconditioner string `json:"preconditioner"`
+	Images         int    `json:"images"` // at most so many of the pool, evenly spaced (default 1024)
 }
 
 func (o SecondOrder) withDefaults() SecondOrder {
 	orDefault(&o.Curvature, curvature.GGN)
 	orDefault(&o.Damping, "0.1")
 	orDefault(&o.Solver, curvature.CG)
+	orDefault(&o.Preconditioner, curvature.None)
 	orDefault(&o.Iterations, 20)
 	orDefault(&o.Tolerance, 0.05)
 	orDefault(&o.Images, 1024)
@@ -47,7 +53,14 @@ func (o SecondOrder) validate() error {
 	if err := oneOf("solver", o.Solver, curvature.Solvers()...); err != nil {
 		return err
 	}
+	if err := oneOf("preconditioner", o.Preconditioner, curvature.Preconditioners()...); err != nil {
+		return err
+	}
 	switch {
+	case o.Preconditioner != curvature.None && o.Solver != curvature.CG:
+		return usage.Errorf("crafting: the preconditioner %s does nothing here: it goes with the solver cg", o.Preconditioner)
+	case o.Damping == DampingAuto && o.Preconditioner != curvature.None:
+		return usage.Errorf("crafting: damping auto goes with cg without a preconditioner; with %s say a number, such as 0.1", o.Preconditioner)
 	case o.Damping == DampingAuto && o.Solver != curvature.CG:
 		return usage.Errorf("crafting: damping auto goes with the solver cg; with %s say a number, such as 0.1", o.Solver)
 	case o.Damping != DampingAuto && !(o.damping() > 0):
@@ -79,7 +92,7 @@ type Solve struct {
 	Least      float64 `json:"least_curvature"` // least vᵀCv/vᵀv of the directions that the solver went
 	Largest    float64 `json:"largest_curvature"`
 	Cosine     float64 `json:"cosine"`  // cos(s, ∇ℓ3)
-	Stopped    string  `json:"stopped"` // converged, iterations, rounding, negative curvature
+	Stopped    string  `json:"stopped"` // converged, iterations, rounding, negative curvature, factors
 }
 
 // CurvatureBatch is how many images a product with the curvature of second order takes at a time.
@@ -96,6 +109,16 @@ func (v *Solver) second(f *field) error {
 	free := s.Scope()
 	batches := v.sample(o.Images)
 	cfg := curvature.Config{Spec: f.Model.Spec, Kind: o.Curvature, Precision: v.p.Precision}
+	options := curvature.Options{Solver: o.Solver, Damping: o.damping(), Iterations: o.Iterations, Tolerance: o.Tolerance}
+	if o.Solver == curvature.Kron || o.Preconditioner == curvature.Kron {
+		factors, err := curvature.Factors(s, cfg, f.theta.P, f.running, batches, factorSamples, v.p.Seed)
+		if err != nil {
+			return err
+		}
+		if options.Inverse, err = curvature.NewKFAC(s, factors, options.Damping); err != nil {
+			return err
+		}
+	}
 	room, err := v.p.Memory.room(s)
 	if err != nil {
 		return err
@@ -107,7 +130,7 @@ func (v *Solver) second(f *field) error {
 	}
 	cfg.Keep = max(room-least, 0) + each
 	c := curvature.New(s, cfg, f.theta.P, f.running, batches)
-	solver, options := curvature.NewSolver(s, c), curvature.Options{Solver: o.Solver, Damping: o.damping(), Iterations: o.Iterations, Tolerance: o.Tolerance}
+	solver := curvature.NewSolver(s, c)
 	var sol curvature.Solution
 	if o.Damping == DampingAuto {
 		sol, err = solver.SolveAuto(f.grad.P, wish, options)

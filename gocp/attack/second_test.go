@@ -93,7 +93,8 @@ func TestSecondOrderCrafts(t *testing.T) {
 	if first.Method != MethodFirstOrder || len(first.Report.Solves) != 0 {
 		t.Errorf("first order: method %s, %d solves", first.Method, len(first.Report.Solves))
 	}
-	for name, o := range map[string]SecondOrder{"fixed": {Iterations: 8}, "auto": {Damping: DampingAuto, Iterations: 12}, "lissa": {Solver: curvature.LiSSA, Damping: "1"}} {
+	for name, o := range map[string]SecondOrder{"fixed": {Iterations: 8}, "auto": {Damping: DampingAuto, Iterations: 12}, "lissa": {Solver: curvature.LiSSA, Damping: "1"},
+		"kfac": {Solver: curvature.Kron, Damping: "1"}, "preconditioned": {Preconditioner: curvature.Kron}} {
 		p := craft(Config{Steps: 6, Order: 2, Second: o})
 		again := craft(Config{Steps: 6, Order: 2, Second: o})
 		if !slices.Equal(p.After, again.After) || !slices.Equal(p.Report.Solves, again.Report.Solves) {
@@ -103,7 +104,7 @@ func TestSecondOrderCrafts(t *testing.T) {
 			t.Errorf("%s: method %s, solves %+v", name, p.Method, p.Report.Solves)
 		}
 		for _, r := range p.Report.Solves {
-			if r.Iterations == 0 || !(r.Cosine > 0 && r.Cosine < 1) || !(r.Largest > r.Least) || r.Images != 40 {
+			if (r.Iterations == 0) != (o.Solver == curvature.Kron) || !(r.Cosine > 0 && r.Cosine < 1) || !(r.Largest >= r.Least && r.Least > 0) || r.Images != 40 {
 				t.Errorf("%s: %+v", name, r)
 			}
 			if o.Damping == DampingAuto && (r.Stopped != curvature.Converged || !slices.Contains(curvature.Ladder(), r.Damping)) {
@@ -138,13 +139,16 @@ func TestSecondOrderNegativeCurvature(t *testing.T) {
 
 func TestSecondOrderRefusals(t *testing.T) {
 	for says, c := range map[string]Config{
-		"order 3":         {Order: 3},
-		`"fisher"`:        {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
-		`solver "jacobi"`: {Order: 2, Second: SecondOrder{Solver: "jacobi"}},
-		`damping "-1"`:    {Order: 2, Second: SecondOrder{Damping: "-1"}},
-		"solver cg":       {Order: 2, Second: SecondOrder{Damping: "auto", Solver: "lissa"}},
-		"tolerance is 2":  {Order: 2, Second: SecondOrder{Tolerance: 2}},
-		"curvature of -1": {Order: 2, Second: SecondOrder{Images: -1}},
+		"order 3":                    {Order: 3},
+		`"fisher"`:                   {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
+		`solver "jacobi"`:            {Order: 2, Second: SecondOrder{Solver: "jacobi"}},
+		`damping "-1"`:               {Order: 2, Second: SecondOrder{Damping: "-1"}},
+		"solver cg":                  {Order: 2, Second: SecondOrder{Damping: "auto", Solver: "lissa"}},
+		"preconditioner \"jacobi":    {Order: 2, Second: SecondOrder{Preconditioner: "jacobi"}},
+		"it goes with the solver cg": {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Solver: "lissa"}},
+		"without a preconditioner":   {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Damping: "auto"}},
+		"tolerance is 2":             {Order: 2, Second: SecondOrder{Tolerance: 2}},
+		"curvature of -1":            {Order: 2, Second: SecondOrder{Images: -1}},
 	} {
 		if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v, want a usage error that says %q", err, says)

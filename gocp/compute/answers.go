@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/safetensors"
 )
@@ -16,6 +17,7 @@ type answers struct {
 	directional, mixed        []float32
 	hvp, ggnvp                []float64
 	ihvp                      []float32
+	factors                   []curvature.Factor
 	scores                    []float32
 	l2Terms, l2DPairs, l2DCal []float32
 	l2Grad                    []float64
@@ -69,6 +71,10 @@ func (a *answers) file() *safetensors.File {
 			params("ggnvp.", narrow(a.ggnvp))
 		case IHVP:
 			params("ihvp.", a.ihvp)
+		case KFAC:
+			for _, f := range a.factors {
+				a.factor(f, add)
+			}
 		case Scores:
 			add("scores", a.scores, n, m.Classes)
 		case L2:
@@ -86,6 +92,36 @@ func (a *answers) file() *safetensors.File {
 		}
 	}
 	return f
+}
+
+// factor writes one parameter's factors in PyTorch's order of a weight's inputs.
+func (a *answers) factor(f curvature.Factor, add func(string, []float32, ...int)) {
+	name := f.Param.Name
+	switch {
+	case f.D != nil:
+		flat := make([]float32, a.m.NumParams())
+		copy(flat[f.Param.Off:], f.D)
+		add("kfac."+name, f.Param.ToTorch(flat), f.Param.Torch...)
+		return
+	case f.In == 0:
+		add("kfac."+name, f.G, f.Out, f.Out)
+		return
+	case f.ADiag != nil:
+		out := make([]float32, f.In)
+		for i, v := range f.ADiag {
+			out[f.Param.InputOf(i)] = v
+		}
+		add("kfac.A."+name, out, f.In)
+	default:
+		out := make([]float32, f.In*f.In)
+		for i := range f.In {
+			for j := range f.In {
+				out[f.Param.InputOf(i)*f.In+f.Param.InputOf(j)] = f.A[i*f.In+j]
+			}
+		}
+		add("kfac.A."+name, out, f.In, f.In)
+	}
+	add("kfac.G."+name, f.G, f.Out, f.Out)
 }
 
 // persampleGrads turns rows of the flat vector into one tensor [N,…] a parameter.

@@ -471,6 +471,33 @@ func TestCurvatureAgainstPyTorch(t *testing.T) {
 	}
 }
 
+// Kronecker factors against those that PyTorch makes of unfolded patches.
+func TestKFACAgainstPyTorch(t *testing.T) {
+	d := testkit.Open(t)
+	for _, name := range []string{"pool", "pool-bn", "stride", "stride-bn", "resnet18-w4"} {
+		c := loadCase(t, name)
+		want := load(t, name+".eval.curvature")
+		out, err := Run(context.Background(), d, Request{Model: c.model, In: with(c.in, safetensors.Tensor{Name: "y"}), What: []string{KFAC}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, compared, worst := rows(out, want), 0, 0.0
+		for _, x := range want.Tensors {
+			if !strings.HasPrefix(x.Name, "kfac.") {
+				continue
+			}
+			e := relative(t, gather(t, got, x.Name), gather(t, want, x.Name))
+			if worst, compared = math.Max(worst, e), compared+1; !(e <= 1e-4) {
+				t.Errorf("%s: %s: relative error %.3g, want at most 1e-4", name, x.Name, e)
+			}
+		}
+		t.Logf("%s: %d tensors, relative error %.2g at most", name, compared, worst)
+		if compared == 0 || compared != len(out.Tensors) {
+			t.Errorf("%s: %d of %d tensors compared", name, compared, len(out.Tensors))
+		}
+	}
+}
+
 // renamed returns f with another prefix of its tensors' names.
 func renamed(f *safetensors.File, from, to string) *safetensors.File {
 	out := &safetensors.File{}

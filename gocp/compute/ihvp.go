@@ -20,19 +20,7 @@ const (
 // ihvp solves (C/N + λI) s = v, C the curvature of the summed loss. What would be no solution is refused.
 func (e *engine) ihvp(out *answers) error {
 	s, in, m, o := e.s, e.in, e.r.Model, e.r.Curvature
-	batch := min(in.n, chunkSamples)
-	if m.BatchNorm && e.r.Mode == nn.Train {
-		batch = in.n
-	}
-	size := m.H * m.W * m.C
-	var batches []curvature.Batch
-	for at := 0; at < in.n; at += batch {
-		n := min(batch, in.n-at)
-		x := tensor.New(s, n, m.H, m.W, m.C)
-		device.Upload(s, x.P, in.x[at*size:(at+n)*size])
-		batches = append(batches, curvature.Batch{X: x, Labels: upload(s, in.y[at:at+n])})
-	}
-	c := curvature.New(s, curvature.Config{Spec: m.Spec, Kind: o.Kind, Mode: e.r.Mode, Precision: e.r.Precision, Draws: e.draws}, e.theta.P, e.running, batches)
+	c := curvature.New(s, curvature.Config{Spec: m.Spec, Kind: o.Kind, Mode: e.r.Mode, Precision: e.r.Precision, Draws: e.draws}, e.theta.P, e.running, e.batches())
 	v, x := upload(s, in.v), s.Alloc(4*len(in.v))
 	sol, err := curvature.NewSolver(s, c).Solve(v, x, curvature.Options{Damping: o.Damping, Iterations: solveIterations, Tolerance: solveTolerance})
 	switch {
@@ -52,6 +40,34 @@ func (e *engine) ihvp(out *answers) error {
 			sol.Residual, sol.Iterations, solveTolerance, o.Damping)
 	}
 	return nil
+}
+
+// kfac makes the Kronecker factors.
+func (e *engine) kfac(out *answers) (err error) {
+	m := e.r.Model
+	out.factors, err = curvature.Factors(e.s, curvature.Config{Spec: m.Spec, Precision: e.r.Precision}, e.theta.P, e.running, e.batches(), 0, 0)
+	return err
+}
+
+// batches puts the samples on the device, so many at a time as a pass takes.
+func (e *engine) batches() []curvature.Batch {
+	s, in, m := e.s, e.in, e.r.Model
+	batch := min(in.n, chunkSamples)
+	if m.BatchNorm && e.r.Mode == nn.Train {
+		batch = in.n
+	}
+	size := m.H * m.W * m.C
+	var batches []curvature.Batch
+	for at := 0; at < in.n; at += batch {
+		n := min(batch, in.n-at)
+		x, labels := tensor.New(s, n, m.H, m.W, m.C), device.Ptr(0)
+		device.Upload(s, x.P, in.x[at*size:(at+n)*size])
+		if in.y != nil {
+			labels = upload(s, in.y[at:at+n])
+		}
+		batches = append(batches, curvature.Batch{X: x, Labels: labels})
+	}
+	return batches
 }
 
 // norm is ‖x‖.

@@ -25,6 +25,7 @@ const (
 	Mixed           = "mixed"
 	GGNVP           = "ggnvp"
 	IHVP            = "ihvp"
+	KFAC            = "kfac"
 	Scores          = "scores"
 	L2              = "l2"
 	SAM             = "sam"
@@ -32,7 +33,7 @@ const (
 
 // Quantities lists every quantity, in the order in which they are written.
 func Quantities() []string {
-	return []string{Logits, Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, GGNVP, IHVP, Scores, L2, SAM}
+	return []string{Logits, Loss, Grad, InputGrad, PersampleSqNorm, PersampleGrad, Directional, HVP, Mixed, GGNVP, IHVP, KFAC, Scores, L2, SAM}
 }
 
 // A Request is one call: a model, its inputs and what is wanted. Zero values of the options
@@ -153,6 +154,9 @@ func (r Request) read() (*inputs, error) {
 			if in.want[w] && r.Model.Dropout > 0 {
 				return nil, usage.Errorf("compute: %s has no meaning in training mode with dropout, where each sample has a network of its own; use evaluation mode", w)
 			}
+		}
+		if in.want[KFAC] && (r.Model.BatchNorm || r.Model.Dropout > 0) {
+			return nil, usage.Errorf("compute: kfac has no meaning in training mode with batch norm or dropout, where no gradient belongs to one sample; use evaluation mode")
 		}
 		if in.l2 {
 			return nil, usage.Errorf("compute: l2 is defined in evaluation mode only")

@@ -45,7 +45,12 @@ func Run(ctx context.Context, d *device.Device, r Request) (*safetensors.File, e
 			}
 		}
 		if in.want[IHVP] {
-			return e.ihvp(out)
+			if err := e.ihvp(out); err != nil {
+				return err
+			}
+		}
+		if in.want[KFAC] {
+			return e.kfac(out)
 		}
 		return nil
 	})

@@ -25,10 +25,17 @@ type Stochastic interface {
 const (
 	CG    = "cg"    // conjugate gradients
 	LiSSA = "lissa" // stochastic fixed-point steps, for comparison
+	Kron  = "kfac"  // the inverse of Kronecker factors, with nothing after it
 )
 
 // Solvers lists them.
-func Solvers() []string { return []string{CG, LiSSA} }
+func Solvers() []string { return []string{CG, LiSSA, Kron} }
+
+// The preconditioners of conjugate gradients are none and Kron.
+const None = "none"
+
+// Preconditioners lists them.
+func Preconditioners() []string { return []string{None, Kron} }
 
 // Why a solve ended.
 const (
@@ -36,7 +43,8 @@ const (
 	Exhausted  = "iterations"         // the iterations were used up
 	Stalled    = "rounding"           // beginning anew made the residual no smaller: float32 ends here
 	Indefinite = "negative curvature" // a direction along which C + λI is not positive
-	Diverged   = "diverged"           // the residual grew beyond that of s = 0: lissa
+	Diverged   = "diverged"           // s grew beyond what a positive C allows: lissa
+	Factored   = "factors"            // kfac, whose factors are not C
 )
 
 // Options of a solve.
@@ -45,6 +53,9 @@ type Options struct {
 	Damping    float64 // λ
 	Iterations int     // at most; lissa makes one product with a batch in each
 	Tolerance  float64 // residual ‖v − (C + λI)s‖/‖v‖ at which it ends
+
+	// Inverse is nearly (C + λI)⁻¹, symmetric and positive: cg's preconditioner, kfac's answer. Absent, cg has none.
+	Inverse interface{ Apply(r, z device.Ptr) }
 }
 
 // A Solution is what a solve saw. Its curvatures are vᵀCv/vᵀv, without λ, of the directions that it went;
@@ -107,6 +118,8 @@ func (v *Solver) Solve(b, x device.Ptr, o Options) (Solution, error) {
 		err = v.conjugate(b, x, norm, o, &sol)
 	case LiSSA:
 		err = v.lissa(b, x, norm, o, &sol)
+	case Kron:
+		err = v.factored(b, x, norm, o, &sol)
 	default:
 		err = fmt.Errorf("curvature: unknown solver %q", o.Solver)
 	}
@@ -145,12 +158,21 @@ func (v *Solver) conjugate(b, x device.Ptr, norm float64, o Options, sol *Soluti
 func (v *Solver) descend(x device.Ptr, norm float64, o Options, sol *Solution) error {
 	s, n := v.s, v.c.Len()
 	one := kernel.Coef{Value: 1}
-	s.Copy(v.p, v.r, 4*n)
-	size, err := v.norm(v.r)
+	// precondition sets z to M⁻¹r and returns ⟨r, z⟩ and ‖r‖.
+	z := v.r
+	precondition := func() (rz, size float64, err error) {
+		if o.Inverse != nil {
+			z = v.t
+			o.Inverse.Apply(v.r, z)
+		}
+		rz, rr, err := v.pair(v.r, z)
+		return rz, math.Sqrt(rr), err
+	}
+	rz, size, err := precondition()
 	if err != nil {
 		return err
 	}
-	rr := size * size
+	s.Copy(v.p, z, 4*n)
 	for size > o.Tolerance*norm && sol.Iterations < o.Iterations {
 		if err := s.Context().Err(); err != nil {
 			return err
@@ -167,18 +189,34 @@ func (v *Solver) descend(x device.Ptr, norm float64, o Options, sol *Solution) e
 			sol.Stopped = Indefinite
 			return nil
 		}
-		alpha := rr / curvature
+		alpha := rz / curvature
 		kernel.Axpby(s, kernel.Coef{Value: alpha}, v.p, one, x, n)
 		kernel.Axpby(s, kernel.Coef{Value: o.Damping}, v.p, one, v.q, n)
 		kernel.Axpby(s, kernel.Coef{Value: -alpha}, v.q, one, v.r, n)
-		if size, err = v.norm(v.r); err != nil {
+		old := rz
+		if rz, size, err = precondition(); err != nil {
 			return err
 		}
-		old := rr
-		rr = size * size
-		kernel.Axpby(s, one, v.r, kernel.Coef{Value: rr / old}, v.p, n)
+		kernel.Axpby(s, one, z, kernel.Coef{Value: rz / old}, v.p, n)
 	}
 	return nil
+}
+
+// factored is the inverse of the factors alone.
+func (v *Solver) factored(b, x device.Ptr, norm float64, o Options, sol *Solution) (err error) {
+	if o.Inverse == nil {
+		return fmt.Errorf("curvature: kfac without its factors")
+	}
+	o.Inverse.Apply(b, x)
+	v.c.Apply(x, v.q)
+	xq, xx, err := v.pair(x, v.q)
+	if err != nil {
+		return err
+	}
+	sol.saw(xq / xx)
+	sol.Stopped = Factored
+	sol.Residual, err = v.residual(b, x, norm, o.Damping)
+	return err
 }
 
 // residual sets r to v − (C + λI)x and returns its norm over that of v.

@@ -40,12 +40,16 @@ func secondOrder(r *result.Result) string {
 	whole := func(of func(s *result.Solve) int) string {
 		return span(func(s *result.Solve) result.Number { return result.Number(of(s)) })
 	}
+	by := o.Solver
+	if o.Precond != "" && o.Precond != "none" {
+		by = o.Precond + "-preconditioned " + by
+	}
 	damping := span(func(s *result.Solve) result.Number { return s.Damping })
 	if o.Damping == "auto" {
 		damping += " (auto)"
 	}
 	t := fmt.Sprintf("second order, %s of %s images, λ %s; %s by %s: %s iterations, residual %s, curvature %s at least, cosine with ∇ℓ₃ %s",
-		name, whole(func(s *result.Solve) int { return s.Images }), damping, plural(len(solves), "solve"), o.Solver,
+		name, whole(func(s *result.Solve) int { return s.Images }), damping, plural(len(solves), "solve"), by,
 		whole(func(s *result.Solve) int { return s.Iterations }), span(func(s *result.Solve) result.Number { return s.Residual }),
 		span(func(s *result.Solve) result.Number { return s.Least }), span(func(s *result.Solve) result.Number { return s.Cosine }))
 	for _, stopped := range []string{"negative curvature", "rounding"} {

@@ -120,10 +120,11 @@ type Craft struct {
 
 // SecondOrder is the system that a second-order attack solves.
 type SecondOrder struct {
-	Curvature  string `json:"curvature"`  // "ggn" | "hessian"
-	Damping    string `json:"damping"`    // λ, or auto
-	Solver     string `json:"solver"`     // "cg" | "lissa"
-	Iterations int    `json:"iterations"` // at most
+	Curvature  string `json:"curvature"`      // "ggn" | "hessian"
+	Damping    string `json:"damping"`        // λ, or auto
+	Solver     string `json:"solver"`         // "cg" | "lissa" | "kfac"
+	Precond    string `json:"preconditioner"` // of cg: "none" | "kfac"
+	Iterations int    `json:"iterations"`     // at most
 	Tolerance  Number `json:"tolerance"`
 	Images     int    `json:"images"` // at most
 }
@@ -270,7 +271,7 @@ type Solve struct {
 	Least      Number `json:"least_curvature"`
 	Largest    Number `json:"largest_curvature"`
 	Cosine     Number `json:"cosine"`  // cos(s, ∇ℓ3)
-	Stopped    string `json:"stopped"` // converged | iterations | rounding | negative curvature
+	Stopped    string `json:"stopped"` // converged | iterations | rounding | negative curvature | factors
 }
 
 // PoisonedClass is the part of one class in a poison set.
