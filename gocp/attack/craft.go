@@ -44,7 +44,7 @@ type loop struct {
 	dsrc    device.Ptr    // and that before the augmentation, if there is one
 	slots   *slots
 
-	g, part map[int]device.Ptr // by |θ|: Σ∇l, and a chunk's part of it
+	part    map[int]device.Ptr // by |θ|: a chunk's part of Σ∇l
 	clean   []device.Ptr       // per surrogate: Σ∇l of the clean bases, for align=sum
 	dots    device.Ptr         // float64 [3]
 	phi     device.Ptr         // float64 [surrogates·cosines]
@@ -58,7 +58,7 @@ type chunk struct{ at, n int }
 func (v *Solver) newLoop(bases Images) (*loop, error) {
 	s := v.s
 	l := &loop{v: v, s: s, n: bases.Len(), h: bases.H, w: bases.W, c: bases.C,
-		g: map[int]device.Ptr{}, part: map[int]device.Ptr{}, cosines: 1}
+		part: map[int]device.Ptr{}, cosines: 1}
 	l.delta = tensor.Tensor{Shape: []int{l.n, l.h, l.w, l.c}}
 	size := 4 * l.delta.Len()
 	l.delta.P, l.m, l.vv = s.AllocFor(size, l.delta.Shape), s.Alloc(size), s.Alloc(size)
@@ -82,8 +82,8 @@ func (v *Solver) newLoop(bases Images) (*loop, error) {
 		l.cosines = len(l.chunks)
 	}
 	for _, f := range v.fields {
-		if params := f.grad.Len(); l.g[params] == 0 {
-			l.g[params], l.part[params] = s.Alloc(4*params), s.Alloc(4*params)
+		if params := f.grad.Len(); l.part[params] == 0 && len(l.chunks) > 1 && v.cfg.Align != AlignBatch {
+			l.part[params] = s.Alloc(4 * params)
 		}
 	}
 	l.dots, l.phi = s.Alloc(8*3), s.Alloc(8*len(v.fields)*l.cosines)
@@ -143,18 +143,18 @@ func (l *loop) pass(e, i int, g device.Ptr, add bool) {
 	kernel.Axpby(l.s, kernel.Coef{Value: 1}, part, kernel.Coef{Value: 1}, g, n)
 }
 
-// cosine sets phi number at to Φ of surrogate e for the gradient g, and the direction of its dual
-// passes to ∂Φ/∂g.
-func (l *loop) cosine(e, at int, g device.Ptr) {
+// cosine sets phi number at to Φ of surrogate e for the gradient g, which lies where the direction of its
+// dual passes is to be and becomes that: ∂Φ/∂g.
+func (l *loop) cosine(e, at int) {
 	f := l.v.fields[e]
-	n := f.grad.Len()
+	n, g := f.grad.Len(), f.theta.T
 	if l.clean != nil {
 		kernel.Axpby(l.s, kernel.Coef{Value: -1}, l.clean[e], kernel.Coef{Value: 1}, g, n)
 	}
 	kernel.Dot(l.s, f.grad.P, g, n, l.dots, l.work)
 	kernel.Norm2(l.s, f.grad.P, n, l.dots.Add(8), l.work)
 	kernel.Norm2(l.s, g, n, l.dots.Add(16), l.work)
-	kernel.CosineDirection(l.s, f.grad.P, g, l.dots, n, f.theta.T, l.phi.Add(8*(e*l.cosines+at)))
+	kernel.CosineDirection(l.s, f.grad.P, g, l.dots, n, g, l.phi.Add(8*(e*l.cosines+at)))
 }
 
 // reverse adds −∂Φ/∂δ of chunk i through surrogate e to grad, which the first surrogate writes. A chunk
@@ -188,9 +188,8 @@ func (l *loop) align(back func(i int, grad device.Ptr)) {
 		for i := range l.chunks {
 			grad := l.slots.grad(i)
 			for e, f := range l.v.fields {
-				g := l.g[f.grad.Len()]
-				l.pass(e, i, g, false)
-				if l.cosine(e, i, g); back != nil {
+				l.pass(e, i, f.theta.T, false)
+				if l.cosine(e, i); back != nil {
 					l.reverse(e, i, grad)
 				}
 			}
@@ -201,11 +200,10 @@ func (l *loop) align(back func(i int, grad device.Ptr)) {
 		return
 	}
 	for e, f := range l.v.fields {
-		g := l.g[f.grad.Len()]
 		for i := range l.chunks {
-			l.pass(e, i, g, i > 0)
+			l.pass(e, i, f.theta.T, i > 0)
 		}
-		if l.cosine(e, 0, g); back == nil {
+		if l.cosine(e, 0); back == nil {
 			continue
 		}
 		for i := range l.chunks {

@@ -22,7 +22,7 @@ type loss struct {
 	cfg     Config
 	spec    nn.Spec
 	options nn.Options
-	net     *nn.Net // while it is open
+	net     *nn.Net // while it is open, as are grad, chunk and moved
 	running device.Ptr
 	form    kernel.Score
 	rank    int // r of the threshold
@@ -166,8 +166,7 @@ func newLoss(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running de
 	l.scores, l.ds = tensor.New(s, n+l.m), tensor.New(s, n+l.m)
 	l.sorted, l.order, l.pairLoss, l.keepLoss = tensor.New(s, n), s.Alloc(4*n), tensor.New(s, l.m), tensor.New(s, len(p.Targets))
 	l.tau = tensor.New(s, 1)
-	l.grad, l.chunk = tensor.New(s, len(m.Theta)), tensor.New(s, len(m.Theta))
-	l.moved, l.dot = s.Alloc(4*len(m.Theta)), s.Alloc(8)
+	l.dot = s.Alloc(8)
 	l.work = kernel.NewWorkspace(s, kernel.VectorBytes)
 	return l, s.Err()
 }
@@ -192,10 +191,12 @@ func sizeof(v any) int {
 	return 4
 }
 
-// open gives the loss its network, the largest part of it, until close.
+// open gives the loss its network and what else is as large as the model, until it is closed.
 func (l *loss) open() (closing func()) {
 	free := l.s.Scope()
+	n := l.spec.NumParams()
 	l.net = nn.NewNet(l.s, l.spec, l.x.Shape[0], l.options)
+	l.grad, l.chunk, l.moved = tensor.New(l.s, n), tensor.New(l.s, n), l.s.Alloc(4*n)
 	return func() {
 		free()
 		l.net = nil

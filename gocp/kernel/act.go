@@ -134,6 +134,7 @@ func (a Act) launch(s *device.Stream, name string, grid int, windows bool, args 
 // absent scale is 1, absent shift and r are 0. idx gets a byte for each output: the position in its
 // window (row·Pool + column) of the first largest value, or 255 where the activation cuts it off; it
 // may be absent. With y.P absent only the tangent is computed, at the choices that idx holds already.
+// Without pooling y may be z.
 func ActForward(s *device.Stream, a Act, z, scale, shift, r, y tensor.Tensor, idx device.Ptr) {
 	const name = "ActForward"
 	if !a.check(s, name) || a.Out() == 0 || !checkTensors(s, name,

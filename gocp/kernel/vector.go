@@ -126,7 +126,7 @@ func Multiply(s *device.Stream, x, y, out tensor.Tensor) {
 
 // CosineDirection writes Φ = ⟨u,g⟩ / (‖u‖‖g‖) to the float64 at phi and, unless v is
 // absent, v[n] = ∂Φ/∂g = u/(‖u‖‖g‖) − Φ g/‖g‖². dots holds three float64: ⟨u,g⟩, ‖u‖²
-// and ‖g‖². A zero vector makes both NaN.
+// and ‖g‖². A zero vector makes both NaN. v may be g.
 func CosineDirection(s *device.Stream, u, g, dots device.Ptr, n int, v, phi device.Ptr) {
 	const name = "CosineDirection"
 	if !check(s, name, n) || !checkPresent(s, name,

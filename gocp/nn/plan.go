@@ -114,7 +114,7 @@ func (n *Net) memory() *plan {
 	}
 	for i, l := range n.layers {
 		h := p.array(p.forward(l), l.out.batch(n.batch)...)
-		if mixed && l.kind == kindLayer && (l.norm() || !l.mapped()) { // from z, or from what it reads
+		if mixed && l.kind == kindLayer && !l.mapped() { // from what it reads
 			p.remake(&h, p.forward(l), &l.hAgain)
 		}
 		outputs[i] = h
@@ -144,9 +144,17 @@ func (n *Net) memory() *plan {
 		}
 		dims := []int{n.batch, l.act.H, l.act.W, l.act.C}
 		z := h
-		if l.act.Pool > 1 || l.norm() && back { // otherwise the output takes its place
+		switch inPlace := l.act.Pool <= 1; {
+		case mixed && l.norm() && inPlace: // the replay reads z no more once h is made of it again
+			z = pair{dims: dims, primal: p.buffer(size(dims), p.forward(l)), tangent: h.tangent}
+			z.primal.users = []*device.Ptr{&l.hAgain}
+			outputs[i].again = z.primal
+		case l.norm() && back || !inPlace:
 			z = p.array(p.forward(l), dims...)
-		}
+			if mixed && l.norm() {
+				p.remake(&outputs[i], p.forward(l), &l.hAgain)
+			}
+		} // else the output takes its place
 		z.is(&l.z)
 		if !back {
 			continue
