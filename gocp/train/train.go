@@ -136,17 +136,18 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	if err := set.check(m.Spec); err != nil {
 		return err
 	}
-	t := newTrainer(s, m, set, cfg)
-	state := State{Momentum: make([]float32, len(m.Theta))}
-	if o.Resume != nil {
-		state = *o.Resume
-		if len(state.Momentum) != len(m.Theta) {
-			return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(state.Momentum), len(m.Theta))
-		}
+	if o.Resume != nil && len(o.Resume.Momentum) != len(m.Theta) {
+		return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(o.Resume.Momentum), len(m.Theta))
 	}
-	device.Upload(s, t.momentum, state.Momentum)
-	trained := m.Clone()
-	for epoch := state.Epoch; epoch < cfg.Epochs; epoch++ {
+	defer s.Scope()()
+	t, first := newTrainer(s, m, set, cfg), 0
+	if o.Resume != nil {
+		first = o.Resume.Epoch
+		device.Upload(s, t.momentum, o.Resume.Momentum)
+	} else {
+		s.Memset32(t.momentum, 0, len(m.Theta))
+	}
+	for epoch := first; epoch < cfg.Epochs; epoch++ {
 		if err := s.Context().Err(); err != nil {
 			return err
 		}
@@ -161,19 +162,22 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 			o.Progress(epoch+1, loss)
 		}
 		if o.Checkpoint != nil {
-			if err := t.download(trained); err != nil {
+			trained, err := t.download(m)
+			if err != nil {
 				return err
 			}
 			st := State{Epoch: epoch + 1, Momentum: make([]float32, len(m.Theta))}
 			if err := device.Download(s, st.Momentum, t.momentum); err != nil {
 				return err
 			}
-			if err := o.Checkpoint(trained.Clone(), st); err != nil {
+			if err := o.Checkpoint(trained, st); err != nil {
 				return err
 			}
 		}
 	}
-	if err := t.download(trained); err != nil {
+	t.freeNet() // before there are two models
+	trained, err := t.download(m)
+	if err != nil {
 		return err
 	}
 	m.Theta, m.Running = trained.Theta, trained.Running
@@ -188,6 +192,7 @@ type trainer struct {
 	n    int // samples
 
 	net               *nn.Net
+	freeNet           func()
 	images, labels    device.Ptr // the whole set
 	plan              device.Ptr // [steps,1+batch], of this epoch: a step's learning rate, float32, and its images, int32
 	lr, index         device.Ptr // the part of it that belongs to the step under way: float32, int32[batch]
@@ -206,7 +211,6 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	n := len(set.Labels)
 	batch := min(cfg.Batch, n)
 	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
-		net:    nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision}),
 		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), plan: s.Alloc(4 * (1 + batch) * ((n + batch - 1) / batch)),
 		lr: s.Alloc(4 * (1 + batch)), batchLabels: s.Alloc(4 * batch),
 		step: s.Alloc(8), losses: s.Alloc(4 * n),
@@ -225,6 +229,8 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 		t.running = s.Alloc(4 * len(m.Running))
 		device.Upload(s, t.running, m.Running)
 	}
+	t.freeNet = s.Scope()
+	t.net = nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision})
 	return t
 }
 
@@ -307,13 +313,11 @@ func (t *trainer) record(size int) {
 // draws reports whether a step draws anything.
 func (t *trainer) draws() bool { return t.aug.Draws != 0 || t.spec.Dropout > 0 }
 
-// download copies the parameters into m.
-func (t *trainer) download(m *nn.Model) error {
-	if err := device.Download(t.s, m.Theta, t.theta.P); err != nil {
-		return err
+// download returns a copy of m with the parameters as they are now.
+func (t *trainer) download(m *nn.Model) (*nn.Model, error) {
+	trained := m.Clone()
+	if err := device.Download(t.s, trained.Theta, t.theta.P); err != nil {
+		return nil, err
 	}
-	if len(m.Running) == 0 {
-		return nil
-	}
-	return device.Download(t.s, m.Running, t.running)
+	return trained, device.Download(t.s, trained.Running, t.running)
 }
