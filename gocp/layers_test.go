@@ -17,7 +17,7 @@ const module = "github.com/gocp/gocp/"
 // layers lists every package, the highest layer first. A package imports packages of lower layers
 // only. What stands below csrc is pure Go and can be used alone.
 var layers = [][]string{
-	{"cmd/gocp", "gocp/data/internal/mksample", "bench/conformalspeed"},
+	{"cmd/gocp", "gocp/data/internal/mksample", "bench/conformalspeed", "bench/memory"},
 	{"gocp/experiment", "gocp/compute", "gocp/bench", "gocp/metrics", "gocp/telemetry/nvidia"},
 	{"gocp/attack"},
 	{"gocp/train", "gocp/checkpoint", "gocp/defense", "gocp/curvature"},

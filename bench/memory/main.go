@@ -1,12 +1,11 @@
-// Memory runs two steps of training or of crafting in a process of its own and prints, as JSON, how much
-// memory the process has at most beyond what it had when the model was not there yet. It is gocp's side
-// of bench/memory_peers.py.
+// Memory runs two steps of training or of crafting in a process of its own and prints how many KiB
+// the process had before there was a model, how many at most, and what crafting said of its memory. It is
+// gocp's side of bench/memory_peers.py.
 package main
 
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -73,7 +72,8 @@ func run(spec nn.Spec, pass string, n int, limit int64) error {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"before_kib": before, "peak_kib": peak, "note": note})
+	_, err = fmt.Println(before, peak, note)
+	return err
 }
 
 // craft makes n poisons on one surrogate.
