@@ -44,6 +44,9 @@ bench/files.sh
 step 'image files beside Pillow and torchvision'
 bench/images_peers.sh
 
+step 'filters beside NumPy, scikit-learn and ART'
+bench/filters.sh
+
 step 'the GPU kit in a bare system, on the emulator'
 make gpu-kit
 if [ "$(id -u)" = 0 ]; then
@@ -59,6 +62,10 @@ GOCP_LONG=1 go test -count=1 -timeout 60m -run EveryFlag ./cmd/gocp
 
 step 'pages in a browser: three widths, light and dark, extreme results'
 scripts/pages.sh
+
+step 'random drawings and command lines'
+GOCP_DRAWINGS=${DRAWINGS:-50000} go test -count=1 -timeout 60m -run ManyDrawings ./gocp/report
+GOCP_LINES=${LINES_TRIED:-20000} go test -count=1 -timeout 60m -run ManyCommandLines ./cmd/gocp
 
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"

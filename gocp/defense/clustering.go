@@ -15,7 +15,7 @@ const DefaultClusterShare = 0.35
 // What activationClustering works with.
 const (
 	clusterDims   = 10
-	clusterStarts = 10
+	clusterStarts = 100 // ten often end in a local minimum
 	clusterSteps  = 300
 )
 

@@ -42,9 +42,8 @@ func (s *Set) Neighbours(r Run, k int, visit func(i int, near []int)) error {
 	errs := make([]error, min(workers, blocks))
 	var wg sync.WaitGroup
 	return r.Device.Do(r.Context, 1, func(owner *device.Stream) error {
-		rows := owner.Alloc(4 * len(t.rows))
-		device.Upload(owner, rows, t.rows)
-		if err := owner.Sync(); err != nil {
+		rows := owner.Alloc(4 * len(s.Features))
+		if err := t.upload(owner, rows); err != nil {
 			return err
 		}
 		for w := range errs {
@@ -75,10 +74,11 @@ func (s *Set) Neighbours(r Run, k int, visit func(i int, near []int)) error {
 	})
 }
 
-// A table is the rows that are searched: centred, with their norms.
+// A table is the rows that are searched: centred, and divided by a power of two so that no number is above 1.
 type table struct {
 	s        *Set
-	rows     []float32 // [N,D] centred, and divided by a power of two so that none of them is above 1
+	mean     []float64
+	exponent int
 	squares  []float32 // |row|²
 	norms    []float32 // |row|, rounded up
 	rounding float32   // of a product of two rows, over their norms
@@ -91,30 +91,44 @@ func newTable(s *Set) *table {
 	for i := range all {
 		all[i] = i
 	}
-	mean := s.mean(all)
-	t := &table{s: s, rows: make([]float32, n*s.D), squares: make([]float32, n), norms: make([]float32, n)}
+	t := &table{s: s, mean: s.mean(all), squares: make([]float32, n), norms: make([]float32, n)}
 	largest := 0.0
 	for i := range n {
 		for j, x := range s.row(i) {
-			largest = max(largest, math.Abs(float64(x)-mean[j]))
+			largest = max(largest, math.Abs(float64(x)-t.mean[j]))
 		}
 	}
-	_, exponent := math.Frexp(largest)
-	for i := range n {
-		sum := 0.0
-		for j, x := range s.row(i) {
-			c := float32(math.Ldexp(float64(x)-mean[j], -exponent))
-			t.rows[i*s.D+j] = c
-			sum += float64(c) * float64(c)
-		}
-		t.squares[i] = float32(sum)
-		t.norms[i] = float32(math.Sqrt(sum)) * (1 + 0x1p-22)
-	}
+	_, t.exponent = math.Frexp(largest)
 	// A sum of D products in any order is within D roundings of Σ|ab| ≤ |a||b|; a row differs by one
 	// rounding from the exact centred one, and a device may take products from three of fewer bits. Four times that.
 	t.rounding = 4 * float32(s.D+16) * 0x1p-24
 	t.least = float32(s.D) * 0x1p-124
 	return t
+}
+
+// upload writes the rows to [N,D], some at a time, and notes their norms.
+func (t *table) upload(st *device.Stream, to device.Ptr) error {
+	d := t.s.D
+	block := make([]float32, tableRows*d)
+	scale := math.Ldexp(1, -t.exponent)
+	for at := 0; at < t.s.Len(); at += tableRows {
+		n := min(tableRows, t.s.Len()-at)
+		for i := range n {
+			sum := 0.0
+			for j, x := range t.s.row(at + i) {
+				c := float32((float64(x) - t.mean[j]) * scale)
+				block[i*d+j] = c
+				sum += float64(c) * float64(c)
+			}
+			t.squares[at+i] = float32(sum)
+			t.norms[at+i] = float32(math.Sqrt(sum)) * (1 + 0x1p-22)
+		}
+		device.Upload(st, to.Add(4*at*d), block[:n*d])
+		if err := st.Sync(); err != nil { // the block is written again
+			return err
+		}
+	}
+	return nil
 }
 
 // A candidate is a row and the bounds of its distance², less the query's |a|².
