@@ -88,7 +88,7 @@ func (r *run) modelRecord(role string, i int, v *verdict) result.Model {
 	j := r.benign(role, i)
 	t := r.onTest(v)
 	return result.Model{Role: role, Seed: j.seed, Spec: specText(j.spec), SHA256: r.folder.journal.SHA256(modelFile(j.name)),
-		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold}
+		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold, Dropped: v.dropped}
 }
 
 // onTest measures a model on the test images that are no targets.
@@ -186,7 +186,7 @@ func (r *run) why(t target) string {
 
 // outcome is what a victim says of the group's targets.
 func (r *run) outcome(c result.Condition, seed uint64, v *verdict, gr group) result.Victim {
-	out := result.Victim{Condition: c, Seed: seed, Threshold: v.threshold, Test: r.onTest(v)}
+	out := result.Victim{Condition: c, Seed: seed, Threshold: v.threshold, Test: r.onTest(v), Dropped: v.dropped}
 	for _, t := range gr.targets {
 		o := result.Outcome{Set: v.sets.Labels(t.row), Predicted: v.probs.Top(t.row),
 			Prob: result.Number(v.probs.At(t.row, t.belief.Predicted)), Margins: []result.Number{}}
@@ -308,7 +308,7 @@ func (r *run) record() (result.Config, error) {
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},
 		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,
-		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision,
+		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision, Defense: c.Defense,
 		SurrogateModel: kinds[0].Model, VictimModel: specText(r.victimSpec),
 		SurrogateTrain: kinds[0].Train, VictimTrain: recipe(c.VictimTrain), MoreSurrogates: kinds[1:],
 	}, nil

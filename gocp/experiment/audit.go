@@ -250,11 +250,11 @@ func benignName(role string, i int) string { return fmt.Sprintf("%s-%d", role, i
 func (r *run) benign(role string, i int) modelJob {
 	j := modelJob{name: benignName(role, i), role: role, repeat: -1, seed: r.cfg.seedOf(role, i), keepModel: true,
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
-		images: func() (attack.Images, error) { return r.split.train.Images, nil }}
+		images: func() (attack.Images, []int, error) { return r.split.train.Images, nil, nil }}
 	if role == roleSurrogate {
 		j.spec, j.recipe = r.surrogate(i)
 		j.cal = r.split.auxCal
-		j.images = func() (attack.Images, error) { return r.split.auxTrain.Images, nil }
+		j.images = func() (attack.Images, []int, error) { return r.split.auxTrain.Images, nil, nil }
 	}
 	return j
 }
@@ -264,17 +264,16 @@ func (r *run) benign(role string, i int) modelJob {
 func (r *run) victim(g int, c result.Condition, v int) modelJob {
 	return modelJob{name: victimName(g, c, v), role: roleVictim, repeat: g, seed: r.cfg.seedOf(roleVictim, g, v),
 		spec: r.victimSpec, recipe: r.cfg.VictimTrain, cal: r.split.cal,
-		images: func() (attack.Images, error) {
+		images: func() (attack.Images, []int, error) {
 			b, err := attack.ReadBundle(r.folder.path(poisonsDir, bundleName(g)))
 			if err != nil {
-				return attack.Images{}, err
+				return attack.Images{}, nil, err
 			}
 			p, err := r.poisonsOf(g, c, b)
 			if err != nil {
-				return attack.Images{}, err
+				return attack.Images{}, nil, err
 			}
-			images, _, err := r.inject(g, p)
-			return images, err
+			return r.inject(g, p)
 		}}
 }
 

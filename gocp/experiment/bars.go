@@ -16,6 +16,7 @@ type bars struct {
 	report progress.Reporter
 	tally  *progress.Tally
 	units  map[string]int // of one job, by phase
+	passes func(role string) int
 
 	mu    sync.Mutex
 	total map[string]int // units left, by phase
@@ -40,7 +41,7 @@ func barOf(role string) string {
 }
 
 func newBars(report progress.Reporter, c Config, tally *progress.Tally) *bars {
-	return &bars{report: report, tally: tally, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]*phase{}, units: map[string]int{
+	return &bars{report: report, tally: tally, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]*phase{}, passes: c.passes, units: map[string]int{
 		barBenign:  c.VictimTrain.Epochs,
 		barPoisons: c.Craft.Steps * c.Craft.Restarts,
 		barVictims: c.VictimTrain.Epochs,
@@ -51,7 +52,7 @@ func newBars(report progress.Reporter, c Config, tally *progress.Tally) *bars {
 func (b *bars) plan(jobs []*job) {
 	for _, j := range jobs {
 		bar := barOf(j.role)
-		b.total[bar] += b.units[bar]
+		b.total[bar] += b.units[bar] * b.passes(j.role)
 		b.jobs[bar]++
 	}
 }

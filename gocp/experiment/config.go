@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/defense"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
@@ -80,6 +81,8 @@ type Config struct {
 	// SurrogateTrain is the surrogates' training (default: as the victim's).
 	SurrogateTrain Train  `json:"surrogate_train"`
 	Precision      string `json:"precision"` // f32 (default), bf16, tf32 (GPUs), or auto
+	// Defense is the filter (defense.Filters) by which all models but the adversary's drop training images.
+	Defense string `json:"defense,omitempty"`
 
 	// Workers is how many models are trained side by side (default: one for each core). It does
 	// not change the results and is no part of the run's identity.
@@ -240,6 +243,11 @@ func (c Config) Validate() error {
 	}
 	if err := knownPrecision(c.Precision); err != nil {
 		return err
+	}
+	if c.Defense != "" {
+		if _, err := defense.Lookup(c.Defense); err != nil {
+			return err
+		}
 	}
 	if err := c.VictimTrain.validate(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/train"
@@ -31,6 +32,7 @@ type logits struct {
 	k           int
 	calibration []float32 // [n,K], of the calibration images of its role
 	test        []float32 // [m,K], in the order of splits.whole
+	dropped     *result.Dropped
 }
 
 // PrecisionAuto as a precision means bf16 where the device is faster at it, else f32. It is
@@ -170,7 +172,7 @@ type modelJob struct {
 	spec      nn.Spec
 	recipe    Train
 	seed      uint64
-	images    func() (attack.Images, error) // what it trains on
+	images    func() (attack.Images, []int, error) // what it trains on, and the places of the poisons in it
 	cal       part
 	keepModel bool
 }
@@ -189,9 +191,15 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		start, pieces := time.Now(), 0
 		end := r.opt.Meter.Begin("train " + j.role)
 		defer func() { end(pieces) }()
-		images, err := j.images()
+		images, poisons, err := j.images()
 		if err != nil {
 			return err
+		}
+		var dropped *result.Dropped
+		if r.cfg.defends(j.role) {
+			if images, dropped, err = r.defended(ctx, j, images, poisons); err != nil {
+				return err
+			}
 		}
 		err = r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 			if j.repeat >= 0 {
@@ -203,6 +211,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 				return err
 			}
 			out := &safetensors.File{Meta: map[string]string{"name": j.name, "seed": strconv.FormatUint(j.seed, 10)}}
+			noteDropped(out, dropped)
 			for _, set := range []struct {
 				name string
 				part part
@@ -239,6 +248,9 @@ func (r *run) readLogits(name string, cal part) (*logits, error) {
 		return nil, err
 	}
 	l := &logits{k: r.split.classes}
+	if l.dropped, err = dropped(f, path); err != nil {
+		return nil, err
+	}
 	for _, t := range []struct {
 		name string
 		n    int

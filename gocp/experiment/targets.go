@@ -28,6 +28,7 @@ type verdict struct {
 	probs     *conformal.Probs
 	scores    []float64 // [m,K]
 	sets      *conformal.Sets
+	dropped   *result.Dropped // before it was trained
 }
 
 func newJudge(c Config, s *splits) (*judge, error) {
@@ -62,7 +63,7 @@ func (j *judge) rule(l *logits, cal part, u []float64) (*verdict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("calibration: %w", err)
 	}
-	v := &verdict{}
+	v := &verdict{dropped: l.dropped}
 	if v.threshold, err = j.scorer.Calibrate(p, ints(cal.Labels), u, j.level); err != nil {
 		return nil, err
 	}

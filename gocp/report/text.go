@@ -26,6 +26,9 @@ func Text(w io.Writer, r *result.Result) error {
 	if t := secondOrder(r); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}
+	if t := droppedText(r); t != "" {
+		fmt.Fprintln(&b, wrapped(t, 100))
+	}
 	if n := r.Dataset.Copies; n > 0 {
 		fmt.Fprintf(&b, "%s left out as exact copies of images that models train or calibrate on\n", plural(n, "candidate"))
 	}

@@ -514,6 +514,7 @@ func (v *view) facts() {
 	conf.add("Miscoverage ε", c.Miscoverage)
 	conf.add("Victims", fmt.Sprintf("%d per repeat and condition; %s", c.Victims, c.VictimModel))
 	conf.add("Victim training", trainText(c.VictimTrain))
+	conf.add("Defence", droppedText(r))
 	surrogates := fmt.Sprintf("%d; ", c.Surrogates)
 	if n := len(c.MoreSurrogates); n > 0 {
 		surrogates = fmt.Sprintf("%d of %d kinds in turn; ", c.Surrogates, 1+n)

@@ -71,6 +71,9 @@ type Config struct {
 	Targets    int    `json:"targets"`    // V, targets per repeat
 	Seed       uint64 `json:"seed"`
 	Precision  string `json:"precision"`
+	// Defense is the filter by which all models but the adversary's dropped training images, told the number
+	// of poisons; empty: none.
+	Defense string `json:"defense,omitempty"`
 
 	SurrogateModel string `json:"surrogate_model"` // the model spec string, as in a safetensors file
 	VictimModel    string `json:"victim_model"`
@@ -194,6 +197,13 @@ type Model struct {
 	Coverage  Number              `json:"coverage"`
 	MeanSize  Number              `json:"mean_size"`
 	Threshold conformal.Threshold `json:"threshold"`
+	Dropped   *Dropped            `json:"dropped,omitempty"`
+}
+
+// Dropped is what a defence left out of a model's training images.
+type Dropped struct {
+	Samples int `json:"samples"` // poisons among them
+	Poisons int `json:"poisons"`
 }
 
 // Repeat is one independent draw of the experiment: a target group, its poisons, and the victims
@@ -302,6 +312,7 @@ type Victim struct {
 	Seed      uint64              `json:"seed"`
 	Threshold conformal.Threshold `json:"threshold"` // τ, rank, n of calibration
 	Test      Test                `json:"test"`
+	Dropped   *Dropped            `json:"dropped,omitempty"`
 	Outcomes  []Outcome           `json:"outcomes"` // one per target, in the order of Repeat.Targets
 }
 

@@ -1,0 +1,56 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// droppedText says what the defence left out of training images, by condition: of the poisons (or the
+// noisy images in their place), of the others, and of those of benign models. Empty without a defence.
+func droppedText(r *result.Result) string {
+	if r.Config.Defense == "" {
+		return ""
+	}
+	type sum struct{ models, samples, poisons, of int }
+	sums := map[result.Condition]*sum{}
+	add := func(c result.Condition, d *result.Dropped, of int) {
+		if d == nil {
+			return
+		}
+		if sums[c] == nil {
+			sums[c] = &sum{}
+		}
+		s := sums[c]
+		s.models++
+		s.samples += d.Samples
+		s.poisons += d.Poisons
+		s.of += of
+	}
+	for _, m := range r.Models {
+		add(benign, m.Dropped, 0)
+	}
+	for _, rep := range r.Repeats {
+		for _, v := range rep.Victims {
+			if v.Condition != result.Clean { // those are benign models, counted once
+				add(v.Condition, v.Dropped, rep.Poisons.Count)
+			}
+		}
+	}
+	var parts []string
+	for _, c := range []result.Condition{result.Attack, result.RandUn, result.RandGa, benign} {
+		s := sums[c]
+		if s == nil {
+			continue
+		}
+		n := float64(s.models)
+		if c == benign {
+			parts = append(parts, fmt.Sprintf("of a benign model %s images", num(result.Number(float64(s.samples)/n), 1)))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("under %s %s of %s poisons and %s other images", c, num(result.Number(float64(s.poisons)/n), 1), num(result.Number(float64(s.of)/n), 1),
+			num(result.Number(float64(s.samples-s.poisons)/n), 1)))
+	}
+	return fmt.Sprintf("Every victim and benign model was trained a second time, on what %s left of its images, told the number of poisons. Dropped in the mean: %s.", r.Config.Defense, strings.Join(parts, "; "))
+}
