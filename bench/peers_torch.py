@@ -24,7 +24,7 @@ CASES = {
     "32x32x3-w64": dict(width=64, shape=(3, 32, 32), stem="pool"),
     "32x32x3-w16-stride": dict(width=16, shape=(3, 32, 32), stem="stride"),
 }
-PASSES = ("craft", "hvp", "train", "norms")
+PASSES = ("craft", "hvp", "ggn", "train", "norms")
 BATCH = 128
 
 
@@ -109,6 +109,33 @@ def hvp(p, how):
     return {"double backward": double_backward, "jvp of grad": jvp_of_grad}[how]
 
 
+def ggn(p, how):
+    """The Gauss-Newton matrix of the summed loss times v: J v, the loss's Hessian in the logits, and back."""
+    names, values = list(p.params), list(p.params.values())
+    frozen, v = {k: t.detach() for k, t in p.params.items()}, [p.v[k] for k in names]
+
+    def logits(params):
+        with p.amp():
+            return functional_call(p.net, params, (p.x,)).float()
+
+    def outer(z, zdot):
+        q = z.softmax(1)
+        return q * (zdot - (q * zdot).sum(1, keepdim=True))
+
+    def jvp_vjp():
+        z, back, zdot = *torch.func.vjp(logits, frozen), jvp(logits, (frozen,), (p.v,))[1]
+        back(outer(z, zdot))
+
+    def double_backward():  # J v as the derivative of Jᵀu in u, as BackPACK and curvlinops have it
+        z = logits(p.params)
+        u = torch.zeros_like(z, requires_grad=True)
+        g = torch.autograd.grad(z, values, grad_outputs=u, create_graph=True)
+        zdot = torch.autograd.grad(g, u, grad_outputs=v, retain_graph=True)[0]
+        torch.autograd.grad(z, values, grad_outputs=outer(z.detach(), zdot))
+
+    return {"jvp and vjp": jvp_vjp, "double backward": double_backward}[how]
+
+
 def train(p, how):
     fused = how.startswith("fused")
     opt = torch.optim.SGD(p.net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=fused, foreach=not fused)
@@ -148,6 +175,7 @@ def norms(p, how):
 HOWS = {
     "craft": (craft, ("double backward", "jvp of grad")),
     "hvp": (hvp, ("double backward", "jvp of grad")),
+    "ggn": (ggn, ("double backward", "jvp and vjp")),
     "train": (train, ("fused", "foreach")),
     "norms": (norms, ("vmap(grad)", "vmap(grad), chunks of 16")),
 }

@@ -26,7 +26,7 @@ import torch
 
 import peers_torch
 
-NAMES = {"craft": "crafting step", "hvp": "Hessian-vector product", "train": "training step", "norms": "per-sample norms"}
+NAMES = {"craft": "crafting step", "hvp": "Hessian-vector product", "ggn": "Gauss–Newton product", "train": "training step", "norms": "per-sample norms"}
 SIDES = (("f32", "tf32", False), ("bf16", "bf16", True))  # name, gocp's precision, autocast
 
 

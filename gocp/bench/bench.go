@@ -63,7 +63,7 @@ func AllShapes() []Shape {
 }
 
 // Passes are the names of what is timed.
-func Passes() []string { return []string{"craft", "hvp", "train", "norms"} }
+func Passes() []string { return []string{"craft", "hvp", "ggn", "train", "norms"} }
 
 // Options of a run; zero values are the defaults.
 type Options struct {

@@ -11,13 +11,13 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-// A layer inside the network costs 3 products in floats, 4 more for a crafting step and 9 for a
-// Hessian-vector product (docs/math.md §8).
+// A layer inside the network costs 3 products in floats, 4 more for a crafting step, 9 for a Hessian-vector product
+// and 4 for one with the Gauss–Newton matrix on primals that are there (docs/math.md §8).
 func TestProductsOfAStep(t *testing.T) {
 	shape := Shapes()[1]
 	convs := shape.Spec.Convs(Batch, kernel.F32)
 	second := convs[1]
-	for name, want := range map[string]int{"train": 3, "craft": 3 + 4, "hvp": 9, "norms": 2} {
+	for name, want := range map[string]int{"train": 3, "craft": 3 + 4, "hvp": 9, "ggn": 4, "norms": 2} {
 		got := 0
 		for _, p := range passes[name].products(shape.Spec, kernel.F32) {
 			if p.g == second {
@@ -58,7 +58,7 @@ func TestPasses(t *testing.T) {
 			t.Errorf("%d rows of %s, want 1", seen[p], p)
 		}
 	}
-	if n := strings.Count(table.String(), "\n"); n != 5 {
+	if n := strings.Count(table.String(), "\n"); n != 6 {
 		t.Errorf("%d lines in the table:\n%s", n, table.String())
 	}
 	if !strings.Contains(lines.String(), "BenchmarkPass/craft/32x32x3-w16-stride/f32/2x") {

@@ -33,6 +33,7 @@ type pass struct {
 var passes = map[string]pass{
 	"craft": {craft, craftProducts, checkCraft},
 	"hvp":   {hvp, hvpProducts, checkHVP},
+	"ggn":   {ggn, ggnProducts, checkGGN},
 	"train": {trainSteps, trainProducts, checkTrain},
 	"norms": {norms, normProducts, checkNorms},
 }
@@ -181,6 +182,23 @@ func hvp(s *device.Stream, j job, tick func(int)) error {
 	return repeat(s, func() { p.through(p.dual(p.v), p.x.Primal(), p.grad, tensor.Tensor{}) }, tick)
 }
 
+// ggn runs products with the Gauss–Newton matrix on primals that were kept.
+func ggn(s *device.Stream, j job, tick func(int)) error {
+	p, err := newProblem(s, j)
+	if err != nil {
+		return err
+	}
+	p.net.Forward(nn.Pass{Mode: nn.Eval, Theta: p.theta.Primal(), Running: p.running, X: p.x.Primal()})
+	return repeat(s, func() { p.gaussNewton(p.v) }, tick)
+}
+
+// gaussNewton sets grad to the Gauss–Newton matrix of the summed loss times v, after a forward pass in floats.
+func (p *problem) gaussNewton(v device.Ptr) {
+	p.net.Forward(nn.Pass{Mode: nn.Eval, Theta: p.dual(v), Running: p.running, X: p.x.Primal(), Replay: true})
+	_, dlogits := p.net.Loss(p.labels)
+	p.net.BackwardGaussNewton(dlogits, p.grad)
+}
+
 func norms(s *device.Stream, j job, tick func(int)) error {
 	p, err := newProblem(s, j)
 	if err != nil {
@@ -207,6 +225,23 @@ func checkHVP(s *device.Stream, j job) (float64, error) {
 	for i, d := range [2][2]device.Ptr{{p.v, p.u}, {p.u, p.v}} {
 		p.through(p.dual(d[0]), p.x.Primal(), p.grad, tensor.Tensor{})
 		if values[i], err = p.dot(p.grad.T, d[1], p.grad.Len()); err != nil {
+			return 0, err
+		}
+	}
+	return relative(values[0], values[1]), nil
+}
+
+// checkGGN holds ⟨u, Gv⟩ against ⟨v, Gu⟩.
+func checkGGN(s *device.Stream, j job) (float64, error) {
+	p, err := newProblem(s, j)
+	if err != nil {
+		return 0, err
+	}
+	p.net.Forward(nn.Pass{Mode: nn.Eval, Theta: p.theta.Primal(), Running: p.running, X: p.x.Primal()})
+	var values [2]float64
+	for i, d := range [2][2]device.Ptr{{p.v, p.u}, {p.u, p.v}} {
+		p.gaussNewton(d[0])
+		if values[i], err = p.dot(p.grad.P, d[1], p.grad.Len()); err != nil {
 			return 0, err
 		}
 	}

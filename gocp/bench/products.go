@@ -89,6 +89,16 @@ func hvpProducts(s nn.Spec, precision kernel.Precision) []product {
 	return ps
 }
 
+// ggnProducts are the tangents alone of a forward pass, and a backward pass in floats.
+func ggnProducts(s nn.Spec, precision kernel.Precision) []product {
+	convs := s.Convs(Batch, precision)
+	var ps []product
+	for i, g := range convs {
+		ps = append(ps, newProduct(forward, g, i > 0, true, false, true))
+	}
+	return append(ps, ordinary(convs, true)[len(convs):]...)
+}
+
 // operands of a convolution, with tangents.
 type operands struct{ x, w, y tensor.Tensor }
 
