@@ -101,6 +101,7 @@ func craftOptions() []auditOption {
 		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
 		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }),
+		text("second-order", "once: one solve a surrogate; exact: two in every step, as the paper does", &second, func(c *C) *string { return &c.Craft.Second.Mode }).only(order2()),
 		text("curvature", "of which matrix: "+strings.Join(curvature.Kinds(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Curvature }).only(order2()),
 		text("damping", "λ, what is added to its diagonal, or auto: the least at which the solver converges", &second, func(c *C) *string { return &c.Craft.Second.Damping }).only(order2()),
 		text("solver", "how the system is solved: "+strings.Join(curvature.Solvers(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Solver }).only(order2()),

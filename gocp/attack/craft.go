@@ -151,10 +151,19 @@ func (l *loop) cosine(e, at int) {
 	if l.clean != nil {
 		kernel.Axpby(l.s, kernel.Coef{Value: -1}, l.clean[e], kernel.Coef{Value: 1}, g, n)
 	}
-	kernel.Dot(l.s, f.grad.P, g, n, l.dots, l.work)
-	kernel.Norm2(l.s, f.grad.P, n, l.dots.Add(8), l.work)
+	if phi := l.phi.Add(8 * (e*l.cosines + at)); f.inverse != nil {
+		l.exactly(f, g, phi)
+	} else {
+		l.cosineOf(f.grad.P, g, n, g, phi)
+	}
+}
+
+// cosineOf sets phi to the cosine of u and g, and v to its derivative with respect to g.
+func (l *loop) cosineOf(u, g device.Ptr, n int, v, phi device.Ptr) {
+	kernel.Dot(l.s, u, g, n, l.dots, l.work)
+	kernel.Norm2(l.s, u, n, l.dots.Add(8), l.work)
 	kernel.Norm2(l.s, g, n, l.dots.Add(16), l.work)
-	kernel.CosineDirection(l.s, f.grad.P, g, l.dots, n, g, l.phi.Add(8*(e*l.cosines+at)))
+	kernel.CosineDirection(l.s, u, g, l.dots, n, v, phi)
 }
 
 // reverse adds −∂Φ/∂δ of chunk i through surrogate e to grad, which the first surrogate writes. A chunk
@@ -318,13 +327,17 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 	if err := l.s.Sync(); err != nil {
 		return nil, err
 	}
-	recording := l.s.Range("record a step")
-	graph, err := l.s.Capture(l.record)
-	recording.End()
-	if err != nil {
-		return nil, fmt.Errorf("attack: record a crafting step: %w", err)
+	launch := l.record // a step that solves has Go in it, and cannot be recorded
+	if v.cfg.Order == 1 || v.cfg.Second.Mode == SecondOnce {
+		recording := l.s.Range("record a step")
+		graph, err := l.s.Capture(l.record)
+		recording.End()
+		if err != nil {
+			return nil, fmt.Errorf("attack: record a crafting step: %w", err)
+		}
+		defer graph.Close()
+		launch = graph.Launch
 	}
-	defer graph.Close()
 
 	report := &Crafting{}
 	for _, f := range v.fields {
@@ -348,7 +361,7 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 				device.Upload(l.s, l.rate, []float32{float32(rate)})
 			}
 			r := l.s.RangeOf("step", t)
-			graph.Launch()
+			launch()
 			phi, err := l.mean()
 			r.End()
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/nn"
@@ -138,6 +139,9 @@ func TestCraftingGradient(t *testing.T) {
 		"poison, shifted":  {Config{Align: AlignPoison, Shift: 2, Flip: true}, false},
 		"sum, reflected":   {Config{Align: AlignSum, Shift: 3, Pad: train.PadReflect, Flip: true}, false},
 		"poison, bn":       {Config{Align: AlignPoison}, true},
+		"second order":     {Config{Align: AlignPoison, Order: 2}, false},
+		"exact, by batch":  {Config{Align: AlignBatch, Batch: 3, Order: 2, Second: SecondOrder{Mode: SecondExact, Damping: "5", Iterations: 200, Tolerance: 1e-4}}, true},
+		"exact, factors":   {Config{Align: AlignSum, Order: 2, Second: SecondOrder{Mode: SecondExact, Solver: curvature.Kron}}, false},
 		"poison, p = 1.5":  {Config{Align: AlignPoison, SAMP: result.Number(1.5), SAMSteps: 2}, false},
 		"poison, p = +Inf": {Config{Align: AlignPoison, SAMP: result.Number(math.Inf(1)), SAMRho: .001}, false},
 	} {

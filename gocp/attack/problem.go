@@ -104,9 +104,12 @@ type field struct {
 	theta   tensor.Tensor // P: θ*, T: the direction of dual passes
 	running device.Ptr
 	loss    *loss
-	grad    tensor.Tensor // ∇ℓ3, of second order (C + λI)⁻¹∇ℓ3
+	grad    tensor.Tensor // ∇ℓ3, of second order with one solve (C + λI)⁻¹∇ℓ3
 	l2, l3  float64
 	solve   *Solve // of second order
+	// Of second order with a solve in each step: x ← (C + λI)⁻¹b, and two vectors.
+	inverse func(b, x device.Ptr) error
+	w, y    device.Ptr
 }
 
 // NewSolver puts p on s and computes ∇ℓ3 on every surrogate, and of second order what replaces it. A gradient that is zero or not

@@ -22,6 +22,12 @@ const curvatureBatch = 128
 // factorSamples is how many labels are drawn for each image where Kronecker factors are made.
 const factorSamples = 1
 
+// What crafting makes of (C + λI)⁻¹.
+const (
+	SecondOnce  = "once"  // one solve for s, and then the first-order loop along it
+	SecondExact = "exact" // two solves in every step: Φ is the cosine of ∇ℓ3 and (C + λI)⁻¹G
+)
+
 // SecondOrder says which (C + λI)⁻¹ stands before the adversary's gradient (docs/math.md §10). C is the curvature of the
 // mean training loss, in evaluation mode, over images of the pool.
 type SecondOrder struct {
@@ -30,6 +36,7 @@ type SecondOrder struct {
 	Solver     string  `json:"solver"`     // cg (default), lissa, kfac
 	Iterations int     `json:"iterations"` // of the solver, at most (default 20)
 	Tolerance  float64 `json:"tolerance"`  // residual at which it ends, as a share of ‖∇ℓ3‖ (default 0.05)
+	Mode       string  `json:"mode"`       // once (default), exact
 	// Preconditioner of cg: none (default), kfac.
 	Preconditioner string `json:"preconditioner"`
 	Images         int    `json:"images"` // at most so many of the pool, evenly spaced (default 512: then a solve costs a quarter of 250 crafting steps on 90 poisons)
@@ -39,6 +46,7 @@ func (o SecondOrder) withDefaults() SecondOrder {
 	orDefault(&o.Curvature, curvature.GGN)
 	orDefault(&o.Damping, "0.1")
 	orDefault(&o.Solver, curvature.CG)
+	orDefault(&o.Mode, SecondOnce)
 	orDefault(&o.Preconditioner, curvature.None)
 	orDefault(&o.Iterations, 20)
 	orDefault(&o.Tolerance, 0.05)
@@ -51,6 +59,9 @@ func (o SecondOrder) validate() error {
 		return err
 	}
 	if err := oneOf("solver", o.Solver, curvature.Solvers()...); err != nil {
+		return err
+	}
+	if err := oneOf("form of second order", o.Mode, SecondOnce, SecondExact); err != nil {
 		return err
 	}
 	if err := oneOf("preconditioner", o.Preconditioner, curvature.Preconditioners()...); err != nil {
@@ -101,7 +112,8 @@ func (c Config) CurvatureBatch(pool int) int {
 	return share(n, (n+curvatureBatch-1)/curvatureBatch)[0]
 }
 
-// second replaces f's ∇ℓ3 by s, and says what it saw. What the solve needs is freed.
+// second replaces f's ∇ℓ3 by s, and says what it saw. What the solve needs is freed, unless each step is to solve too: then
+// ∇ℓ3 stays.
 func (v *Solver) second(f *field) error {
 	s, o, n := v.s, v.cfg.Second, f.grad.Len()
 	defer s.Range("second order").End()
@@ -128,7 +140,10 @@ func (v *Solver) second(f *field) error {
 	if room < least && v.p.Memory.Limit > 0 {
 		return v.p.Memory.Refuse("the curvature of second order", s.InUse()+least)
 	}
-	cfg.Keep = max(room-least, 0) + each
+	if room -= least; o.Mode == SecondExact {
+		room /= 2 // crafting's activations are to come beside these
+	}
+	cfg.Keep = max(room, 0) + each
 	c := curvature.New(s, cfg, f.theta.P, f.running, batches)
 	solver := curvature.NewSolver(s, c)
 	var sol curvature.Solution
@@ -154,10 +169,51 @@ func (v *Solver) second(f *field) error {
 	if f.solve.Cosine, err = v.cos(wish, f.grad.P, n); err != nil {
 		return err
 	}
+	if o.Mode == SecondExact {
+		options.Damping = sol.Damping
+		f.inverse = func(b, x device.Ptr) error { return apply(s, solver, options, b, x, n) }
+		f.w, f.y = s.Alloc(4*n), s.Alloc(4*n)
+		return s.Err()
+	}
 	free()
 	s.Free(f.grad.P)
 	f.grad.P = wish
 	return s.Err()
+}
+
+// apply sets x to (C + λI)⁻¹b, as near as the solver comes.
+func apply(s *device.Stream, solver *curvature.Solver, o curvature.Options, b, x device.Ptr, n int) error {
+	if o.Solver == curvature.Kron {
+		o.Inverse.Apply(b, x)
+		return nil
+	}
+	sol, err := solver.Solve(b, x, o)
+	switch {
+	case err != nil:
+		return err
+	case sol.Stopped == curvature.Diverged:
+		return usage.Errorf("the solver lissa diverged with the damping %g in a crafting step; raise --damping, or take the solver cg", o.Damping)
+	case sol.Stopped == curvature.Indefinite && sol.Iterations == 1:
+		s.Copy(x, b, 4*n)
+	}
+	return nil
+}
+
+// exactly sets phi to cos(∇ℓ3, w) with w = (C + λI)⁻¹G, and the direction of f's dual passes to its derivative with respect to G,
+// (C + λI)⁻¹ ∂Φ/∂w.
+func (l *loop) exactly(f *field, g, phi device.Ptr) {
+	n := f.grad.Len()
+	solve := func(b, x device.Ptr) {
+		if l.s.Err() != nil {
+			return
+		}
+		if err := f.inverse(b, x); err != nil {
+			l.s.Fail(fmt.Errorf("attack: surrogate %s: second order: %w", f.Name, err))
+		}
+	}
+	solve(g, f.w)
+	l.cosineOf(f.grad.P, f.w, n, f.y, phi)
+	solve(f.y, f.theta.T)
 }
 
 // sample puts at most so many images of the pool on the device, evenly spaced.

@@ -9,6 +9,7 @@ import (
 	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/testkit"
+	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/tensor"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -94,7 +95,8 @@ func TestSecondOrderCrafts(t *testing.T) {
 		t.Errorf("first order: method %s, %d solves", first.Method, len(first.Report.Solves))
 	}
 	for name, o := range map[string]SecondOrder{"fixed": {Iterations: 8}, "auto": {Damping: DampingAuto, Iterations: 12}, "lissa": {Solver: curvature.LiSSA, Damping: "1"},
-		"kfac": {Solver: curvature.Kron, Damping: "1"}, "preconditioned": {Preconditioner: curvature.Kron}} {
+		"kfac": {Solver: curvature.Kron, Damping: "1"}, "preconditioned": {Preconditioner: curvature.Kron},
+		"exact": {Mode: SecondExact, Iterations: 6}, "exact, factors": {Mode: SecondExact, Solver: curvature.Kron, Damping: "1"}} {
 		p := craft(Config{Steps: 6, Order: 2, Second: o})
 		again := craft(Config{Steps: 6, Order: 2, Second: o})
 		if !slices.Equal(p.After, again.After) || !slices.Equal(p.Report.Solves, again.Report.Solves) {
@@ -139,16 +141,17 @@ func TestSecondOrderNegativeCurvature(t *testing.T) {
 
 func TestSecondOrderRefusals(t *testing.T) {
 	for says, c := range map[string]Config{
-		"order 3":                    {Order: 3},
-		`"fisher"`:                   {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
-		`solver "jacobi"`:            {Order: 2, Second: SecondOrder{Solver: "jacobi"}},
-		`damping "-1"`:               {Order: 2, Second: SecondOrder{Damping: "-1"}},
-		"solver cg":                  {Order: 2, Second: SecondOrder{Damping: "auto", Solver: "lissa"}},
-		"preconditioner \"jacobi":    {Order: 2, Second: SecondOrder{Preconditioner: "jacobi"}},
-		"it goes with the solver cg": {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Solver: "lissa"}},
-		"without a preconditioner":   {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Damping: "auto"}},
-		"tolerance is 2":             {Order: 2, Second: SecondOrder{Tolerance: 2}},
-		"curvature of -1":            {Order: 2, Second: SecondOrder{Images: -1}},
+		"order 3":                      {Order: 3},
+		`"fisher"`:                     {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
+		`solver "jacobi"`:              {Order: 2, Second: SecondOrder{Solver: "jacobi"}},
+		`damping "-1"`:                 {Order: 2, Second: SecondOrder{Damping: "-1"}},
+		"solver cg":                    {Order: 2, Second: SecondOrder{Damping: "auto", Solver: "lissa"}},
+		`form of second order "never"`: {Order: 2, Second: SecondOrder{Mode: "never"}},
+		"preconditioner \"jacobi":      {Order: 2, Second: SecondOrder{Preconditioner: "jacobi"}},
+		"it goes with the solver cg":   {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Solver: "lissa"}},
+		"without a preconditioner":     {Order: 2, Second: SecondOrder{Preconditioner: "kfac", Damping: "auto"}},
+		"tolerance is 2":               {Order: 2, Second: SecondOrder{Tolerance: 2}},
+		"curvature of -1":              {Order: 2, Second: SecondOrder{Images: -1}},
 	} {
 		if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v, want a usage error that says %q", err, says)
@@ -203,4 +206,62 @@ func TestSecondOrderMemory(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The direction of the dual passes of exact second order against central differences of its Φ, in the poisons' gradient: there
+// are no kinks on that way.
+func TestSecondOrderExactly(t *testing.T) {
+	for name, o := range map[string]SecondOrder{"cg": {Iterations: 300, Tolerance: 1e-6}, "hessian": {Curvature: curvature.Hessian, Damping: "500", Iterations: 300, Tolerance: 1e-6},
+		"factors": {Solver: curvature.Kron}} {
+		o.Mode = SecondExact
+		onDevice(t, func(s *device.Stream) error {
+			v, err := NewSolver(s, task(t, false), Config{Align: AlignPoison, Order: 2, Second: o})
+			if err != nil {
+				return err
+			}
+			bases, err := v.Bases()
+			if err != nil {
+				return err
+			}
+			l, err := v.newLoop(v.p.Pool.Select(bases))
+			if err != nil {
+				return err
+			}
+			f := v.fields[0]
+			n := f.grad.Len()
+			g, u := s.Alloc(4*n), s.Alloc(4*n)
+			kernel.NormalNoise(s, 5, 2, 1, 1e9, g, n)
+			kernel.Axpby(s, kernel.Coef{Value: 3}, f.grad.P, kernel.Coef{Value: 1}, g, n)
+			l.exactly(f, g, l.phi)
+			kernel.NormalNoise(s, 5, 1, 1, 1e9, u, n)
+			numbers := make([]float64, 3)
+			work := kernel.NewWorkspace(s, kernel.VectorBytes)
+			measure := func() error {
+				kernel.Dot(s, f.theta.T, u, n, l.dots, work)
+				kernel.Norm2(s, g, n, l.dots.Add(8), work)
+				kernel.Norm2(s, u, n, l.dots.Add(16), work)
+				return device.Download(s, numbers, l.dots)
+			}
+			if err := measure(); err != nil {
+				return err
+			}
+			want, h := numbers[0], 0.003*math.Sqrt(numbers[1]/numbers[2])
+			phi := func(h float64) float64 {
+				to := s.Alloc(4 * n)
+				s.Copy(to, g, 4*n)
+				kernel.Axpby(s, kernel.Coef{Value: h}, u, kernel.Coef{Value: 1}, to, n)
+				l.exactly(f, to, l.phi)
+				out := make([]float64, 1)
+				if err := device.Download(s, out, l.phi); err != nil {
+					t.Fatal(err)
+				}
+				return out[0]
+			}
+			got := (phi(h) - phi(-h)) / (2 * h)
+			if math.Abs(got-want) > 5e-3*math.Abs(want) || want == 0 {
+				t.Errorf("%s: the slope of Φ is %g, %g by the direction", name, got, want)
+			}
+			return nil
+		})
+	}
 }

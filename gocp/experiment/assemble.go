@@ -292,7 +292,7 @@ func (r *run) record() (result.Config, error) {
 	order, second := "first", (*result.SecondOrder)(nil)
 	if o := k.Second; k.Order == 2 {
 		order = "second"
-		second = &result.SecondOrder{Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Precond: o.Preconditioner, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
+		second = &result.SecondOrder{Mode: o.Mode, Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Precond: o.Preconditioner, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
 	}
 	var kinds []result.Kind
 	for _, s := range r.surrogateSpecs {

@@ -15,6 +15,10 @@ func secondOrder(r *result.Result) string {
 	if o == nil {
 		return ""
 	}
+	order := "second order"
+	if o.Mode == "exact" {
+		order += " (exact: a solve in every step, too)"
+	}
 	name := map[string]string{"ggn": "Gauss–Newton matrix", "hessian": "Hessian"}[o.Curvature]
 	if name == "" {
 		name = o.Curvature
@@ -24,7 +28,7 @@ func secondOrder(r *result.Result) string {
 		solves = append(solves, r.Repeats[i].Poisons.Solves...)
 	}
 	if len(solves) == 0 {
-		return fmt.Sprintf("second order, %s, λ %s, %s", name, o.Damping, o.Solver)
+		return fmt.Sprintf("%s, %s, λ %s, %s", order, name, o.Damping, o.Solver)
 	}
 	span := func(of func(s *result.Solve) result.Number) string {
 		low, high := math.Inf(1), math.Inf(-1)
@@ -48,8 +52,8 @@ func secondOrder(r *result.Result) string {
 	if o.Damping == "auto" {
 		damping += " (auto)"
 	}
-	t := fmt.Sprintf("second order, %s of %s images, λ %s; %s by %s: %s iterations, residual %s, curvature %s at least, cosine with ∇ℓ₃ %s",
-		name, whole(func(s *result.Solve) int { return s.Images }), damping, plural(len(solves), "solve"), by,
+	t := fmt.Sprintf("%s, %s of %s images, λ %s; %s by %s: %s iterations, residual %s, curvature %s at least, cosine with ∇ℓ₃ %s",
+		order, name, whole(func(s *result.Solve) int { return s.Images }), damping, plural(len(solves), "solve"), by,
 		whole(func(s *result.Solve) int { return s.Iterations }), span(func(s *result.Solve) result.Number { return s.Residual }),
 		span(func(s *result.Solve) result.Number { return s.Least }), span(func(s *result.Solve) result.Number { return s.Cosine }))
 	for _, stopped := range []string{"negative curvature", "rounding"} {

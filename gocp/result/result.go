@@ -123,6 +123,7 @@ type Craft struct {
 
 // SecondOrder is the system that a second-order attack solves.
 type SecondOrder struct {
+	Mode       string `json:"mode"`           // "once" | "exact": a solve in every step
 	Curvature  string `json:"curvature"`      // "ggn" | "hessian"
 	Damping    string `json:"damping"`        // λ, or auto
 	Solver     string `json:"solver"`         // "cg" | "lissa" | "kfac"
