@@ -15,20 +15,33 @@ import math
 import os
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 
 import duckdb
+import fastavro
+import flax.serialization
+import h5py
+import jax.numpy as jnp
+import joblib
+import ml_dtypes
 import numpy as np
+import orbax.checkpoint
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.orc
 import pyarrow.parquet as pq
+import safetensors.flax
 import safetensors.numpy
 import safetensors.torch
+import scipy.io
 import torch
+import xarray
+import zarr
 
 CASES = []
 
@@ -163,6 +176,41 @@ def npy_complex(p, z, y):
     return p + ".npy", Refused('the type "<c16" is not supported')
 
 
+@several(["bfloat16", "float8_e4m3fn"])
+def npy_ml_dtypes(p, z, y, kind):
+    np.save(p + ".npy", z.astype(getattr(ml_dtypes, kind)))  # the header says V2, V1
+    return p + ".npy", Refused('save x.astype("float32")')
+
+
+@case()
+def npy_longdouble(p, z, y):
+    np.save(p + ".npy", z.astype(np.longdouble))
+    return p + ".npy", Refused('save x.astype("float64")')
+
+
+@case()
+def npy_two_in_one(p, z, y):
+    with open(p + ".npy", "wb") as f:
+        np.save(f, z)
+        np.save(f, z)
+    return p + ".npy", Refused("save them concatenated")
+
+
+@case()
+def npy_version_3(p, z, y):
+    with open(p + ".npy", "wb") as f:
+        np.lib.format.write_array(f, z, version=(3, 0))
+    return p + ".npy", z
+
+
+@case()
+def npy_memmap(p, z, y):
+    m = np.lib.format.open_memmap(p + ".npy", mode="w+", dtype="f4", shape=z.shape)
+    m[:] = z
+    m.flush()
+    return p + ".npy", z.astype("f4")
+
+
 @case()
 def npy_pickled(p, z, y):
     np.save(p + ".npy", np.array([list(z[0]), None], dtype=object), allow_pickle=True)
@@ -178,7 +226,7 @@ def npy_structured(p, z, y):
 @case()
 def npy_three_axes(p, z, y):
     np.save(p + ".npy", z[:, :, None])
-    return p + ".npy", Refused("two axes")
+    return p + ".npy", Refused("x.reshape(")
 
 
 @case()
@@ -257,6 +305,35 @@ def savetxt_comma_blank(p, z, y):
     return p + ".csv", z
 
 
+# JAX -----------------------------------------------------------------------------------------------------
+
+
+@several(["float32", "float16"])
+def jax_npy(p, z, y, kind):
+    x = jnp.asarray(z, dtype=kind)
+    np.save(p + ".npy", x)
+    return p + ".npy", np.asarray(x)
+
+
+@case()
+def jax_npy_bfloat16(p, z, y):
+    jnp.save(p + ".npy", jnp.asarray(z, dtype="bfloat16"))
+    return p + ".npy", Refused('save x.astype("float32")')
+
+
+@case(part="logits")
+def jax_npz_bfloat16_beside(p, z, y):
+    jnp.savez(p + ".npz", logits=jnp.asarray(z, dtype="float32"), hidden=jnp.asarray(z, dtype="bfloat16"))
+    return p + ".npz", z.astype("f4")
+
+
+@several(["float32", "float16", "bfloat16"], part="logits")
+def jax_safetensors(p, z, y, kind):
+    x = jnp.asarray(z, dtype=kind)
+    safetensors.flax.save_file({"logits": x, "labels": jnp.asarray(y)}, p + ".safetensors")
+    return p + ".safetensors", np.asarray(x).astype("f8")
+
+
 # labels --------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +347,24 @@ def npy_labels(p, z, y, kind):
 def npy_labels_column(p, z, y):
     np.save(p + ".npy", y[:, None])
     return p + ".npy", y
+
+
+@case(kind="labels")
+def npy_labels_in_a_row(p, z, y):
+    np.save(p + ".npy", y[None])
+    return p + ".npy", Refused("transpose it")
+
+
+@case(kind="labels")
+def tensors_as_text(p, z, y):
+    pd.Series([torch.tensor(v) for v in y], name="label").map(str).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused('such as "tensor(')
+
+
+@case(kind="labels")
+def names_of_classes(p, z, y):
+    pd.Series([f"c{v}" for v in y], name="label").to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("labels are whole numbers, the places of their columns")
 
 
 @case(kind="labels")
@@ -563,7 +658,7 @@ def pandas_csv_two_indices(p, z, y):
 @case()
 def pandas_csv_percent(p, z, y):
     pd.DataFrame(softmax(z)).map(lambda v: f"{100 * v:.1f}%").to_csv(p + ".csv", index=False)
-    return p + ".csv", Refused("text in 0")
+    return p + ".csv", Refused("may be numbers, such as")
 
 
 @case(kind="probs")
@@ -576,6 +671,138 @@ def pandas_csv_hundred(p, z, y):
 def one_column(p, z, y):
     np.save(p + ".npy", z[:, 0])
     return p + ".npy", Refused("there is one column", values=True)
+
+
+@case()
+def pandas_csv_loss(p, z, y):
+    frame(z).assign(loss=np.abs(z[:, 0])).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("column loss may be something else")
+
+
+@case()
+def pandas_csv_whatever_beside(p, z, y):
+    frame(z).assign(temperatures=np.abs(z[:, 0])).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("and temperatures beside them")
+
+
+@case()
+def pandas_csv_integers_beside(p, z, y):
+    frame(np.round(z * 8).astype(int)).assign(number=range(len(z))).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("and number beside them")
+
+
+@case()
+def pandas_csv_probabilities_beside(p, z, y):
+    pd.concat([frame(z), frame(softmax(z), "prob_")], axis=1).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("count twice")
+
+
+@case()
+def pandas_parquet_two_levels(p, z, y):
+    names = pd.MultiIndex.from_product([["logit", "prob"], [str(j) for j in range(z.shape[1])]])
+    pd.DataFrame(np.hstack([z, softmax(z)]), columns=names).to_parquet(p + ".parquet")
+    return p + ".parquet", Refused("count twice")
+
+
+@case()
+def pandas_parquet_names_twice(p, z, y):
+    d = pd.concat([pd.DataFrame(x[:, :3], columns=["cat", "dog", "bird"]).add_suffix(s) for x, s in ((z, "_logit"), (softmax(z), "_prob"))], axis=1)
+    d.to_parquet(p + ".parquet")
+    return p + ".parquet", Refused("at the same words")
+
+
+@case(part="*_logit")
+def pandas_parquet_names_once(p, z, y):
+    d = pd.concat([pd.DataFrame(x[:, :3], columns=["cat", "dog", "bird"]).add_suffix(s) for x, s in ((z, "_logit"), (softmax(z), "_prob"))], axis=1)
+    d.to_parquet(p + ".parquet")
+    return p + ".parquet", z[:, :3]
+
+
+@case()
+def pandas_parquet_dropped(p, z, y):
+    frame(z).drop(columns="logit_2").to_parquet(p + ".parquet")
+    return p + ".parquet", Refused("2 is missing before logit_3")
+
+
+@case()
+def pandas_parquet_text_among_numbers(p, z, y):
+    d = pd.DataFrame(z[:, :3], columns=["cat", "dog", "bird"])
+    d["dog"] = d["dog"].map(lambda v: f"{v:.4f}")
+    d.to_parquet(p + ".parquet")
+    return p + ".parquet", Refused("column dog holds text that may be numbers")
+
+
+@case()
+def pandas_csv_percent_among_numbers(p, z, y):
+    d = pd.DataFrame(softmax(z)[:, :3], columns=["cat", "dog", "bird"])
+    d["dog"] = d["dog"].map(lambda v: f"{100 * v:.2f}%")
+    d.to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("column dog holds text that may be numbers")
+
+
+@case()
+def pandas_csv_thousands_among_numbers(p, z, y):
+    d = pd.DataFrame(z[:, :3], columns=["cat", "dog", "bird"])
+    d["dog"] = [f"{1000 + abs(v):,.2f}" for v in d["dog"]]
+    d.to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused('"1,00')
+
+
+@several(["json", "tuples"])
+def rows_in_brackets(p, z, y, form):
+    text(p + ".txt", "".join(json.dumps([round(float(v), 6) for v in row]).translate({} if form == "json" else {91: "(", 93: ")"}) + "\n" for row in z))
+    return p + ".txt", Refused("may be numbers, such as")
+
+
+@several(["arrays", "lists"])
+def pandas_csv_cells(p, z, y, kind):
+    with np.printoptions(linewidth=40):
+        pd.DataFrame({"logits": list(z) if kind == "arrays" else z.tolist(), "label": y}).to_csv(p + ".csv", index=False)
+    return p + ".csv", Refused("cells of several lines are not read") if kind == "arrays" else Refused("there is one column", values=True)
+
+
+@case()
+def csv_excel_separator(p, z, y):
+    text(p + ".csv", "sep=;\n" + lines(z, sep=";", head=";".join(f"l{j}" for j in range(z.shape[1]))))
+    return p + ".csv", six(z)
+
+
+@case()
+def csv_title(p, z, y):
+    text(p + ".csv", "Model A, second run\n" + lines(z))
+    return p + ".csv", Refused("leave out titles")
+
+
+@case()
+def pandas_csv_semicolons_file_names(p, z, y):
+    d = frame(z)
+    d.insert(0, "file", [f"img{i}.png" for i in range(len(z))])
+    d.to_csv(p + ".csv", index=False, sep=";", decimal=",")
+    return p + ".csv", z
+
+
+@several(["npy", "csv", "parquet", "safetensors", "npz"])
+def lfs_pointer(p, z, y, ending):
+    text(f"{p}.{ending}", "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 12345\n")
+    return f"{p}.{ending}", Refused("git lfs pull")
+
+
+@case()
+def html_called_csv(p, z, y):
+    return text(p + ".csv", "<!DOCTYPE html>\n<html><h1>404</h1></html>\n"), Refused("a web page")
+
+
+@case()
+def npz_called_npy(p, z, y):
+    np.savez(p + ".npz", z)
+    os.rename(p + ".npz", p + ".npy")
+    return p + ".npy", Refused("a NumPy .npz archive")
+
+
+@case()
+def parquet_called_csv(p, z, y):
+    frame(z).to_parquet(p + ".csv")
+    return p + ".csv", Refused("a Parquet file")
 
 
 @case(part="logit_2,logit_0")
@@ -882,6 +1109,56 @@ def pyarrow_nested(p, z, y):
     return p + ".parquet", Refused("nested values in z")
 
 
+@case()
+def pyarrow_list_of_structs(p, z, y):
+    pq.write_table(pa.table({"z": [[{"class": j, "score": float(v)} for j, v in enumerate(r)] for r in z]}), p + ".parquet")
+    return p + ".parquet", Refused("nested values in z.class, z.score")
+
+
+@several(["string", "int32"])
+def pyarrow_map(p, z, y, key):
+    rows = [[(str(j) if key == "string" else j, v) for j, v in enumerate(r)] for r in z]
+    pq.write_table(pa.table({"z": pa.array(rows, pa.map_(getattr(pa, key)(), pa.float64()))}), p + ".parquet")
+    return p + ".parquet", Refused("nested values in")
+
+
+@case()
+def pyarrow_fixed_shape_tensor(p, z, y):
+    x = z.astype("f4")
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
+    t = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [x.shape[1]]), storage)
+    pq.write_table(pa.table({"z": t}), p + ".parquet")
+    return p + ".parquet", x
+
+
+@case()
+def pyarrow_large_list(p, z, y):
+    pq.write_table(pa.table({"z": pa.array(list(z), pa.large_list(pa.float64()))}), p + ".parquet")
+    return p + ".parquet", z
+
+
+@several(["BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED"])
+def pyarrow_encoding(p, z, y, encoding):
+    x = np.round(z * 8).astype("i4") if encoding.startswith("DELTA") else z.astype("f4")
+    pq.write_table(table(x), p + ".parquet", use_dictionary=False, column_encoding={f"logit_{j}": encoding for j in range(z.shape[1])})
+    return p + ".parquet", x
+
+
+@case()
+def pyarrow_small_pages(p, z, y):
+    pq.write_table(
+        table(z), p + ".parquet", compression="zstd", compression_level=19, write_page_index=True, write_page_checksum=True,
+        data_page_size=64, row_group_size=5, data_page_version="2.0",
+    )  # fmt: skip
+    return p + ".parquet", z
+
+
+@case(kind="labels")
+def pandas_labels_categorical(p, z, y):
+    pd.DataFrame({"label": pd.Categorical(y)}).to_parquet(p + ".parquet")
+    return p + ".parquet", y
+
+
 @case(part="pred.logits")
 def pyarrow_struct_list(p, z, y):
     pq.write_table(pa.table({"pred": [{"logits": list(r), "n": 1} for r in z], "label": y}), p + ".parquet")
@@ -1111,6 +1388,14 @@ def folder_of_two_shapes(p, z, y):
 
 
 @case()
+def folder_of_delta(p, z, y):
+    os.makedirs(p + "/_delta_log")
+    pq.write_table(table(z), f"{p}/part-00000.parquet")
+    text(p + "/_delta_log/00000000000000000000.json", "{}\n")
+    return p, Refused("a Delta table")
+
+
+@case()
 def folder_partitioned(p, z, y):
     pyarrow.dataset.write_dataset(table(z, fold=y % 2), p, format="parquet", partitioning=["fold"], partitioning_flavor="hive")
     return p, Refused("holds nothing else")
@@ -1220,6 +1505,169 @@ def name_with_a_colon(p, z, y):
 @case()
 def absent(p, z, y):
     return p + ".npy", Refused("cannot be read")
+
+
+# Formats that are refused with the line that converts them: the line must work. -------------------------
+
+CONVERSIONS = []
+
+
+def converts(f):
+    CONVERSIONS.append((f.__name__, f))
+    return f
+
+
+@converts
+def pt(p, z):
+    torch.save(torch.from_numpy(z), p + ".pt")
+    return p + ".pt"
+
+
+@converts
+def pkl(p, z):
+    frame(z).to_pickle(p + ".pkl")
+    return p + ".pkl"
+
+
+@converts
+def joblib_dump(p, z):
+    joblib.dump(z, p + ".joblib")
+    return p + ".joblib"
+
+
+@converts
+def h5(p, z):
+    with h5py.File(p + ".h5", "w") as f:
+        f["logits"] = z
+    return p + ".h5"
+
+
+@converts
+def mat(p, z):
+    scipy.io.savemat(p + ".mat", {"logits": z})
+    return p + ".mat"
+
+
+@converts
+def netcdf(p, z):
+    xarray.Dataset({"logits": (("sample", "label"), z)}).to_netcdf(p + ".nc", engine="scipy")
+    return p + ".nc"
+
+
+@converts
+def feather(p, z):
+    frame(z).to_feather(p + ".feather")
+    return p + ".feather"
+
+
+@converts
+def arrow_file(p, z):
+    t = table(z)
+    with pa.ipc.new_file(p + ".arrow", t.schema) as w:
+        w.write_table(t)
+    return p + ".arrow"
+
+
+@converts
+def arrow_stream(p, z):
+    t = table(z)
+    with pa.ipc.new_stream(p + ".arrow", t.schema) as w:
+        w.write_table(t)
+    return p + ".arrow"
+
+
+@converts
+def orc(p, z):
+    pyarrow.orc.write_table(table(z), p + ".orc")
+    return p + ".orc"
+
+
+@converts
+def avro(p, z):
+    names = [f"l{j}" for j in range(z.shape[1])]
+    schema = {"type": "record", "name": "row", "fields": [{"name": n, "type": "double"} for n in names]}
+    with open(p + ".avro", "wb") as f:
+        fastavro.writer(f, schema, [dict(zip(names, map(float, row))) for row in z])
+    return p + ".avro"
+
+
+@converts
+def xlsx(p, z):
+    frame(z).to_excel(p + ".xlsx", index=False)
+    return p + ".xlsx"
+
+
+@converts
+def dta(p, z):
+    frame(z).to_stata(p + ".dta", write_index=False)
+    return p + ".dta"
+
+
+@converts
+def sqlite(p, z):
+    c = sqlite3.connect(p + ".sqlite")
+    frame(z).to_sql("logits", c, index=False)
+    c.close()
+    return p + ".sqlite"
+
+
+@converts
+def json_rows(p, z):
+    text(p + ".json", json.dumps(z.tolist()))
+    return p + ".json"
+
+
+@converts
+def jsonl(p, z):
+    frame(z).to_json(p + ".jsonl", orient="records", lines=True, double_precision=15)
+    return p + ".jsonl"
+
+
+@converts
+def zarr_store(p, z):
+    zarr.save(p + ".zarr", z)
+    return p + ".zarr"
+
+
+@converts
+def flax_msgpack(p, z):
+    pathlib.Path(p + ".msgpack").write_bytes(flax.serialization.msgpack_serialize({"logits": jnp.asarray(z, dtype="bfloat16")}))
+    return p + ".msgpack"
+
+
+@converts
+def orbax_checkpoint(p, z):
+    with orbax.checkpoint.StandardCheckpointer() as c:
+        c.save(os.path.abspath(p), {"logits": jnp.asarray(z, dtype="bfloat16")})
+    return p
+
+
+def conversion(gocp, d, label, write, z, y):
+    """Returns what is wrong, or None. Numbers may have been rounded on their way."""
+    d = os.path.join(d, "from_" + label)
+    os.makedirs(d)
+    labels, thr = os.path.join(d, "labels.npy"), os.path.join(d, "threshold.json")
+    np.save(labels, y)
+
+    def calibrate(path):
+        return run(gocp, "calibrate", "--logits", path, "--labels", labels, "--miscoverage", "0.2", "--out", thr, "--quiet")
+
+    r = calibrate(write(os.path.join(d, "x"), z))
+    if r.returncode != 2 or "convert it first: python -c '" not in r.stderr:
+        return f"exit {r.returncode}: {r.stderr.strip()}"
+    line = r.stderr.split("convert it first: ")[1]
+    line = line[: line.rindex("'") + 1].replace("NAME", "logits")
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    made = subprocess.run(line, shell=True, cwd=d, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    found = [f for f in os.listdir(d) if f.startswith("logits.")]
+    if made.returncode or len(found) != 1:
+        return f"{line}: {made.stderr.strip()[-300:]}"
+    r = calibrate(os.path.join(d, found[0]))
+    if r.returncode:
+        return f"{found[0]}: {r.stderr.strip()}"
+    tau = threshold(scores(z, "logits")[np.arange(len(y)), y], 0.2)
+    got = json.load(open(thr))["thresholds"]["all"]["tau"]
+    return None if abs(got - tau) < 1e-2 else f"τ is {got!r} after {line}, numpy's {tau!r}"
 
 
 # R -------------------------------------------------------------------------------------------------------
@@ -1398,6 +1846,17 @@ def main():
             if wrong:
                 bad += 1
                 print(f"{label}: {wrong}")
+        for label, write in CONVERSIONS:
+            if a.only and a.only not in "from_" + label:
+                continue
+            done += 1
+            try:
+                wrong = conversion(a.gocp, d, label, write, z, y)
+            except Exception as e:
+                wrong = f"not tried: {type(e).__name__}: {e}"
+            if wrong:
+                bad += 1
+                print(f"from_{label}: {wrong}")
     print(f"{done} files, {bad} wrong")
     sys.exit(bad > 0)
 

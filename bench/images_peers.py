@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -81,6 +82,12 @@ def kinds(rng, h, w):
     out["ppm-text-100"] = ".ppm", text.encode()
     out["ppm-100"] = ".ppm", b"P6 %d %d\n100\n" % (w, h) + (a // 3).tobytes()
     out["grey-pgm"] = ".pgm", saved(grey, "PPM")
+    out["bmp-top-down"] = ".bmp", top_down(saved(rgb, "BMP"), w, h)
+    out["png-interlaced"] = ".png", interlaced(a)
+    out["png-animated"] = ".png", saved(rgb, "PNG", save_all=True, append_images=[rgb.rotate(180)])
+    out["jpeg-two-pictures"] = ".jpg", saved(rgb, "MPO", save_all=True, append_images=[rgb.rotate(180)])
+    out["jpeg-turned"] = ".jpg", saved(rgb, "JPEG", exif=turned())
+    out["tiff-two-pages"] = ".tif", saved(rgb, "TIFF", save_all=True, append_images=[rgb.rotate(180)])
     out["tiff"] = ".tif", saved(rgb, "TIFF")
     out["tiff-lzw"] = ".tiff", saved(rgb, "TIFF", compression="tiff_lzw")
     out["tiff-deflate"] = ".tif", saved(rgb, "TIFF", compression="tiff_adobe_deflate")
@@ -95,6 +102,33 @@ def kinds(rng, h, w):
     return out
 
 
+def turned():
+    e = Image.Exif()
+    e[274] = 6
+    return e
+
+
+def top_down(b, w, h):
+    at, stride = struct.unpack("<I", b[10:14])[0], (3 * w + 3) // 4 * 4
+    rows = [b[at + i * stride : at + (i + 1) * stride] for i in range(h)]
+    return b[:22] + struct.pack("<i", -h) + b[26:at] + b"".join(rows[::-1])
+
+
+def interlaced(a):
+    """A PNG in Adam7, which neither Pillow nor imagecodecs writes."""
+    h, w, _ = a.shape
+    data = b""
+    for y, x, dy, dx in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)):
+        part = a[y::dy, x::dx]
+        data += b"".join(b"\0" + row.tobytes() for row in part) if part.size else b""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
 def refused(rng, h, w):
     """NAME -> (ending, bytes, part of the sentence)."""
     a = picture(rng, h, w)
@@ -104,22 +138,31 @@ def refused(rng, h, w):
     deep = Image.fromarray(a[..., 0].astype(np.uint16) * 257)
     jpeg = saved(rgb, "JPEG")
     progressive = saved(rgb, "JPEG", progressive=True)
-    turned = Image.Exif()
-    turned[274] = 6
     return {
+        "tiff-reversed-bits": (".tif", reversed_bits(saved(rgb, "TIFF")), "stand in reverse order"),
+        "tiff-cmyk": (".tif", saved(rgb.convert("CMYK"), "TIFF"), "a TIFF file of a kind that is not read"),
+        "tiff-big": (".tif", saved(rgb, "TIFF", big_tiff=True), "it is a BigTIFF image"),
+        "tiff-zstd": (".tif", saved(rgb, "TIFF", compression="zstd"), "a TIFF file of a kind that is not read"),
+        "jpeg-12bit": (".jpg", imagecodecs.jpeg8_encode(a.astype(np.uint16) << 4, bitspersample=12), "a JPEG file of a kind"),
+        "jpegxl-called-jpg": (".jpg", imagecodecs.jpegxl_encode(a), "it is a JPEG XL image"),
+        "avif-called-jpg": (".jpg", imagecodecs.avif_encode(a), "it is a HEIF or AVIF image"),
+        "ico-called-png": (".png", saved(rgb, "ICO", sizes=[(16, 16)]), "it is an icon"),
+        "bmp-os2-called-bmp": (".bmp", os2_bmp(rgb), "a BMP file of a kind that is not read"),
+        "pointer-called-jpg": (".jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        "page-called-jpg": (".jpg", b"<!DOCTYPE html><html>404</html>", "a web page"),
         "png-transparent": (".png", saved(half, "PNG"), "transparent pixels"),
         "webp-transparent": (".webp", saved(half, "WEBP"), "transparent pixels"),
         "png-16bit": (".png", saved(deep, "PNG"), "16 bits per channel"),
         "tiff-16bit": (".tif", saved(deep, "TIFF"), "16 bits per channel"),
         "pgm-16bit": (".pgm", saved(deep, "PPM"), "16 bits per channel"),
         "tiff-jpeg": (".tif", saved(rgb, "TIFF", compression="jpeg"), "TIFF"),
-        "tiff-turned": (".tif", saved(rgb, "TIFF", exif=turned), "rotated or mirrored"),
+        "tiff-turned": (".tif", saved(rgb, "TIFF", exif=turned()), "rotated or mirrored"),
         "tiff-fax": (".tif", saved(rgb.convert("1"), "TIFF", compression="group4"), "fax compression"),
         "tiff-float": (".tif", saved(Image.fromarray(a[..., 0].astype(np.float32)), "TIFF"), "not unsigned integers"),
         "tiff-planes": (".tif", planar_tiff(np.moveaxis(a, -1, 0)), "planes of their own"),
         "webp-animated": (".webp", saved(rgb, "WEBP", save_all=True, append_images=[rgb.rotate(180)]), "WebP"),
         "gif": (".gif", saved(rgb, "GIF"), "no image by its name"),
-        "gif-called-png": (".png", saved(rgb, "GIF"), "GIF file, which is not read"),
+        "gif-called-png": (".png", saved(rgb, "GIF"), "it is a GIF image"),
         "jpeg-cut": (".jpg", jpeg[: len(jpeg) * 2 // 3], "the file is cut off"),
         "jpeg-progressive-cut": (".jpg", progressive[: len(progressive) * 2 // 3], "the file is cut off"),
         "png-cut": (".png", saved(rgb, "PNG")[:-40], "PNG"),
@@ -128,6 +171,30 @@ def refused(rng, h, w):
         "tiff-cut": (".tif", saved(rgb, "TIFF", compression="tiff_lzw")[:-300], "TIFF"),
         "webp-cut": (".webp", saved(rgb, "WEBP")[:-40], "WebP"),
     }
+
+
+def reversed_bits(b):
+    """The same TIFF with FillOrder 2: tag 258 of Pillow's directory is followed by 259, whose entry moves down."""
+    n, at = struct.unpack("<H", b[8:10])[0], 10
+    entries = [b[at + 12 * i : at + 12 * i + 12] for i in range(n)]
+    tags = {struct.unpack("<H", e[:2])[0]: e for e in entries}
+    strip, size = (struct.unpack("<I", tags[t][8:])[0] for t in (273, 279))
+    flip = bytes(int(f"{v:08b}"[::-1], 2) for v in range(256))
+    out = bytearray(b)
+    out[strip : strip + size] = b[strip : strip + size].translate(flip)
+    tags[266] = struct.pack("<HHII", 266, 3, 1, 2)
+    directory = b"".join(tags[t] for t in sorted(tags))
+    out += struct.pack("<H", len(tags)) + directory + bytes(4)  # a new directory at the end
+    out[4:8] = struct.pack("<I", len(out) - len(directory) - 6)
+    return bytes(out)
+
+
+def os2_bmp(image):
+    """A BMP with the header of OS/2, as ImageMagick writes by bmp2:"""
+    b = saved(image, "BMP")
+    w, h = image.size
+    body = b[struct.unpack("<I", b[10:14])[0] :]
+    return b"BM" + struct.pack("<IHHI", 26 + len(body), 0, 0, 26) + struct.pack("<IHHHH", 12, w, h, 1, 24) + body
 
 
 def planar_tiff(a):

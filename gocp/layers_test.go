@@ -38,7 +38,7 @@ var layers = [][]string{
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/journal"},
 	{"gocp/atomicfile", "gocp/strictjson"},
-	{"gocp/usage"},
+	{"gocp/usage", "gocp/foreign"},
 	{"gocp/internal/twin"}, // of tests alone
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/gocp/gocp/gocp/data/internal/picture"
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -97,10 +98,13 @@ func untar(origin string, r io.Reader) (*tree, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	var err error
 	var src io.Reader = in
-	if head, _ := in.Peek(3); isGzip(head) {
+	head, _ := in.Peek(foreign.Head)
+	if isGzip(head) {
 		if src, err = gzip.NewReader(in); err != nil {
 			return nil, damaged(origin, err)
 		}
+	} else if what := foreign.What(head); what != "" {
+		return nil, usage.Errorf("%s: it is no tar; it is %s", origin, what)
 	}
 	seen := map[string]bool{}
 	tr := tar.NewReader(src)
@@ -157,6 +161,9 @@ func untar(origin string, r io.Reader) (*tree, error) {
 func damaged(origin string, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
 		return usage.Errorf("%s: the archive is cut off; fetch it again: %w", origin, io.ErrUnexpectedEOF)
+	}
+	if errors.Is(err, zip.ErrAlgorithm) {
+		return usage.Errorf("%s: it is compressed by a method that is not read; pack the archive again by deflate, as zip does, or unpack it", origin)
 	}
 	return usage.Errorf("%s: the archive is damaged: %w; fetch it again", origin, err)
 }

@@ -14,6 +14,7 @@ import (
 // array is an array of any of the formats; exactly one way of reading it works.
 type array struct {
 	shape []int
+	kind  string                    // its type, as its format calls it
 	bytes []uint8                   // unsigned bytes, or nil
 	float func() ([]float32, error) // pixels in [0,1]
 	ints  func() ([]int64, error)
@@ -124,7 +125,7 @@ func pixels(a array) (out []uint8, h, w, c int, err error) {
 	}
 	if out = a.bytes; out == nil {
 		if a.float == nil {
-			return nil, 0, 0, 0, usage.Errorf("images must be unsigned bytes, or floats in [0,1]")
+			return nil, 0, 0, 0, usage.Errorf("the type is %s; images must be unsigned bytes, or floats in [0,1]: if the values are 0 to 255, save x.astype(\"uint8\")", a.kind)
 		}
 		x, err := a.float()
 		if err != nil {
@@ -134,7 +135,7 @@ func pixels(a array) (out []uint8, h, w, c int, err error) {
 		for i, v := range x {
 			k := math.Round(255 * float64(v))
 			if !(k >= 0 && k <= 255 && math.Abs(255*float64(v)-k) < 1e-3) {
-				return nil, 0, 0, 0, usage.Errorf("pixel value %g is not k/255 with k from 0 to 255; give 8-bit images, or floats in [0,1] made from such", v)
+				return nil, 0, 0, 0, usage.Errorf("pixel value %g is not k/255 with k from 0 to 255; give 8-bit images, or floats in [0,1] made from such, before they are normalised", v)
 			}
 			out[i] = uint8(k)
 		}
@@ -155,7 +156,7 @@ func pixels(a array) (out []uint8, h, w, c int, err error) {
 
 func labelsOf(a array) ([]int32, error) {
 	if a.ints == nil || len(a.shape) < 1 || len(a.shape) > 2 || len(a.shape) == 2 && a.shape[1] != 1 {
-		return nil, usage.Errorf("shape %v; labels must be integers of shape [N]", a.shape)
+		return nil, usage.Errorf("shape %v of type %s; labels must be integers of shape [N]", a.shape, a.kind)
 	}
 	y, err := a.ints()
 	if err != nil {
@@ -172,7 +173,7 @@ func labelsOf(a array) ([]int32, error) {
 }
 
 func fromNumPy(a *npy.Array) array {
-	r := array{shape: a.Shape, ints: a.Int64s}
+	r := array{shape: a.Shape, kind: a.Type, ints: a.Int64s}
 	switch a.Type[0] {
 	case 'u':
 		if a.Type == "u1" {
@@ -187,7 +188,7 @@ func fromNumPy(a *npy.Array) array {
 }
 
 func fromTensor(t *safetensors.Tensor) array {
-	r := array{shape: t.Shape, ints: t.Int64s}
+	r := array{shape: t.Shape, kind: string(t.DType), ints: t.Int64s}
 	switch t.DType {
 	case safetensors.U8:
 		r.bytes = nonNil(t.Data)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -197,12 +198,12 @@ func splitRank(name string) int {
 
 // splitName maps the names in use to ours.
 func splitName(s string) string {
-	switch s {
-	case "training":
+	switch strings.ToLower(s) {
+	case "train", "training":
 		return "train"
-	case "t10k", "testing":
+	case "test", "t10k", "testing":
 		return "test"
-	case "valid", "validation":
+	case "val", "valid", "validation":
 		return "val"
 	}
 	return s

@@ -199,6 +199,9 @@ func (r Reading) openPath(name, path string, classes []string) (*Source, error) 
 			return nil, err
 		}
 	default:
+		if line := elsewhere(path); line != "" {
+			return nil, usage.Errorf("%s: %s", path, line)
+		}
 		return nil, usage.Errorf("%s: unknown format; a data set is a folder, a .tar, .tar.gz, .zip, .npz or .safetensors file, or an IDX file named …-images-idx3-ubyte", path)
 	}
 	if r.Coarse && !t.coarse {
@@ -297,6 +300,11 @@ func readTree(t *tree, classes []string) ([]*Dataset, error) {
 		return nil, usage.Errorf("%s: it holds files of several formats (%s); give a folder with one data set", t.origin, strings.Join(kinds, ", "))
 	case len(kinds) == 1:
 		return found[kinds[0]](t, classes)
+	}
+	for i := range t.files {
+		if line := elsewhere(t.files[i].origin); line != "" {
+			return nil, usage.Errorf("%s: %s", t.files[i].origin, line)
+		}
 	}
 	return nil, usage.Errorf("%s: no data set found; it may hold CIFAR .bin, IDX or .npy files, or images ("+picture.Endings+") at [SPLIT/]CLASS/NAME", t.origin)
 }

@@ -304,7 +304,7 @@ func TestBadInput(t *testing.T) {
 		{"npz without labels", []member{{"a.npz", zip(npy.Archive{x})}}, "", "array x has no array y"},
 		{"npz, other count", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0}, 1))})}}, "", "array x has 2 images but y has 1 labels"},
 		{"npz, labels of floats", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Float32([]float32{0, 1}, 2))})}}, "", "labels must be integers"},
-		{"npz, one-hot labels", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0, 1, 1, 0}, 2, 2))})}}, "", "shape [2 2]; labels must be integers of shape [N]"},
+		{"npz, one-hot labels", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0, 1, 1, 0}, 2, 2))})}}, "", "shape [2 2] of type i8; labels must be integers of shape [N]"},
 		{"npz, negative label", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0, -1}, 2))})}}, "", "label -1 of image 1 is out of range"},
 		{"npz, huge label", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0, 1 << 40}, 2))})}}, "", "label 1099511627776 of image 1 is out of range"},
 		{"npz, large label", []member{{"a.npz", zip(npy.Archive{x, named("y", npy.Int64([]int64{0, 1 << 30}, 2))})}}, "", "label 1073741824 of image 1 is out of range"},

@@ -76,7 +76,7 @@ func place(t *tree) ([]placed, []string, error) {
 	if len(list) > 0 && depth(inside(list[0].path)) == 0 {
 		root = path.Dir(root)
 	}
-	if splitNames[path.Base(root)] {
+	if splitNames[strings.ToLower(path.Base(root))] {
 		root = path.Dir(root)
 	}
 	levels := -1
@@ -94,7 +94,7 @@ func place(t *tree) ([]placed, []string, error) {
 		} else {
 			p.split = "train"
 		}
-		if levels == 2 && splitNames[p.class] {
+		if levels == 2 && splitNames[strings.ToLower(p.class)] {
 			return nil, nil, usage.Errorf("%s: folder %q names a split, but has no class folders; lay images out as SPLIT/CLASS/NAME", p.origin, p.class)
 		}
 	}

@@ -18,6 +18,15 @@ func (m *Matrix) shape(shape []int) error {
 	case 2:
 		m.N, m.K = shape[0], shape[1]
 	default:
+		var long []int
+		for _, n := range shape {
+			if n != 1 {
+				long = append(long, n)
+			}
+		}
+		if len(long) == 2 {
+			return usage.Errorf("%s: the shape is %v; it must have two axes, rows and columns, as it has after x.reshape(%d, %d)", m.Name, shape, long[0], long[1])
+		}
 		return usage.Errorf("%s: the shape is %v; it must have two axes, rows and columns", m.Name, shape)
 	}
 	return nil

@@ -18,7 +18,7 @@ const (
 	nothing        // zeros, infinities or missing values alone: could be either
 	text
 	dates
-	nested // lists of lists, maps and other things
+	nested // lists of lists or of structs, maps and other things
 )
 
 func (k kind) String() string {
@@ -32,15 +32,21 @@ const sampleRows = 1000
 
 // column is one of a table.
 type column struct {
-	name  string
-	kind  kind
-	list  bool // a list of numbers in every row
-	index bool // numbers the rows, by the file's own word
+	name    string
+	kind    kind
+	list    bool   // a list of numbers in every row
+	index   bool   // numbers the rows, by the file's own word
+	example string // of text: a value, best one that is a number with something around it
+	number  bool   // the example is such a one
+	unnamed bool   // its name is its place
 }
 
 // asides are names that no label's column of logits has.
-var asides = []string{"label", "labels", "target", "targets", "y", "y_true", "true_label", "ground_truth", "class", "class_id", "id", "idx", "index",
-	"sample", "sample_id", "row", "row_id", "fold", "group", "split", "time", "timestamp", "date"}
+var asides = []string{"label", "labels", "target", "targets", "y", "y_true", "y_test", "y_pred", "true_label", "ground_truth", "gt", "truth",
+	"pred", "preds", "prediction", "predictions", "predicted", "predicted_label", "pred_label", "class", "class_id", "id", "idx", "index",
+	"sample", "sample_id", "image_id", "img_id", "row", "row_id", "fold", "group", "split", "epoch", "step", "batch", "seed", "time",
+	"timestamp", "date", "loss", "nll", "confidence", "conf", "score", "max_prob", "max_logit", "msp", "entropy", "uncertainty", "energy",
+	"margin", "temperature", "weight", "sample_weight"}
 
 // choose returns the numbers of the columns that are meant by part, of those that there are, and the
 // names of those that were left out of it.
@@ -55,9 +61,16 @@ func choose(cols []column, part string, o Options) (used []int, left []string, e
 			used = append(used, i)
 		}
 	}
+	if err := disguised(cols, o.One && len(used) == 1); err != nil {
+		return nil, nil, err
+	}
 	if len(used) < 2 {
 		if len(used) == 0 {
-			return nil, nil, usage.Errorf("there is no column of numbers; there are %s", kinds(cols, nil))
+			also := ""
+			if o.One {
+				also = "; labels are whole numbers, the places of their columns from 0"
+			}
+			return nil, nil, usage.Errorf("there is no column of numbers; there are %s%s", kinds(cols, nil), also)
 		}
 		return used, left, nil
 	}
@@ -68,6 +81,32 @@ func choose(cols []column, part string, o Options) (used []int, left []string, e
 		return nil, nil, err
 	}
 	return used, left, nil
+}
+
+// disguised refuses columns that would be left out though they are numbers, in text or by their names;
+// settled tells that one column of numbers is all that is wanted.
+func disguised(cols []column, settled bool) error {
+	const say = "write it as numbers, or say which columns are wanted, as FILE:A,B,C or FILE:PREFIX*"
+	if settled {
+		return nil
+	}
+	for _, c := range cols {
+		if c.kind == text && c.number {
+			return usage.Errorf("column %s holds text that may be numbers, such as %.40q; %s", c.name, c.example, say)
+		}
+	}
+	for i, c := range cols {
+		prefix, n, counts := numbered(c.name)
+		if c.kind.number() || c.index || !counts || c.unnamed {
+			continue
+		}
+		for j, d := range cols {
+			if p, m, ok := numbered(d.name); ok && p == prefix && (j < i && m == n-1 || j > i && m == n+1) && d.kind.number() {
+				return usage.Errorf("column %s holds %s and %s %s; %s", c.name, c.kind, d.name, d.kind, say)
+			}
+		}
+	}
+	return nil
 }
 
 // alike refuses columns that nobody chose one by one and of which some may be no label's.
@@ -89,11 +128,111 @@ func alike(cols []column, used []int) error {
 		return usage.Errorf("its columns are of two kinds, so some may be labels or numbers of samples; %s: %s", say, kinds(cols, used))
 	}
 	for _, i := range used {
-		if len(used) > 1 && slices.Contains(asides, strings.ToLower(cols[i].name)) {
+		if len(used) > 1 && slices.Contains(asides, strings.ToLower(cols[i].name[strings.LastIndexByte(cols[i].name, '.')+1:])) {
 			return usage.Errorf("column %s may be something else than the others; %s: %s", cols[i].name, say, kinds(cols, used))
 		}
 	}
+	if !cols[used[0]].unnamed {
+		if err := families(cols, used); err != nil {
+			return err
+		}
+	}
 	return inOrder(cols, used)
+}
+
+// families refuses columns whose names tell that they are several things: two that count, one that counts
+// beside others, one that counts with a gap, or the same names twice with something before or behind.
+func families(cols []column, used []int) error {
+	const say = "which may be different things; say which are wanted, as FILE:A,B,C or FILE:PREFIX* (FILE:* for all)"
+	type family struct {
+		names   []string
+		numbers []int
+	}
+	by := map[string]*family{}
+	var counting []*family
+	var others, all []string
+	for _, i := range used {
+		name := cols[i].name
+		all = append(all, name)
+		prefix, n, ok := numbered(name)
+		if !ok {
+			others = append(others, name)
+			continue
+		}
+		f := by[prefix]
+		if f == nil {
+			f = new(family)
+			by[prefix], counting = f, append(counting, f)
+		}
+		f.names, f.numbers = append(f.names, name), append(f.numbers, n)
+	}
+	counting = slices.DeleteFunc(counting, func(f *family) bool {
+		if len(f.names) < 2 {
+			others = append(others, f.names...)
+		}
+		return len(f.names) < 2
+	})
+	rising := func(f *family) bool { // as labels do
+		return f.numbers[0] <= 1 && slices.IsSorted(f.numbers)
+	}
+	switch {
+	case len(counting) > 1 && rising(counting[0]) && rising(counting[1]):
+		return usage.Errorf("its columns count twice, %s and %s, %s", enumerate(counting[0].names), enumerate(counting[1].names), say)
+	case len(counting) == 1 && len(others) > 0 && rising(counting[0]):
+		return usage.Errorf("there are columns that count, %s, and %s beside them, %s", enumerate(counting[0].names), enumerate(others), say)
+	case len(counting) == 1 && rising(counting[0]):
+		for i, n := range counting[0].numbers {
+			if from := counting[0].numbers[0]; n != from+i {
+				return usage.Errorf("its columns count up from %s but %d is missing before %s, and the place of a column is its label; add it, or name the columns that are wanted, as FILE:A,B,C (FILE:* for all)",
+					counting[0].names[0], from+i, counting[0].names[i])
+			}
+		}
+	case len(counting) == 0:
+		if a, b := twice(all); a != "" {
+			return usage.Errorf("its columns are %s, with %q and %q at the same words, %s", enumerate(all), a, b, say)
+		}
+	}
+	return nil
+}
+
+// twice finds two words that names have before or behind the same rests: cat_logit, dog_logit, cat_prob,
+// dog_prob.
+func twice(names []string) (a, b string) {
+	const seps = "_. -/:"
+	for _, cut := range []func(s string) (word, rest string){
+		func(s string) (string, string) {
+			i := strings.IndexAny(s, seps)
+			return s[:max(i, 0)], s[max(i, 0):]
+		},
+		func(s string) (string, string) {
+			i := strings.LastIndexAny(s, seps)
+			if i < 0 {
+				return "", s
+			}
+			return s[i+1:], s[:i+1]
+		},
+	} {
+		rests := map[string][]string{}
+		var words []string
+		for _, name := range names {
+			word, rest := cut(name)
+			if word == "" || rest == "" {
+				words = nil
+				break
+			}
+			if rests[word] == nil {
+				words = append(words, word)
+			}
+			rests[word] = append(rests[word], rest)
+		}
+		if len(words) < 2 || len(words) == len(names) {
+			continue
+		}
+		if !slices.ContainsFunc(words, func(w string) bool { return !slices.Equal(rests[w], rests[words[0]]) }) {
+			return words[0], words[1]
+		}
+	}
+	return "", ""
 }
 
 // selected finds the columns of a list of names and patterns.
@@ -134,6 +273,7 @@ func selected(cols []column, part string) (used []int, left []string, err error)
 		for i, c := range cols {
 			if strings.HasPrefix(c.name, item+".") { // the fields of a struct
 				found = append(found, i)
+				patterns = true
 			} else if strings.ContainsAny(item, "*?") && c.kind.number() && !c.index && match(item, c.name) {
 				found = append(found, i)
 				patterns = true
@@ -207,7 +347,11 @@ func kinds(cols []column, used []int) string {
 		if by[what] == nil {
 			order = append(order, what)
 		}
-		by[what] = append(by[what], c.name)
+		name := c.name
+		if c.kind == text && c.example != "" && used == nil {
+			name = fmt.Sprintf("%s (such as %.40q)", name, c.example)
+		}
+		by[what] = append(by[what], name)
 	}
 	var out []string
 	for _, what := range order {
@@ -255,12 +399,13 @@ func match(pattern, name string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// numbered splits a name that ends in a number.
+// numbered splits a name that ends in a number, but for what closes it: logit_3, [,3], ('logit', '3').
 func numbered(name string) (prefix string, n int, ok bool) {
-	at := len(name)
+	end := len(strings.TrimRight(name, "'\")]}>"))
+	at := end
 	for at > 0 && name[at-1] >= '0' && name[at-1] <= '9' {
 		at--
 	}
-	n, err := strconv.Atoi(name[at:])
+	n, err := strconv.Atoi(name[at:end])
 	return name[:at], n, err == nil
 }

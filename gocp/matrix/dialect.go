@@ -135,6 +135,39 @@ func (d dialect) number(field []byte) (float64, error) {
 	return 0, errText
 }
 
+// disguised tells whether a field is a number with something around it, as a bracket, a sign of percent or
+// the name of a type: [0.5, 12.5%, tensor(3), "1,234.5".
+func (d dialect) disguised(field []byte) bool {
+	s := strings.TrimSpace(unquote(field))
+	inner, named := s, false
+	if at := strings.IndexByte(s, '('); at > 0 && strings.Trim(s[:at], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") == "" {
+		inner, _, _ = strings.Cut(s[at+1:], ", ")
+		named = true
+	}
+	inner = strings.Replace(strings.Trim(inner, "[](){}<>'“”‘’%$€£,;=* "), "−", "-", 1)
+	if before, after, _ := strings.Cut(inner, "."); !d.comma && thousands(before) {
+		inner = strings.ReplaceAll(before, ",", "") + "." + after
+	}
+	if inner == s || !strings.ContainsAny(inner, "0123456789") || strings.TrimLeft(inner, "+-.0123456789eE,") != "" {
+		return false
+	}
+	if _, err := d.number([]byte(inner)); err != nil {
+		return false
+	}
+	return named || strings.ContainsAny(inner, ".") || d.comma && strings.ContainsAny(inner, ",") || strings.ContainsAny(s, "'%$€£")
+}
+
+// thousands tells whether digits stand in groups of three.
+func thousands(s string) bool {
+	groups := strings.Split(strings.TrimLeft(s, "+-"), ",")
+	for i, g := range groups {
+		if strings.Trim(g, "0123456789") != "" || i > 0 && len(g) != 3 || i == 0 && (len(g) < 1 || len(g) > 3) {
+			return false
+		}
+	}
+	return len(groups) > 1
+}
+
 // plain tells whether a line can be cut at every separator, into numbers that simple reads.
 func (d dialect) plain(line []byte) bool {
 	return d.sep != blank && !d.comma && bytes.IndexByte(line, '"') < 0 && bytes.IndexByte(line, '_') < 0 &&
@@ -175,11 +208,12 @@ func sniff(lines [][]byte) dialect {
 			points, commas := 0, 0
 			for _, line := range lines[min(1, len(lines)-1):] {
 				for _, f := range d.split(d.trim(line)) {
-					points += bytes.Count(f, []byte{'.'})
-					if bytes.IndexByte(f, ',') >= 0 {
-						if _, err := (dialect{comma: true}).number(f); err == nil {
-							commas++
-						}
+					point, comma := bytes.IndexByte(f, '.') >= 0, bytes.IndexByte(f, ',') >= 0
+					if _, err := d.number(f); point && (comma || err == nil) { // no name of a file
+						points++
+					}
+					if _, err := (dialect{comma: true}).number(f); comma && err == nil {
+						commas++
 					}
 				}
 			}

@@ -230,6 +230,22 @@ func TestChoose(t *testing.T) {
 		{[]column{c("l1", fractions), c("l10", fractions), c("l2", fractions)}, "*", false, "", "do not count upwards"},
 		{[]column{c("l1", fractions), c("l10", fractions), c("l2", fractions)}, "l1,l2,l10", false, "l1 l2 l10", ""},
 		{[]column{c("a", text)}, "", false, "", "no column of numbers"},
+		{with(c("note", text)), "", false, "l0 l1 l2", ""},
+		{with(column{name: "note", kind: text, example: "[0.5", number: true}), "", false, "", `such as "[0.5"`},
+		{with(column{name: "note", kind: text, example: "[0.5", number: true}), "l*", false, "l0 l1 l2", ""},
+		{with(c("l3", text)), "", false, "", "column l3 holds text and l2 zeros"},
+		{with(c("p0", fractions), c("p1", fractions)), "", false, "", "count twice"},
+		{with(c("other", fractions)), "", false, "", "other beside them"},
+		{with(c("other", fractions)), "*", false, "l0 l1 l2 other", ""},
+		{with(c("l4", fractions)), "", false, "", "3 is missing before l4"},
+		{with(c("l4", fractions)), "l*", false, "", "3 is missing before l4"},
+		{[]column{c("n01", fractions), c("n07", fractions), c("n09", fractions)}, "", false, "", "is missing"},
+		{[]column{c("n15", fractions), c("n27", fractions), c("n39", fractions)}, "", false, "n15 n27 n39", ""},
+		{[]column{c("a_x", fractions), c("b_x", fractions), c("a_y", fractions), c("b_y", fractions)}, "", false, "", "at the same words"},
+		{[]column{c("a_x", fractions), c("b_x", fractions), c("a_y", fractions), c("b_y", fractions)}, "*_x", false, "a_x b_x", ""},
+		{[]column{c("oak_tree", fractions), c("palm_tree", fractions), c("aquarium_fish", fractions)}, "", false, "oak_tree palm_tree aquarium_fish", ""},
+		{[]column{c("False", fractions), c("True", fractions)}, "", false, "False True", ""},
+		{[]column{c("p.a", fractions), c("p.b", fractions), c("p.n", whole)}, "p", false, "", "two kinds"},
 	} {
 		used, _, err := choose(x.cols, x.part, Options{One: x.one})
 		var got []string
@@ -241,6 +257,20 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%q of %v: %v, %v; want %s", x.part, x.cols, got, err, x.want)
 		case x.refused != "" && (err == nil || !usage.Is(err) || !strings.Contains(err.Error(), x.refused)):
 			t.Errorf("%q of %v: %v, %v; want %q", x.part, x.cols, got, err, x.refused)
+		}
+	}
+}
+
+// TestDisguised: fields that are numbers with something around them.
+func TestDisguised(t *testing.T) {
+	for field, want := range map[string]bool{
+		"[0.5": true, "1.5]": true, "(-0.5": true, "12%": true, "1.5 %": true, "tensor(3)": true, "tensor(0.5, device='cuda:0')": true,
+		"np.float64(0.25)": true, "'1.5'": true, "−0.5": true, `"1,234.5"`: true, "$3": true,
+		"cat": false, "img1.png": false, "a,0.png": false, "2024-01-01": false, "12:30": false, "[1,]": false, "c3": false, "(b)": false,
+		"1.2.3": false, "": false, "%": false, "class(a)": false, "1,23.5": false, "7": false, "e": false, "(e)": false,
+	} {
+		if got := (dialect{sep: ';'}).disguised([]byte(field)); got != want {
+			t.Errorf("%q: %v", field, got)
 		}
 	}
 }

@@ -162,6 +162,9 @@ func Ints(name string, o Options) ([]int, error) {
 	}
 	defer m.Close()
 	if m.K != 1 {
+		if m.N == 1 {
+			return nil, usage.Errorf("%s: there are %d columns; whole numbers come in one, not in one row: transpose it", name, m.K)
+		}
 		return nil, usage.Errorf("%s: there are %d columns; whole numbers come in one", name, m.K)
 	}
 	out := make([]int, m.N)

@@ -188,24 +188,48 @@ var elsewhere = map[string]string{
 	".rds":     `Rscript -e 'write.csv(readRDS("PATH"), "logits.csv", row.names = FALSE)'`,
 	".rdata":   `Rscript -e 'load("PATH"); write.csv(NAME, "logits.csv", row.names = FALSE)'`,
 	".feather": `python -c 'import pyarrow.feather, pyarrow.parquet; pyarrow.parquet.write_table(pyarrow.feather.read_table("PATH"), "logits.parquet")'`,
+	".arrow":   `python -c 'import pyarrow as a, pyarrow.parquet as p; f = a.memory_map("PATH"); r = a.ipc.open_file if f.read(6) == b"ARROW1" else a.ipc.open_stream; f.seek(0); p.write_table(r(f).read_all(), "logits.parquet")'`,
 	".orc":     `python -c 'import pyarrow.orc, pyarrow.parquet; pyarrow.parquet.write_table(pyarrow.orc.read_table("PATH"), "logits.parquet")'`,
 	".xlsx":    `python -c 'import pandas; pandas.read_excel("PATH").to_csv("logits.csv", index=False)'`,
 	".json":    `python -c 'import pandas; pandas.read_json("PATH").to_parquet("logits.parquet", index=False)'`,
 	".jsonl":   `python -c 'import pandas; pandas.read_json("PATH", lines=True).to_parquet("logits.parquet", index=False)'`,
+	".msgpack": `python -c 'import flax.serialization as f, numpy; numpy.save("logits.npy", numpy.asarray(f.msgpack_restore(open("PATH", "rb").read())["NAME"], "float32"))'`,
+	".nc":      `python -c 'import numpy, xarray; numpy.save("logits.npy", xarray.open_dataset("PATH")["NAME"].values)'`,
+	".avro":    `python -c 'import fastavro, pandas; pandas.DataFrame(fastavro.reader(open("PATH", "rb"))).to_parquet("logits.parquet", index=False)'`,
+	".dta":     `python -c 'import pandas; pandas.read_stata("PATH").to_parquet("logits.parquet", index=False)'`,
+	".sqlite":  `python -c 'import pandas, sqlite3; pandas.read_sql("select * from NAME", sqlite3.connect("PATH")).to_parquet("logits.parquet", index=False)'`,
+	".zarr":    zarrLine,
 	".bz2":     `bunzip2 PATH`,
 	".xz":      `unxz PATH`,
 	".lz4":     `unlz4 PATH`,
 	".zip":     `unzip PATH`,
 }
 
+const zarrLine = `python -c 'import numpy, zarr; numpy.save("logits.npy", zarr.open("PATH", mode="r")[:])' (for a group add ["NAME"] before [:])`
+
+// folders has, by what lies in them, folders that others read, with the line that makes a file of ours of PATH.
+var folders = map[string]struct{ what, line string }{
+	"_delta_log":           {"a Delta table, whose files may hold rows that were removed", `python -c 'import deltalake, pyarrow.parquet; pyarrow.parquet.write_table(deltalake.DeltaTable("PATH").to_pyarrow_table(), "logits.parquet")'`},
+	"_CHECKPOINT_METADATA": {"an Orbax checkpoint", `python -c 'import numpy, orbax.checkpoint as o; numpy.save("logits.npy", numpy.asarray(o.StandardCheckpointer().restore("PATH")["NAME"], "float32"))'`},
+	"zarr.json":            {"a Zarr store", zarrLine},
+	".zarray":              {"a Zarr store", zarrLine},
+	".zgroup":              {"a Zarr store", zarrLine},
+	"dataset_info.json":    {"a data set of Hugging Face's datasets", `python -c 'import datasets; datasets.load_from_disk("PATH").to_parquet("logits.parquet")'`},
+	"saved_model.pb":       {"a model of TensorFlow's, which others run", `python -c 'import numpy, tensorflow as t; numpy.save("logits.npy", t.saved_model.load("PATH").signatures["serving_default"](t.constant(numpy.load("images.npy")))["NAME"].numpy())'`},
+}
+
 // others are further endings of the same formats.
 var others = map[string]string{
-	".pth": ".pt", ".ckpt": ".pt", ".bin": ".pt", ".hdf5": ".h5", ".h5py": ".h5", ".pickle": ".pkl", ".arrow": ".feather", ".ipc": ".feather",
+	".pth": ".pt", ".ckpt": ".pt", ".bin": ".pt", ".hdf5": ".h5", ".h5py": ".h5", ".pickle": ".pkl", ".ipc": ".arrow", ".arrows": ".arrow",
+	".nc4": ".nc", ".netcdf": ".nc", ".db": ".sqlite", ".sqlite3": ".sqlite",
 	".xls": ".xlsx", ".ods": ".xlsx", ".ndjson": ".jsonl", ".rda": ".rdata",
 }
 
 // unknown refuses a file by its ending, with the line that turns it into one of ours where there is one.
 func unknown(name, path string) error {
+	if strings.HasSuffix(path, ".safetensors.index.json") {
+		return usage.Errorf("%s: it lists the .safetensors files beside it, of which one holds the tensor; give that one", name)
+	}
 	kind := strings.ToLower(filepath.Ext(path))
 	if same, ok := others[kind]; ok {
 		kind = same

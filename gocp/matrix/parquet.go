@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
 
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
@@ -51,6 +53,11 @@ func parts(path string) ([]string, error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, usage.Errorf("%s: cannot be read: %w", path, err)
+	}
+	for _, e := range entries {
+		if of, ok := folders[e.Name()]; ok {
+			return nil, usage.Errorf("%s: it is %s, which is not read; convert it first: %s", path, of.what, strings.ReplaceAll(of.line, "PATH", path))
+		}
 	}
 	var out []string
 	for _, e := range entries {
@@ -159,6 +166,11 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
+		head := make([]byte, foreign.Head)
+		n, _ := f.ReadAt(head, 0)
+		if what := foreign.What(head[:n]); what != "" && !bytes.HasPrefix(head, []byte("PAR1")) {
+			return nil, usage.Errorf("%s: not a valid Parquet file; it is %s", path, what)
+		}
 		return nil, usage.Errorf("%s: not a valid Parquet file: %w", path, err)
 	}
 	p := &parquetPart{path: path, f: f, file: file}
@@ -170,8 +182,8 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 			logical = append(logical, logicalType(e))
 		}
 	}
-	var walk func(c *parquet.Column, frozen string)
-	walk = func(c *parquet.Column, frozen string) {
+	var walk func(c *parquet.Column, frozen string, grouped bool)
+	walk = func(c *parquet.Column, frozen string, grouped bool) {
 		name := frozen
 		if name == "" {
 			name = strings.Join(c.Path(), ".")
@@ -184,17 +196,19 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 		}
 		if !c.Leaf() {
 			for _, sub := range c.Columns() {
-				if c.Repeated() && len(c.Columns()) > 1 { // a map, or a list of structs
-					walk(sub, name+"."+sub.Name())
-				} else {
-					walk(sub, frozen)
+				// In a map, and in a list of structs, every row has an order of its own.
+				switch inList := frozen != "" || c.Repeated(); {
+				case inList && len(c.Columns()) > 1:
+					walk(sub, name+"."+sub.Name(), true)
+				default:
+					walk(sub, frozen, grouped)
 				}
 			}
 			return
 		}
 		l := leaf{column: column{name: name, list: c.MaxRepetitionLevel() > 0}, at: c.Index()}
 		l.classify(c, logical[c.Index()])
-		if c.MaxRepetitionLevel() > 1 {
+		if c.MaxRepetitionLevel() > 1 || grouped {
 			l.kind = nested
 		}
 		if slices.Contains(index, name) || strings.HasPrefix(name, "__index_level_") {
@@ -202,7 +216,7 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 		}
 		p.leaves = append(p.leaves, l)
 	}
-	walk(file.Root(), "")
+	walk(file.Root(), "", false)
 	return p, nil
 }
 
@@ -413,8 +427,22 @@ func (c *chunk) next() (parquet.Value, error) {
 	return v, nil
 }
 
-// sample finds whether a column of a type with fractions has any in its first rows.
+// sample finds whether a column of a type with fractions has any in its first rows, and what text looks like.
 func (p *parquetPart) sample(l *leaf) error {
+	if l.kind == text && !l.list {
+		return p.firsts(l, 20, func(v parquet.Value) (bool, error) {
+			if v.Kind() != parquet.ByteArray {
+				return false, nil
+			}
+			field := v.ByteArray()
+			_, err := dialect{}.number(field)
+			found := dialect{}.disguised(field) || err == nil && bytes.IndexByte(field, '.') >= 0
+			if l.example == "" || found {
+				l.example, l.number = string(field), found
+			}
+			return !found, nil
+		})
+	}
 	if !l.sampled || l.list || l.kind == nested {
 		if l.list && l.sampled && l.kind != nested {
 			l.kind = fractions
@@ -422,6 +450,20 @@ func (p *parquetPart) sample(l *leaf) error {
 		return nil
 	}
 	var values []float64
+	err := p.firsts(l, sampleRows, func(v parquet.Value) (bool, error) {
+		x, err := l.decode(v)
+		values = append(values, x)
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	l.kind = kindOf(values, false, true)
+	return nil
+}
+
+// firsts gives the first values of a column that are none missing to f, until it has enough.
+func (p *parquetPart) firsts(l *leaf, most int, f func(v parquet.Value) (more bool, err error)) error {
 	for g, group := range p.file.RowGroups() {
 		if group.NumRows() == 0 {
 			continue
@@ -430,29 +472,22 @@ func (p *parquetPart) sample(l *leaf) error {
 		if err != nil {
 			return err
 		}
-		for len(values) < sampleRows {
+		defer c.close()
+		for more := true; more && most > 0; {
 			v, err := c.next()
 			if err == io.EOF {
 				break
 			}
+			if err == nil && !v.IsNull() {
+				most--
+				more, err = f(v)
+			}
 			if err != nil {
-				c.close()
 				return err
 			}
-			if v.IsNull() {
-				continue
-			}
-			x, err := l.decode(v)
-			if err != nil {
-				c.close()
-				return err
-			}
-			values = append(values, x)
 		}
-		c.close()
-		break
+		return nil
 	}
-	l.kind = kindOf(values, false, true)
 	return nil
 }
 

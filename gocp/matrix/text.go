@@ -10,7 +10,9 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -100,7 +102,7 @@ func (m *Matrix) openText(part string, o Options) error {
 				case errors.Is(err, errMissing):
 					return usage.Errorf("row %d (line %d), column %s: a value is missing", row+i, t.lines[first+row+i], cols[j].name)
 				case err != nil:
-					return usage.Errorf("row %d (line %d), column %s: %.40q is no number", row+i, t.lines[first+row+i], cols[j].name, field)
+					return usage.Errorf("row %d (line %d), column %s: %.40q is no number", row+i, t.lines[first+row+i], cols[j].name, unquote(field))
 				}
 				dst[i*m.K+place[j]] = v
 			}
@@ -116,6 +118,10 @@ func scan(f *os.File, size int64) (*textLines, error) {
 	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
 		return nil, err
 	}
+	binary := bytes.ContainsFunc(head[:min(len(head), foreign.Head)], func(r rune) bool { return r < '\t' })
+	if what := foreign.What(head); what != "" && (binary || head[0] == 'v' || bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(head, bom)), []byte{'<'})) {
+		return nil, fmt.Errorf("it is %s", what)
+	}
 	if bytes.HasPrefix(head, []byte{0xff, 0xfe}) || bytes.HasPrefix(head, []byte{0xfe, 0xff}) || bytes.IndexByte(head, 0) >= 0 {
 		return nil, errors.New("it is no UTF-8 text (UTF-16, as Windows writes it, or no text at all); save it as UTF-8")
 	}
@@ -130,7 +136,7 @@ func scan(f *os.File, size int64) (*textLines, error) {
 		if bytes.IndexByte(line, '\r') >= 0 {
 			return nil, errors.New("its lines end in carriage returns alone; save it with line feeds")
 		}
-		if len(bytes.TrimSpace(line)) > 0 && !(line[0] == '#' && len(t.sample) == 0) {
+		if len(bytes.TrimSpace(line)) > 0 && !(len(t.sample) == 0 && heading(line)) {
 			t.sample = append(t.sample, line)
 		}
 	}
@@ -161,18 +167,18 @@ func scan(f *os.File, size int64) (*textLines, error) {
 			if empty == 0 {
 				empty = number
 			}
-		case line[0] == '#' && len(t.lines) == 0: // numpy.savetxt's heading
+		case len(t.lines) == 0 && heading(line):
 		default:
 			got := t.fields(line)
 			switch {
 			case got < 0:
-				return nil, fmt.Errorf("line %d: a quote is not closed", number)
+				return nil, fmt.Errorf("line %d: a quote is not closed, and cells of several lines are not read; if pandas wrote arrays into cells, write them by numpy.save or to_parquet", number)
 			case columns == 0:
 				columns = got
 			case got == columns+1 && len(t.lines) == 1 && t.nameless():
 				short, columns = true, got
 			case got != columns:
-				return nil, fmt.Errorf("line %d has %d columns separated by %s, the first has %d", number, got, t.dialect, columns)
+				return nil, fmt.Errorf("line %d has %d columns separated by %s, the first has %d: %.60q; leave out titles, remarks and totals", number, got, t.dialect, columns, line)
 			}
 			if columns == 1 && empty > 0 && len(t.lines) > 0 {
 				return nil, fmt.Errorf("line %d is empty: a value is missing, or it is one line too many", empty)
@@ -191,6 +197,13 @@ func scan(f *os.File, size int64) (*textLines, error) {
 	return t, nil
 }
 
+// heading tells whether a line before all others is none of the table: numpy.savetxt's remarks, and the
+// separator that Excel asks for.
+func heading(line []byte) bool {
+	line = bytes.Trim(line, "\" \r\n")
+	return len(line) > 0 && line[0] == '#' || len(line) == 5 && bytes.EqualFold(line[:4], []byte("sep="))
+}
+
 // nameless tells whether the first line may be R's, which has no name for those of the rows.
 func (t *textLines) nameless() bool {
 	first := t.split(t.trim(t.sample[0]))
@@ -207,6 +220,7 @@ func (t *textLines) header(o Options) ([]column, int, error) {
 	}
 	// What stands below the first line.
 	words, points, quoted, integers := make([]bool, len(first)), make([]bool, len(first)), false, false
+	examples, disguised := make([]string, len(first)), make([]bool, len(first))
 	var values = make([][]float64, len(first))
 	for _, line := range t.sample[1:] {
 		for j, f := range t.split(t.trim(line)) {
@@ -217,6 +231,9 @@ func (t *textLines) header(o Options) ([]column, int, error) {
 			switch {
 			case errors.Is(err, errText):
 				words[j] = true
+				if found := t.disguised(f); examples[j] == "" || found && !disguised[j] {
+					examples[j], disguised[j] = strings.TrimSpace(unquote(f)), found
+				}
 			case err == nil:
 				values[j] = append(values[j], v)
 				quoted = quoted || bytes.IndexByte(f, '"') >= 0
@@ -228,6 +245,9 @@ func (t *textLines) header(o Options) ([]column, int, error) {
 	for j := range cols {
 		cols[j].name = strconv.Itoa(j)
 		cols[j].kind = kindOf(values[j], words[j], points[j])
+		if cols[j].kind == text {
+			cols[j].example, cols[j].number = examples[j], disguised[j]
+		}
 	}
 	named, why := t.named(first, cols, quoted, integers)
 	lines := len(t.lines)
@@ -250,6 +270,7 @@ func (t *textLines) header(o Options) ([]column, int, error) {
 				values[j] = append(values[j], v)
 			}
 			cols[j].kind = kindOf(values[j], words[j] || errors.Is(err, errText), points[j] || err == nil && !integer(f))
+			cols[j].unnamed = true
 		}
 		return cols, 0, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -38,7 +39,7 @@ func Parse(b []byte) (*Array, error) {
 // split returns the header of a file that begins with b, and where the data begin.
 func split(b []byte) (text string, data int, err error) {
 	if len(b) < 10 || string(b[:6]) != magic {
-		return "", 0, usage.Errorf("it does not begin as an .npy file does")
+		return "", 0, usage.Errorf("it does not begin as an .npy file does%s", foreign.Says(b))
 	}
 	var length, at int
 	switch major := b[6]; major {
@@ -83,7 +84,7 @@ func (h header) check(body int64) (order byte, kind string, err error) {
 	case strings.Contains(h.descr, "O"):
 		return 0, "", usage.Errorf("it holds pickled Python objects, which are not read; save it with a plain type")
 	case size == 0:
-		return 0, "", usage.Errorf("the type %q is not supported, only bool, integers, float16 to float64 and Unicode strings", h.descr)
+		return 0, "", usage.Errorf("the type %q is not supported, only bool, integers, float16 to float64 and Unicode strings%s", h.descr, instead(kind))
 	}
 	n := 1
 	for _, s := range h.shape {
@@ -92,10 +93,24 @@ func (h header) check(body int64) (order byte, kind string, err error) {
 		}
 		n *= s
 	}
-	if int64(n*size) != body {
-		return 0, "", usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; the file is cut off or damaged", h.shape, kind, n*size, body)
+	if int64(n*size) < body {
+		return 0, "", usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; if several arrays were saved into one file, save them concatenated; if not, it is damaged", h.shape, kind, n*size, body)
+	}
+	if int64(n*size) > body {
+		return 0, "", usage.Errorf("shape %v of type %s needs %d bytes but %d follow the header; the file is cut off", h.shape, kind, n*size, body)
 	}
 	return order, kind, nil
+}
+
+// instead says how an array of a type that is not read becomes one of another.
+func instead(kind string) string {
+	switch {
+	case kind == "V1" || kind == "V2": // the file does not tell bfloat16 from other types of two bytes
+		return ": NumPy loses the name of JAX's and ml_dtypes' types, bfloat16 among them; save x.astype(\"float32\")"
+	case kind[0] == 'f':
+		return "; save x.astype(\"float64\")"
+	}
+	return ""
 }
 
 // array checks the body against the header and brings it into our order.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -102,6 +103,10 @@ type entry struct {
 func directory(b io.ReaderAt, size int64) ([]entry, error) {
 	r, err := zip.NewReader(b, size)
 	if err != nil {
+		head := make([]byte, min(size, foreign.Head))
+		if n, _ := b.ReadAt(head, 0); !bytes.HasPrefix(head[:n], []byte("PK")) && foreign.What(head[:n]) != "" {
+			return nil, usage.Errorf("it is %s", foreign.What(head[:n]))
+		}
 		return nil, usage.Errorf("it is no complete zip archive: %w", err)
 	}
 	// Entries of a hostile archive may share their bytes, so it is the sum
@@ -117,7 +122,7 @@ func directory(b io.ReaderAt, size int64) ([]entry, error) {
 		case seen[name]:
 			return nil, usage.Errorf("the name %q occurs twice", name)
 		case f.Method != zip.Store && f.Method != zip.Deflate:
-			return nil, usage.Errorf("array %q: compression method %d is not supported", name, f.Method)
+			return nil, usage.Errorf("array %q: compression method %d is not supported; save it by numpy.savez or savez_compressed", name, f.Method)
 		case f.UncompressedSize64 > left || f.UncompressedSize64 > maxRatio*uint64(size):
 			return nil, usage.Errorf("array %q: %d bytes cannot come from a file of %d", name, f.UncompressedSize64, size)
 		}

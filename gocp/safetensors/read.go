@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/gocp/gocp/gocp/foreign"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -79,8 +80,8 @@ func Load(path string) (*File, error) {
 func Parse(b []byte) (*File, error) {
 	f, err := parse(b)
 	if err != nil {
-		if other := foreign(b); other != nil {
-			return nil, other
+		if err := other(b); err != nil {
+			return nil, err
 		}
 	}
 	return f, err
@@ -139,6 +140,10 @@ func Open(path string) (*Reader, error) {
 	}
 	r, err := open(f)
 	if err != nil {
+		head := make([]byte, foreign.Head)
+		if n, _ := f.ReadAt(head, 0); other(head[:n]) != nil {
+			err = other(head[:n])
+		}
 		f.Close()
 		return nil, usage.Errorf("%s: not a valid safetensors file: %w", path, err)
 	}

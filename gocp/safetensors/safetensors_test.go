@@ -213,10 +213,10 @@ var bad = []struct {
 func TestForeignFiles(t *testing.T) {
 	for _, c := range []struct{ name, bytes, want string }{
 		{"torch.save", "PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00\x00\x00new/data.pklFB", "it is a PyTorch checkpoint, a pickle in a zip file, which is a program and not data; write it anew in Python: safetensors.torch.save_file(torch.load("},
-		{"torch.save, the older way", "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "it is a pickle, as older PyTorch"},
+		{"torch.save, the older way", "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "it is a pickle, which is a program and not data, as older PyTorch"},
 		{"pickle of protocol 4", "\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94", "it is a pickle"},
 		{"pickle of protocol 3", "\x80\x03}q\x00X\x01\x00\x00", "it is a pickle"},
-		{"npz", "PK\x03\x04\x2d\x00\x00\x00\x00\x00\x00\x00\x21\x00a.npy", "it is a NumPy .npz file"},
+		{"npz", "PK\x03\x04\x2d\x00\x00\x00\x00\x00\x00\x00\x21\x00a.npy", "it is a NumPy .npz archive"},
 		{"npy", "\x93NUMPY\x01\x00v\x00{'descr'", "it is a NumPy .npy array"},
 		{"HDF5", "\x89HDF\r\n\x1a\n\x00\x00", "it is an HDF5 file"},
 		{"GGUF", "GGUF\x03\x00\x00\x00\x00", "it is a GGUF file"},

@@ -25,6 +25,11 @@ const (
 // ErrShort is of files that end before their picture does.
 var ErrShort = errors.New("the file is cut off")
 
+// ErrUnsupported says what of a sound file is not read.
+type ErrUnsupported string
+
+func (e ErrUnsupported) Error() string { return string(e) }
+
 // Config is what the header of a file says.
 type Config struct {
 	H, W int
@@ -158,9 +163,9 @@ func (d *decoder) table(marker byte, body []byte) error {
 	case sof0, sof1, sof2:
 		return d.frame(marker, body)
 	case 0xc3, 0xc5, 0xc6, 0xc7, 0xcb, 0xcd, 0xce, 0xcf:
-		return errors.New("lossless and hierarchical JPEG are not read")
+		return ErrUnsupported("lossless and hierarchical JPEG are not read")
 	case 0xc9, 0xca:
-		return errors.New("arithmetic coding is not read")
+		return ErrUnsupported("arithmetic coding is not read")
 	case dht:
 		return d.huffmanTables(body)
 	case dqt:
@@ -192,7 +197,7 @@ func (d *decoder) frame(marker byte, b []byte) error {
 		return errors.New("a broken frame header")
 	}
 	if b[0] != 8 {
-		return fmt.Errorf("%d bits a sample; 8 are read", b[0])
+		return ErrUnsupported(fmt.Sprintf("%d bits a sample; 8 are read", b[0]))
 	}
 	d.progressive = marker == sof2
 	d.h, d.w = int(binary.BigEndian.Uint16(b[1:])), int(binary.BigEndian.Uint16(b[3:]))
@@ -201,7 +206,7 @@ func (d *decoder) frame(marker byte, b []byte) error {
 	}
 	n := int(b[5])
 	if n != 1 && n != 3 && n != 4 {
-		return fmt.Errorf("%d components; 1, 3 or 4 are read", n)
+		return ErrUnsupported(fmt.Sprintf("%d components; 1, 3 or 4 are read", n))
 	}
 	comps := make([]component, n)
 	for i := range comps {
@@ -220,7 +225,7 @@ func (d *decoder) frame(marker byte, b []byte) error {
 	}
 	for _, c := range comps {
 		if d.hmax%c.h != 0 || d.vmax%c.v != 0 {
-			return fmt.Errorf("chroma sampled %d:%d by %d:%d; whole ratios are read", c.h, d.hmax, c.v, d.vmax)
+			return ErrUnsupported(fmt.Sprintf("chroma sampled %d:%d by %d:%d; whole ratios are read", c.h, d.hmax, c.v, d.vmax))
 		}
 	}
 	d.comps = comps

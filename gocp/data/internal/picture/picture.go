@@ -18,6 +18,7 @@ import (
 	"golang.org/x/image/webp"
 
 	"github.com/gocp/gocp/gocp/data/internal/jpeg"
+	"github.com/gocp/gocp/gocp/foreign"
 )
 
 // Header is what the header of a file says.
@@ -48,12 +49,6 @@ var formats = []format{
 	{name: "TIFF", begins: "II*\x00", header: tiffHeader, image: tiffImage},
 	{name: "TIFF", begins: "MM\x00*", header: tiffHeader, image: tiffImage},
 	{name: "WebP", begins: "RIFF????WEBP", header: config(webp.DecodeConfig), image: reader(webp.Decode)},
-	{name: "GIF", begins: "GIF8"},
-	{name: "JPEG 2000", begins: "\x00\x00\x00\x0cjP  "},
-	{name: "HEIF or AVIF", begins: "????ftyp"},
-	{name: "PBM", begins: "P1"},
-	{name: "PBM", begins: "P4"},
-	{name: "NumPy", begins: "\x93NUMPY"},
 }
 
 func (f *format) matches(b []byte) bool {
@@ -102,9 +97,10 @@ func ReadHeader(b []byte) (Header, error) {
 	case len(b) == 0:
 		return Header{}, errors.New("the file is empty; replace or remove it")
 	case f == nil:
+		if what := foreign.What(b); what != "" {
+			return Header{}, fmt.Errorf("it is %s, none of the images that are read; convert, replace or remove it", what)
+		}
 		return Header{}, errors.New("corrupt image: it begins as no image does; replace or remove it")
-	case f.header == nil:
-		return Header{}, fmt.Errorf("it is a %s file, which is not read; convert it to PNG", f.name)
 	}
 	h, w, c, err := f.header(b)
 	if err != nil {
@@ -129,6 +125,12 @@ func (e errRefused) Error() string { return string(e) }
 func corrupt(f *format, err error) error {
 	if refused := errRefused(""); errors.As(err, &refused) {
 		return err
+	}
+	if errors.Is(err, bmp.ErrUnsupported) {
+		return errors.New("a BMP file of a kind that is not read (16 bits a pixel, run lengths, or a header of OS/2); convert it to PNG")
+	}
+	if what := jpeg.ErrUnsupported(""); errors.As(err, &what) {
+		return fmt.Errorf("a JPEG file of a kind that is not read: %w; convert it to PNG", err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, jpeg.ErrShort) {
 		err = jpeg.ErrShort

@@ -117,12 +117,12 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		content, text string
 	}{
-		{"", "the file is empty"}, {"GIF89a", "GIF file, which is not read"}, {"hello", "begins as no image does"},
+		{"", "the file is empty"}, {"GIF89a", "it is a GIF image"}, {"hello", "begins as no image does"},
 		{rgba64.String(), "16 bits per channel"}, {white.String(), "transparent"},
 		{"P5 2 2 255\n\x01\x02\x03", "cut off"}, {"P5 2 2 0\n1234", "the largest value is 0"}, {"P5 2 2 65535\n12345678", "16 bits"},
 		{"P2 2 1 9\n3 10", "larger than the largest"}, {"P2 2 1 9\n3", "cut off"}, {"P6 2", "cut off"}, {"P6 x 2 255\n", "a number is missing"},
 		{"P5 0 3 255\n", "0 pixels"}, {"P5 60000 60000 255\n1", "too many for a file of 20 bytes"}, {"\xff\xd8", "cut off"}, {"BM", "cut off"},
-		{"II*\x00", "cut off"}, {"RIFF\x04\x00\x00\x00WEBP", "WebP"}, {"P4 1 1\n\x00", "PBM file"},
+		{"II*\x00", "cut off"}, {"RIFF\x04\x00\x00\x00WEBP", "WebP"}, {"P4 1 1\n\x00", "PBM image"},
 	} {
 		if _, _, err := decode([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%.20q: %v; want %q", c.content, err, c.text)

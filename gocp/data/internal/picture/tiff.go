@@ -3,6 +3,7 @@ package picture
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 
@@ -13,6 +14,7 @@ import (
 // compression: fax files come out of x/image/tiff (0.48) with black and white exchanged.
 const (
 	tiffCompression  = 259
+	tiffFillOrder    = 266
 	tiffOrientation  = 274
 	tiffPlanar       = 284
 	tiffSampleFormat = 339
@@ -24,6 +26,7 @@ func tiffHeader(b []byte) (h, w, c int, err error) {
 		tag  uint16
 		what string
 	}{
+		{tiffFillOrder, "the bits of its bytes stand in reverse order"},
 		{tiffOrientation, "it is stored rotated or mirrored"},
 		{tiffPlanar, "its colours lie in planes of their own"},
 		{tiffSampleFormat, "its samples are not unsigned integers"},
@@ -35,10 +38,22 @@ func tiffHeader(b []byte) (h, w, c int, err error) {
 	if v, ok := tiffShort(b, tiffCompression); ok && v >= 2 && v <= 4 {
 		return 0, 0, 0, errRefused("a TIFF file in fax compression; convert it to PNG")
 	}
-	return config(tiff.DecodeConfig)(b)
+	h, w, c, err = config(tiff.DecodeConfig)(b)
+	return h, w, c, tiffError(err)
 }
 
-func tiffImage(b []byte) (image.Image, error) { return tiff.Decode(bytes.NewReader(b)) }
+func tiffImage(b []byte) (image.Image, error) {
+	img, err := tiff.Decode(bytes.NewReader(b))
+	return img, tiffError(err)
+}
+
+// tiffError tells what the library does not read from what is damaged.
+func tiffError(err error) error {
+	if what := tiff.UnsupportedError(""); errors.As(err, &what) {
+		return errRefused(fmt.Sprintf("a TIFF file of a kind that is not read (%s); convert it to PNG", string(what)))
+	}
+	return err
+}
 
 // tiffShort is the first value of a tag of 16-bit numbers in the first directory.
 func tiffShort(b []byte, tag uint16) (uint16, bool) {
