@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # gocp audit takes 20 epochs at rate 0.01: twice as long; README.md compares them.
-settings=(--precision auto --epochs 10 --lr 0.025)
+settings=(--precision auto --recipe demo)
 out=${DEMO_OUT:-runs/demo}
 if [ -e "$out/result.json" ]; then
 	n=2

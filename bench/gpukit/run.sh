@@ -96,7 +96,7 @@ phase_audit() {
 	[ -z "$MINI" ] || return $rc
 	for p in bf16 f32; do
 		local began=$SECONDS
-		if gocp audit --out "$WORK/audit-$p" --precision $p --epochs 10 --lr 0.025 --quiet >"$OUT/audit-$p.txt" 2>&1; then
+		if gocp audit --out "$WORK/audit-$p" --precision $p --recipe demo --quiet >"$OUT/audit-$p.txt" 2>&1; then
 			cp "$WORK/audit-$p/result.json" "$OUT/audit-$p.json"
 			cp "$WORK/audit-$p/telemetry.json" "$OUT/audit-$p-telemetry.json" 2>/dev/null
 			say "demo, $p: $((SECONDS - began)) s; $(sed -n 's/^ *reduction ratio, mean of ratios *\(.*\)/reduction \1/p' "$OUT/audit-$p.txt")"
