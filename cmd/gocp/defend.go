@@ -61,7 +61,7 @@ func defendRules() []rule {
 		}
 	}
 	return []rule{
-		shuffled(), above0("neighbours"), apart("model", "features"), apart("model", "labels"), apart("model", "logits"), apart("model", "header"),
+		shuffled(), above0("neighbours", "cluster-share"), apart("model", "features"), apart("model", "labels"), apart("model", "logits"), apart("model", "header"),
 		only("--model", given("model"), fromModel...),
 		only("deep-knn", uses("deep-knn"), "neighbours"),
 		only("activation-clustering", uses("activation-clustering"), "cluster-share", "seed"),

@@ -109,6 +109,8 @@ func TestDefendRefuses(t *testing.T) {
 		{"--features f.csv --labels y.csv --budget 2", `--budget is "2"`},
 		{"--features f.csv --labels y.csv --method magic", `there is no filter "magic"; there are [deep-knn spectral`},
 		{"--features f.csv --labels y.csv --method loss", "loss reads losses, which come from logits or a model"},
+		{"--features f.csv --labels y.csv --logits gone.csv", "gone.csv: cannot be read"},
+		{"--features f.csv --labels y.csv --cluster-share 0", "--cluster-share"},
 		{"--features f.csv --labels y.csv --logits f.csv", "f.csv has logits of 2 classes"},
 		{"--features f.csv --labels y.csv --images x.npy", "--images"},
 		{"--features f.csv --labels y.csv --images y.csv --report p.html", "y.csv"},

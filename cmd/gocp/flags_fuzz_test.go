@@ -97,6 +97,7 @@ var alike = []string{"nonempty", "exact-sums", "bias"}
 type lines struct {
 	commands map[string]*cli.Command
 	keep     map[string]bool
+	ran      int // command lines
 }
 
 func newLines(t testing.TB) *lines {
@@ -115,6 +116,7 @@ func newLines(t testing.TB) *lines {
 // run runs a command line, and takes away what it wrote; what is a text of all that it left.
 func (l *lines) run(t *testing.T, args []string, long bool) (o outcome, what string) {
 	t.Helper()
+	l.ran++
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if long {
@@ -285,7 +287,8 @@ func FuzzCommandLine(f *testing.F) {
 	})
 }
 
-// Random command lines without the fuzzer's instruments, which is faster: as many as GOCP_LINES says, else few.
+// Random command lines without the fuzzer's instruments, which is faster: from as many random ones as GOCP_LINES
+// says, else few; each that succeeds is run again with flags changed, which count too.
 func TestManyCommandLines(t *testing.T) {
 	many := 300
 	seed := uint64(1)
@@ -307,8 +310,8 @@ func TestManyCommandLines(t *testing.T) {
 			b[k] = byte(r.Uint32())
 		}
 		l.check(t, b)
-		if i%10000 == 9999 {
-			t.Logf("%d command lines", i+1)
+		if i%10000 == 9999 || i == many-1 {
+			t.Logf("%d random command lines, %d run", i+1, l.ran)
 		}
 	}
 }

@@ -100,6 +100,9 @@ func (j FilterJob) Filter() (*Filtered, error) {
 	if err != nil {
 		return nil, err
 	}
+	if out.Sources, err = j.sources(); err != nil {
+		return nil, err
+	}
 	j.Options.Poisons = int(math.Ceil(j.Budget.Float()*float64(n) - 1e-9))
 	out.Samples, out.Columns, out.Poisons = n, set.D, j.Options.Poisons
 	for _, y := range set.Labels {
@@ -211,16 +214,6 @@ func (j FilterJob) read(out *Filtered) (*defense.Set, error) {
 		return nil, usage.Errorf("%s has %d rows, %s has %d labels; they must be as many", j.Features, n, j.Labels, len(labels))
 	}
 	set.Labels = labels
-	for _, f := range []struct{ role, name string }{{"features", j.Features}, {"labels", j.Labels}, {"logits", j.Logits}, {"poisons", j.Known}} {
-		if f.name == "" {
-			continue
-		}
-		sum, err := matrix.Hash(j.Context, f.name)
-		if err != nil {
-			return nil, err
-		}
-		out.Sources = append(out.Sources, conformalio.Source{Role: f.role, Name: matrix.Base(f.name), SHA256: sum})
-	}
 	if j.Pixels != "" {
 		if out.pixels, err = pictures(j.Pixels, len(labels)); err != nil {
 			return nil, err
@@ -235,6 +228,21 @@ func (j FilterJob) read(out *Filtered) (*defense.Set, error) {
 	}
 	set.Losses, err = losses(logits, labels, k, j.Logits)
 	return set, err
+}
+
+// sources are the files that were read.
+func (j FilterJob) sources() (out []conformalio.Source, err error) {
+	for _, f := range []struct{ role, name string }{{"features", j.Features}, {"labels", j.Labels}, {"logits", j.Logits}, {"images", j.Pixels}, {"poisons", j.Known}} {
+		if f.name == "" {
+			continue
+		}
+		sum, err := matrix.Hash(j.Context, f.name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, conformalio.Source{Role: f.role, Name: matrix.Base(f.name), SHA256: sum})
+	}
+	return out, nil
 }
 
 // pictures reads n images.
