@@ -204,6 +204,8 @@ func TestParts(t *testing.T) {
 			{"calibration images again", "calibrated on some of these images", []string{"evaluate", "--model", "a.safetensors", "--calibration", "a.json", "--data", "blobs.npz", "--split", "train"}},
 			{"no calibration file", "a.safetensors", []string{"evaluate", "--model", "a.safetensors", "--calibration", "a.safetensors", "--data", "blobs.npz"}},
 			{"target that is not there", "no image 160", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--take", ":200", "--calibration", "200:300", "--target", "160", "--out", "x"}},
+			{"target that poisons are made from", "target 7 is an exact copy of image", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--test-split", "train", "--take", ":", "--calibration", ":100", "--target", "7", "--out", "x"}},
+			{"target that models calibrate on", "which models calibrate on", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--test-split", "train", "--take", ":1", "--calibration", "1:500", "--target", "7", "--budget", "1", "--out", "x"}},
 			{"label that is not there", "label 4", []string{"attack", "--surrogate", "a.safetensors", "--data", "blobs.npz", "--take", ":200", "--calibration", "200:300", "--target", "7", "--goal", "add", "--labels", "4", "--out", "x"}},
 			{"poisons that are not there", "nowhere", append(slices.Clone(train), "--poisons", "nowhere", "--out", "x.safetensors")},
 		} {

@@ -10,6 +10,7 @@ import (
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/checkpoint"
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/progress"
@@ -104,6 +105,9 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		if !slices.Contains(targets.Index, at) {
 			return nil, usage.Errorf("there is no image %d in the test split; it has %d, counted from 0", at, targets.Len())
 		}
+	}
+	if err := unseen(targets, j.Targets, pool, cal); err != nil {
+		return nil, err
 	}
 	var models []*nn.Model
 	for _, file := range j.Surrogates {
@@ -208,4 +212,26 @@ func believe(ctx context.Context, dev *device.Device, c Config, goal attack.Goal
 		out = append(out, target{row: i, belief: b, aim: aim})
 	}
 	return out, nil
+}
+
+// unseen refuses targets that are exact copies of an image of the pool or of the calibration part, as an
+// audit leaves them out.
+func unseen(targets picked, wanted []int, pool, cal picked) error {
+	rows := map[[32]byte]int{}
+	for i, at := range targets.Index {
+		if slices.Contains(wanted, at) {
+			rows[data.Digest(targets.Image(i))] = at
+		}
+	}
+	for _, p := range []struct {
+		picked
+		use string
+	}{{pool, "poisons are made from"}, {cal, "models calibrate on"}} {
+		for i := range p.Len() {
+			if at, ok := rows[data.Digest(p.Image(i))]; ok {
+				return usage.Errorf("target %d is an exact copy of image %d of %s, which %s: what a model says of it tells nothing of images that it has not seen; take another (gocp data check lists copies)", at, p.Index[i], p.Name, p.use)
+			}
+		}
+	}
+	return nil
 }
