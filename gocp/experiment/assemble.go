@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -13,12 +14,16 @@ import (
 )
 
 // assemble builds the result from the files of the run folder alone.
-func (r *run) assemble() (*result.Result, error) {
+func (r *run) assemble(ctx context.Context) (*result.Result, error) {
 	groups, err := r.targets()
 	if err != nil {
 		return nil, err
 	}
 	if err := r.pictures(); err != nil {
+		return nil, err
+	}
+	near, err := r.near(ctx)
+	if err != nil {
 		return nil, err
 	}
 	info := r.dev.Info()
@@ -56,7 +61,7 @@ func (r *run) assemble() (*result.Result, error) {
 		}
 	}
 	for g := range groups {
-		rep, err := r.repeat(g, groups[g], benign)
+		rep, err := r.repeat(g, groups[g], benign, near)
 		if err != nil {
 			return nil, fmt.Errorf("group %d: %w", g, err)
 		}
@@ -140,11 +145,11 @@ func consensus(vs []*verdict) []int {
 }
 
 // repeat assembles one group.
-func (r *run) repeat(g int, gr group, benign map[string][]*verdict) (*result.Repeat, error) {
+func (r *run) repeat(g int, gr group, benign map[string][]*verdict, near map[int]*result.Near) (*result.Repeat, error) {
 	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g)}
 	for _, t := range gr.targets {
 		rt := result.Target{ID: r.split.whole.index[t.row], Label: t.belief.Label, Predicted: t.belief.Predicted,
-			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture}
+			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture, Near: near[t.row]}
 		for _, v := range benign[roleReference] {
 			rt.Benign = append(rt.Benign, v.sets.Size(t.row))
 		}

@@ -96,7 +96,7 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	if err != nil {
 		return nil, err
 	}
-	res, err := r.assemble()
+	res, err := r.assemble(ctx)
 	if err != nil {
 		return nil, err
 	}

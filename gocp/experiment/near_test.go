@@ -1,11 +1,14 @@
 package experiment
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/usage"
@@ -16,8 +19,21 @@ func TestNearest(t *testing.T) {
 	dev := testkit.Open(t)
 	c, dir := tiny(), filepath.Join(t.TempDir(), "run")
 	c.Repeats = 1
-	audit(t, dev, c, dir)
+	res := audit(t, dev, c, dir)
 	d := tinyData(t)
+	for _, target := range res.Repeats[0].Targets {
+		n := target.Near
+		if n == nil || n.Label != int(d.Train.Labels[n.ID]) || !(n.Distance > 0) || n.Picture == "" {
+			t.Fatalf("target %d is nearest to %+v", target.ID, n)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, n.Picture))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, _ := attack.EncodePNG(d.Train.Image(n.ID), d.Train.H, d.Train.W, d.Train.C); !bytes.Equal(b, want) {
+			t.Errorf("%s is another picture than that of image %d", n.Picture, n.ID)
+		}
+	}
 	of := d.Test.Subset("of", []int{0, 1, 2, 3, 4, 5, 6, 7})
 	copy(of.Image(6), d.Train.Image(40))
 	changed := append([]uint8(nil), d.Train.Image(300)...)

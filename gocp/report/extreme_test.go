@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
@@ -27,7 +28,9 @@ func TestExtremePages(t *testing.T) {
 		a.Dataset.Splits = []result.Split{{Name: long, Use: long, Size: 1 << 40, SHA256: strings.Repeat("f", 64)}}
 		a.Models = []result.Model{{Role: long, Seed: 1<<64 - 1, SHA256: strings.Repeat("f", 64), Accuracy: number(next), Coverage: number(next), MeanSize: number(next)}}
 		for i := range a.Repeats {
-			a.Repeats[i].Targets[0].Why = long
+			t := &a.Repeats[i].Targets[0]
+			t.Why, t.Picture = long, "p.png"
+			t.Near = &result.Near{ID: 1 << 40, Label: len(a.Dataset.Classes) - 1 - t.Label, Distance: [...]result.Number{1e300, 0, 1e-300}[seed], Levels: 254.9, Picture: "p.png"}
 			for v := range a.Repeats[i].Victims {
 				for k := range min(20, len(a.Dataset.Classes)) {
 					a.Repeats[i].Victims[v].Outcomes[0].Set = append(a.Repeats[i].Victims[v].Outcomes[0].Set[:k:k], k)
@@ -35,7 +38,7 @@ func TestExtremePages(t *testing.T) {
 			}
 		}
 		name := fmt.Sprintf("extreme-audit-%d", seed)
-		page := write(t, a, nil)
+		page := write(t, a, fstest.MapFS{"p.png": &fstest.MapFile{Data: picture(r, nil, 0)}})
 		wellFormed(t, name, page)
 		keep(t, name, []byte(page))
 

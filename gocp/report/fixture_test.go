@@ -79,6 +79,9 @@ func made(goal string, repeats, classes int, effect float64) (*result.Result, fs
 		rep.Poisons.Phi = result.Number(top * 0.97)
 		t.Picture = fmt.Sprintf("pictures/target%d.png", i)
 		files[t.Picture] = &fstest.MapFile{Data: picture(rng, nil, 0)}
+		t.Near = &result.Near{ID: 40 + i, Label: (label + i%2) % classes, Distance: result.Number(0.1 + 0.05*float64(i)), Levels: 12.5,
+			Picture: fmt.Sprintf("pictures/near%d.png", i)}
+		files[t.Near.Picture] = files[t.Picture]
 		for s := range 4 {
 			before := picture(rng, nil, 0)
 			sample := result.Sample{Base: s, Label: label, Before: fmt.Sprintf("pictures/%d-%d-before.png", i, s), After: fmt.Sprintf("pictures/%d-%d-after.png", i, s)}

@@ -303,11 +303,48 @@ func TestPicturesAreChecked(t *testing.T) {
 		}
 	}
 	r, f := good()
-	if page := write(t, r, f); strings.Count(page, "<img") != 2*(1+2*4*3) {
+	if page := write(t, r, f); strings.Count(page, "<img") != 2*(1+2*4*3)+2*2 {
 		t.Errorf("%d pictures", strings.Count(page, "<img"))
 	}
 	if page := write(t, r, nil); strings.Contains(page, "<img") {
 		t.Error("pictures without a folder")
+	}
+}
+
+// TestNearImages: the nearest pairs are shown, so many and no more, the nearest first, with what is remarkable.
+func TestNearImages(t *testing.T) {
+	r, f := made("overconfidence", 30, 10, 1)
+	for i := range r.Repeats {
+		r.Repeats[i].Targets[0].Near.Distance = result.Number(float64((i*7)%30) / 30)
+	}
+	r.Repeats[0].Targets[0].Near.Levels = 0 // at distance 0
+	page := write(t, r, f)
+	_, section, ok := strings.Cut(page, "Targets beside the training images")
+	if !ok || strings.Count(section, "<img") != 2*maxNear {
+		t.Fatalf("%d pictures of near images", strings.Count(section, "<img"))
+	}
+	last := -1
+	for k := range maxNear {
+		at := strings.Index(section, num(result.Number(float64(k)/30), 2)+" apart")
+		if at <= last {
+			t.Errorf("pair %d is not in its place", k)
+		}
+		last = at
+	}
+	if !strings.Contains(section, "an exact copy") || !strings.Contains(section, "labels differ") {
+		t.Error("copies or other labels are not named")
+	}
+	for i := range r.Repeats {
+		r.Repeats[i].Targets[0].Near = nil // as earlier versions wrote
+	}
+	if strings.Contains(write(t, r, f), "Targets beside") {
+		t.Error("a section without pairs")
+	}
+	delete(f, "pictures/near0.png")
+	r, _ = made("overconfidence", 2, 10, 1)
+	var b bytes.Buffer
+	if err := Write(&b, r, f); err == nil || !strings.Contains(err.Error(), "near0.png") {
+		t.Errorf("a picture that is gone: %v", err)
 	}
 }
 

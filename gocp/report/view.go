@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -30,6 +31,7 @@ type view struct {
 
 	Gallery   []triplet // poisons to look at closely
 	Cards     []card
+	Near      []nearView
 	CardsLeft int // repeats that are not shown
 	Amplify   int
 
@@ -121,6 +123,9 @@ func newView(r *result.Result, fsys fs.FS) (*view, error) {
 	v.tiles()
 	v.table()
 	if err := v.cards(fsys); err != nil {
+		return nil, err
+	}
+	if err := v.near(fsys); err != nil {
 		return nil, err
 	}
 	v.facts()
@@ -300,6 +305,7 @@ const (
 	maxCards   = 24
 	maxSamples = 4
 	maxGallery = 8
+	maxNear    = 12
 	maxChips   = 12
 )
 
@@ -409,6 +415,53 @@ func (v *view) target(rep *result.Repeat, t int, fsys fs.FS) (targetView, error)
 		}
 	}
 	return tv, nil
+}
+
+// nearView is a target beside the training image that a surrogate takes for most like it.
+type nearView struct {
+	Target, Image          template.URL
+	Name, Label, Its       string // of the target, its label, the image's
+	ID                     int
+	Distance, Levels, Note string
+}
+
+// near lists the pairs that have pictures, the nearest first.
+func (v *view) near(fsys fs.FS) error {
+	type pair struct {
+		*result.Target
+		at float64
+	}
+	var pairs []pair
+	for i := range v.R.Repeats {
+		for t := range v.R.Repeats[i].Targets {
+			if tgt := &v.R.Repeats[i].Targets[t]; tgt.Near != nil && tgt.Near.Picture != "" && tgt.Picture != "" {
+				pairs = append(pairs, pair{tgt, tgt.Near.Distance.Float()})
+			}
+		}
+	}
+	slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(a.at, b.at) })
+	if fsys == nil {
+		return nil
+	}
+	for _, p := range pairs[:min(len(pairs), maxNear)] {
+		n := nearView{Name: fmt.Sprintf("#%d", p.ID), Label: className(v.R, p.Label), Its: className(v.R, p.Near.Label), ID: p.Near.ID,
+			Distance: num(p.Near.Distance, 2), Levels: num(p.Near.Levels, 1)}
+		switch {
+		case p.Near.Levels == 0:
+			n.Note = "an exact copy"
+		case p.Label != p.Near.Label:
+			n.Note = "labels differ"
+		}
+		var err error
+		if n.Target, err = loadPicture(fsys, p.Picture); err != nil {
+			return err
+		}
+		if n.Image, err = loadPicture(fsys, p.Near.Picture); err != nil {
+			return err
+		}
+		v.Near = append(v.Near, n)
+	}
+	return nil
 }
 
 // factGroup is a block of the configuration.

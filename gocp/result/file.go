@@ -117,6 +117,9 @@ func (r *Result) pictures() []string {
 	for i := range r.Repeats {
 		for _, t := range r.Repeats[i].Targets {
 			names = append(names, t.Picture)
+			if t.Near != nil {
+				names = append(names, t.Near.Picture)
+			}
 		}
 		for _, s := range r.Repeats[i].Poisons.Samples {
 			names = append(names, s.Before, s.After)
@@ -241,6 +244,14 @@ func (r *Repeat) validate(k int) error {
 func (t *Target) validate(k int) error {
 	if err := cmp.Or(label("label", t.Label, k), label("predicted label", t.Predicted, k), inside(t.Picture)); err != nil {
 		return err
+	}
+	if n := t.Near; n != nil {
+		if err := cmp.Or(label("label of the nearest image", n.Label, k), inside(n.Picture)); err != nil {
+			return err
+		}
+		if !(n.Distance >= 0) || !n.Distance.Finite() || !(n.Levels >= 0 && n.Levels <= 255) {
+			return fmt.Errorf("the nearest image is at distance %v and %v levels", n.Distance, n.Levels)
+		}
 	}
 	for _, n := range append(t.Chosen[:len(t.Chosen):len(t.Chosen)], t.Benign...) {
 		if n < 0 || n > k {

@@ -227,6 +227,18 @@ type Target struct {
 	Benign    []int      `json:"benign"`            // set sizes under the reference benign models
 	Attacked  []Attacked `json:"attacked"`          // R_v and A_v
 	Picture   string     `json:"picture,omitempty"` // 8-bit PNG, path inside the run folder
+	Near      *Near      `json:"near,omitempty"`
+}
+
+// Near is the training image of the victim that the first surrogate takes for most like a target.
+type Near struct {
+	ID    int `json:"id"` // index in the data set's training part
+	Label int `json:"label"`
+	// Distance is that of the surrogate's features over the root mean square of all targets' to all
+	// training images: 0 for the same image, about 1 for one of no connection.
+	Distance Number `json:"distance"`
+	Levels   Number `json:"levels"`            // mean difference of the pixels, in levels of 255
+	Picture  string `json:"picture,omitempty"` // 8-bit PNG, for the nearest pairs of a run
 }
 
 // Attacked is a label the adversary wants out of the set or in it.
