@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"gocp/data/internal/picture", "gocp/data/internal/resample"},
 	{"gocp/data/internal/jpeg"},
 	{"gocp/matrix"},
+	{"gocp/internal/testfiles"}, // of tests alone
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
 	{"gocp/journal"},
 	{"gocp/atomicfile", "gocp/strictjson"},

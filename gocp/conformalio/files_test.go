@@ -1,45 +1,22 @@
 package conformalio
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/conformal"
-	"github.com/gocp/gocp/gocp/npy"
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 )
-
-func writeNpy(t testing.TB, path string, a *npy.Array) string {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := npy.Write(f, a); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func writeText(t testing.TB, path, text string) string {
-	t.Helper()
-	if err := atomicfile.WriteBytes(path, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // TestColumns: a threshold records the columns it came from, and a table that has them in another order is
 // refused, as are one column and rows whose number is not that of the labels.
 func TestColumns(t *testing.T) {
 	dir := t.TempDir()
 	rows := strings.Repeat("0.5,1.5,0.25\n2.5,0.5,0.75\n0.25,0.5,3.5\n", 10)
-	cal := writeText(t, filepath.Join(dir, "cal.csv"), "cat,dog,bird\n"+rows)
-	labels := writeText(t, filepath.Join(dir, "y.txt"), strings.Repeat("1\n0\n2\n", 10))
+	cal := testfiles.Text(t, filepath.Join(dir, "cal.csv"), "cat,dog,bird\n"+rows)
+	labels := testfiles.Text(t, filepath.Join(dir, "y.txt"), strings.Repeat("1\n0\n2\n", 10))
 	job := CalibrateJob{Input: Input{File: cal, Form: FormLogits}, Labels: labels, Score: conformal.Variant{Name: "hps"}, Miscoverage: conformal.MustLevel("0.1")}
 	c, err := job.Calibrate()
 	if err != nil {
@@ -50,7 +27,7 @@ func TestColumns(t *testing.T) {
 	}
 	out := filepath.Join(dir, "s.npy")
 	predict := func(head string) error {
-		in := Input{File: writeText(t, filepath.Join(dir, "test.csv"), head+rows), Form: FormLogits}
+		in := Input{File: testfiles.Text(t, filepath.Join(dir, "test.csv"), head+rows), Form: FormLogits}
 		_, err := PredictJob{Calibration: c, Input: in, Out: out}.Predict()
 		return err
 	}
@@ -62,7 +39,7 @@ func TestColumns(t *testing.T) {
 	if err := predict("dog,cat,bird\n"); err == nil || !strings.Contains(err.Error(), "another order") {
 		t.Errorf("swapped columns: %v", err)
 	}
-	job.Input.File = writeText(t, filepath.Join(dir, "long.csv"), "cat,dog,bird\n"+rows+"1.5,2.5,3.5\n")
+	job.Input.File = testfiles.Text(t, filepath.Join(dir, "long.csv"), "cat,dog,bird\n"+rows+"1.5,2.5,3.5\n")
 	if _, err := job.Calibrate(); err == nil || !strings.Contains(err.Error(), "31 rows of 3 columns: cat, dog, bird") {
 		t.Errorf("31 rows for 30 labels: %v", err)
 	}

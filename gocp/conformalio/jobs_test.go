@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -65,13 +66,13 @@ func draw(t *testing.T, dir, name string, seed uint64, n, k int) sample {
 		p = append(p, q...)
 	}
 	at := func(kind string) string { return filepath.Join(dir, name+kind) }
-	s.logits = writeNpy(t, at("_z.npy"), npy.Float32(s.z, n, k))
-	s.label = writeNpy(t, at("_y.npy"), npy.Int64(labels, n))
-	s.group = writeNpy(t, at("_g.npy"), npy.Int64(groups, n))
-	s.features = writeNpy(t, at("_x.npy"), npy.Float32(x, n, 3))
-	s.probabilities = writeNpy(t, at("_p.npy"), npy.Float64(p, n, k))
-	s.csvLogits = writeText(t, at("_z.csv"), csv.String())
-	s.csvLab = writeText(t, at("_y.csv"), "label\n"+lab.String())
+	s.logits = testfiles.Npy(t, at("_z.npy"), npy.Float32(s.z, n, k))
+	s.label = testfiles.Npy(t, at("_y.npy"), npy.Int64(labels, n))
+	s.group = testfiles.Npy(t, at("_g.npy"), npy.Int64(groups, n))
+	s.features = testfiles.Npy(t, at("_x.npy"), npy.Float32(x, n, 3))
+	s.probabilities = testfiles.Npy(t, at("_p.npy"), npy.Float64(p, n, k))
+	s.csvLogits = testfiles.Text(t, at("_z.csv"), csv.String())
+	s.csvLab = testfiles.Text(t, at("_y.csv"), "label\n"+lab.String())
 	return s
 }
 
@@ -328,7 +329,7 @@ func TestBadThresholdFiles(t *testing.T) {
 	dir := t.TempDir()
 	for i, text := range []string{"", "{}", "3", `{"format":"gocp-conformal-threshold","version":1}`,
 		`{"format":"gocp-conformal-threshold","version":1,"score":{"name":"x"},"form":"logits","thresholds":{"conditioning":{"by":"marginal","below":"infinite"},"labels":2,"all":{"tau":1},"absent":{"tau":1}}}`} {
-		path := writeText(t, filepath.Join(dir, strconv.Itoa(i)+".json"), text)
+		path := testfiles.Text(t, filepath.Join(dir, strconv.Itoa(i)+".json"), text)
 		if _, err := LoadCalibration(path); err == nil || !usage.Is(err) {
 			t.Errorf("%q: %v", text, err)
 		}

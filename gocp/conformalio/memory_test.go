@@ -15,6 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/safetensors"
@@ -52,8 +53,8 @@ func TestBoundedMemory(t *testing.T) {
 		y[i] = r.Int64N(k)
 		z[i*k+int(y[i])] += 3
 	}
-	labels := writeNpy(t, filepath.Join(dir, "y.npy"), npy.Int64(y, n))
-	files := map[string]string{"npy": writeNpy(t, filepath.Join(dir, "z.npy"), npy.Float32(z, n, k))}
+	labels := testfiles.Npy(t, filepath.Join(dir, "y.npy"), npy.Int64(y, n))
+	files := map[string]string{"npy": testfiles.Npy(t, filepath.Join(dir, "z.npy"), npy.Float32(z, n, k))}
 	at := func(ext string) string {
 		files[ext] = filepath.Join(dir, "z."+ext)
 		return files[ext]

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gocp/gocp/gocp/conformal"
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/npy"
 )
 
@@ -32,7 +33,7 @@ func TestOneSampleACall(t *testing.T) {
 		}
 		return z, y
 	}
-	save := func(name string, a *npy.Array) string { return writeNpy(t, filepath.Join(dir, name), a) }
+	save := func(name string, a *npy.Array) string { return testfiles.Npy(t, filepath.Join(dir, name), a) }
 	calZ, calY := draw(n)
 	cal, calLabels := save("cal.npy", npy.Float32(calZ, n, k)), save("cal_y.npy", npy.Int64(calY, n))
 	level := conformal.MustLevel("0.1")

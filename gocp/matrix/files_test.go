@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -178,7 +179,7 @@ func TestFirstLine(t *testing.T) {
 		{"0.5,1.5\r0.5,1.5\r", Options{}, 0, "carriage returns"},
 		{"0.5,1.5\n0.5,1_5\n", Options{}, 0, "no number"},
 	} {
-		path := writeText(t, filepath.Join(dir, fmt.Sprintf("%d.csv", i)), c.text)
+		path := testfiles.Text(t, filepath.Join(dir, fmt.Sprintf("%d.csv", i)), c.text)
 		m, err := Open(path, c.o)
 		if err == nil {
 			_, err = m.All()

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/usage"
@@ -136,7 +137,7 @@ func FuzzPart(f *testing.F) {
 	for _, s := range []string{"a,b", "l*", "\"a,b\"", "*", "?", "", ",", "x:y/z", "\"", "***a", "*a*b*c*d*e*f*g*h"} {
 		f.Add(s)
 	}
-	path := writeText(f, filepath.Join(f.TempDir(), "a.csv"), "\"a,b\",l0,l1,id\n0.5,1.5,2.5,1\n3.5,4.5,5.5,2\n")
+	path := testfiles.Text(f, filepath.Join(f.TempDir(), "a.csv"), "\"a,b\",l0,l1,id\n0.5,1.5,2.5,1\n3.5,4.5,5.5,2\n")
 	f.Fuzz(func(t *testing.T, part string) {
 		m, err := Open(path+":"+part, Options{})
 		if err != nil {

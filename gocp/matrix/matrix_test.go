@@ -2,7 +2,6 @@ package matrix
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,32 +9,11 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
-	"github.com/gocp/gocp/gocp/atomicfile"
+	"github.com/gocp/gocp/gocp/internal/testfiles"
 	"github.com/gocp/gocp/gocp/npy"
 	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/usage"
 )
-
-func writeNpy(t testing.TB, path string, a *npy.Array) string {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := npy.Write(f, a); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func writeText(t testing.TB, path, text string) string {
-	t.Helper()
-	if err := atomicfile.WriteBytes(path, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // TestMatrices reads the same matrix from every format, all at once and from the middle.
 func TestMatrices(t *testing.T) {
@@ -46,8 +24,8 @@ func TestMatrices(t *testing.T) {
 	for i, v := range want {
 		f32[i] = float32(v)
 	}
-	writeNpy(t, at("f4.npy"), npy.Float32(f32, 4, 3))
-	writeNpy(t, at("f8.npy"), npy.Float64(want, 4, 3))
+	testfiles.Npy(t, at("f4.npy"), npy.Float32(f32, 4, 3))
+	testfiles.Npy(t, at("f8.npy"), npy.Float64(want, 4, 3))
 	z := npy.Archive{{Name: "a", Array: npy.Float32(f32, 4, 3)}, {Name: "b", Array: npy.Int64([]int64{3, 4}, 2)}}
 	if err := z.Save(at("two.npz")); err != nil {
 		t.Fatal(err)
@@ -60,9 +38,9 @@ func TestMatrices(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := "0.5,-1.5,2\n3,4,5.25\n6,7,8\n9,10,11"
-	writeText(t, at("plain.csv"), rows)
-	writeText(t, at("named.csv"), "\xef\xbb\xbfa,\"b\",c\r\n"+strings.ReplaceAll(rows, "\n", "\r\n")+"\r\n\r\n")
-	writeText(t, at("tabs.csv"), strings.ReplaceAll(rows, ",", "\t")+"\n")
+	testfiles.Text(t, at("plain.csv"), rows)
+	testfiles.Text(t, at("named.csv"), "\xef\xbb\xbfa,\"b\",c\r\n"+strings.ReplaceAll(rows, "\n", "\r\n")+"\r\n\r\n")
+	testfiles.Text(t, at("tabs.csv"), strings.ReplaceAll(rows, ",", "\t")+"\n")
 	type flat struct {
 		Name string  `parquet:"name"`
 		A    float32 `parquet:"a"`
@@ -112,12 +90,12 @@ func TestMatrices(t *testing.T) {
 	if got, err := Ints(at("two.npz:b"), Options{}); err != nil || !slices.Equal(got, []int{3, 4}) {
 		t.Errorf("labels %v, %v", got, err)
 	}
-	writeText(t, at("ragged.csv"), "1,2\n3\n")
-	writeText(t, at("words.csv"), "1,2\n3,x\n")
-	writeText(t, at("empty.csv"), "")
-	writeText(t, at("no.parquet"), "PAR1")
-	writeText(t, at("halves.csv"), "1\n2\n2.5\n")
-	writeNpy(t, at("deep.npy"), npy.Float32(f32, 2, 2, 3))
+	testfiles.Text(t, at("ragged.csv"), "1,2\n3\n")
+	testfiles.Text(t, at("words.csv"), "1,2\n3,x\n")
+	testfiles.Text(t, at("empty.csv"), "")
+	testfiles.Text(t, at("no.parquet"), "PAR1")
+	testfiles.Text(t, at("halves.csv"), "1\n2\n2.5\n")
+	testfiles.Npy(t, at("deep.npy"), npy.Float32(f32, 2, 2, 3))
 	for name, text := range map[string]string{
 		"ragged.csv": "line 2 has 1", "words.csv": `"x" is no number`, "empty.csv": "no rows", "no.parquet": "not a valid Parquet",
 		"deep.npy": "two axes", "two.npz": "several arrays", "two.npz:q": "no array", "t.safetensors": "say which", "a.dat": "must end in",
