@@ -16,4 +16,4 @@ if [ -z "$python" ]; then
   fi
   python=.venv/bin/python
 fi
-exec "$python" peers.py "$@"
+exec "$python" "${script:-peers.py}" "$@"

@@ -1,6 +1,6 @@
 // Memory runs two steps of training or of crafting in a process of its own and prints how many KiB
-// the process had before there was a model, how many at most, and what crafting said of its memory. It is
-// gocp's side of bench/memory_peers.py.
+// the process had before there was a model, how many at most, how many of these are arrays that crafting
+// has on the device, and what it said of its memory. It is gocp's side of bench/memory_peers.py.
 package main
 
 import (
@@ -49,7 +49,8 @@ func run(spec nn.Spec, pass string, n int, limit int64) error {
 	if err != nil {
 		return err
 	}
-	note := ""
+	var note string
+	var used int64 // on the device, while crafting
 	err = dev.Do(context.Background(), 1, func(s *device.Stream) error {
 		m, err := nn.New(spec, 1)
 		if err != nil {
@@ -60,7 +61,7 @@ func run(spec nn.Spec, pass string, n int, limit int64) error {
 			set := images(spec, steps*n, spec.Classes)
 			return train.Run(s, m, train.Set{Images: set.Pixels, Labels: set.Labels}, train.Config{Epochs: 1, Batch: n}, train.Options{})
 		case "craft":
-			note, err = craft(s, m, n, limit)
+			note, used, err = craft(s, m, n, limit)
 			return err
 		}
 		return fmt.Errorf("no pass is called %q", pass)
@@ -72,12 +73,12 @@ func run(spec nn.Spec, pass string, n int, limit int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(before, peak, note)
+	_, err = fmt.Println(before, peak, used>>10, note)
 	return err
 }
 
 // craft makes n poisons on one surrogate.
-func craft(s *device.Stream, m *nn.Model, n int, limit int64) (note string, err error) {
+func craft(s *device.Stream, m *nn.Model, n int, limit int64) (note string, used int64, err error) {
 	p := &attack.Problem{
 		Surrogates: []attack.Surrogate{{Name: "memory", Model: m, Calibration: images(m.Spec, 30, m.Classes)}},
 		Score:      conformal.Variant{Name: "hps"}, Level: conformal.MustLevel("0.1"),
@@ -87,14 +88,14 @@ func craft(s *device.Stream, m *nn.Model, n int, limit int64) (note string, err 
 	}
 	v, err := attack.NewSolver(s, p, attack.Config{Steps: steps, Margin: 1, Align: attack.AlignPoison})
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	bases := make([]int, n)
 	for i := range bases {
 		bases[i] = i
 	}
-	_, err = v.Craft(bases, nil)
-	return note, err
+	_, err = v.Craft(bases, func() { used = s.InUse() })
+	return note, used, err
 }
 
 // images draws n random images with labels of k classes.

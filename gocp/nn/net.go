@@ -65,7 +65,9 @@ type layer struct {
 
 	z, h, dz, dh    tensor.Tensor
 	hAgain, dzAgain device.Ptr // where the replay of a mixed derivative makes their primals again
+	hBack           device.Ptr // where the backward pass makes h again, from z
 	idx             device.Ptr // which input of its window each output came from
+	idxAgain        device.Ptr // likewise, in such a replay
 
 	// Backward, of all that read an output the first writes its gradient; the others add to it.
 	fromFirst, addFirst bool

@@ -75,11 +75,31 @@ func (n *Net) forward(l *layer) {
 		if l.add != nil {
 			r = n.value(l.add)
 		}
-		kernel.ActForward(s, a, z, scale, shift, r, n.remade(n.output(h), l.hAgain), l.idx)
+		idx := n.chosen(l)
+		if l.hBack != 0 && !p.Replay { // the backward pass makes both again
+			idx = 0
+		}
+		kernel.ActForward(s, a, z, scale, shift, r, n.remade(n.output(h), l.hAgain), idx)
 	}
 	if n.drops(l) {
 		kernel.Dropout(s, p.Draws.Seed, l.drops, p.Draws.Step, l.Dropout, n.output(h), n.output(h))
 	}
+}
+
+// chosen is l's index of chosen inputs.
+func (n *Net) chosen(l *layer) device.Ptr {
+	if n.pass.Replay && l.idxAgain != 0 {
+		return l.idxAgain
+	}
+	return l.idx
+}
+
+// again makes l's output once more, from z, for the backward pass of the layer that reads it.
+func (n *Net) again(l *layer) tensor.Tensor {
+	_, a := l.at(n.n)
+	h := n.stored(tensor.Tensor{Shape: l.h.Shape, P: l.hBack}, false)
+	kernel.ActForward(n.s, a, n.stored(l.z, false), l.scale.Primal(), l.shift.Primal(), tensor.Tensor{}, h, l.idx)
+	return h
 }
 
 // average launches one of the two passes of average pooling.
@@ -161,6 +181,12 @@ func (n *Net) backward(l *layer, dh, dtheta, dx tensor.Tensor) {
 		}
 		return
 	}
+	x := tensor.Tensor{}
+	if l.mapped() {
+		if x = n.value(l.from); l.from.hBack != 0 && !n.pass.Replay {
+			x = n.again(l.from)
+		}
+	}
 	scale, p, q := n.backwardAffine(l, a, dh, dtheta)
 	dr := none
 	if wanted(l.add) {
@@ -183,7 +209,7 @@ func (n *Net) backward(l *layer, dh, dtheta, dx tensor.Tensor) {
 		dz = n.remade(n.stored(l.dz, n.pass.dual()), l.dzAgain)
 	}
 	if !l.passes() && !(dz.Absent() && dr.Absent()) {
-		kernel.ActBackward(s, a, dh, n.linear(l), scale, p, q, l.idx, n.remade(n.output(dz), l.dzAgain), n.output(dr))
+		kernel.ActBackward(s, a, dh, n.linear(l), scale, p, q, n.chosen(l), n.remade(n.output(dz), l.dzAgain), n.output(dr))
 	}
 	if !dr.Absent() {
 		n.settle(l.add, l.addFirst, dr)
@@ -195,7 +221,6 @@ func (n *Net) backward(l *layer, dh, dtheta, dx tensor.Tensor) {
 		return
 	}
 	if !dtheta.Absent() {
-		x := n.value(l.from)
 		kernel.ConvBackwardWeight(s, n.work, g, x.Slice(0, g.N, g.H, g.W, g.C), dz, n.param(dtheta, l.weight))
 	}
 	if wantX {
@@ -242,7 +267,7 @@ func (n *Net) backwardAffine(l *layer, a kernel.Act, dh, dtheta tensor.Tensor) (
 	none := tensor.Tensor{}
 	if !l.norm() {
 		if wantTheta && l.bias.Len > 0 {
-			kernel.ActBackwardReduce(s, n.work, a, dh, none, l.idx, none, n.param(dtheta, l.bias))
+			kernel.ActBackwardReduce(s, n.work, a, dh, none, n.chosen(l), none, n.param(dtheta, l.bias))
 		}
 		return none, none, none
 	}
@@ -252,7 +277,7 @@ func (n *Net) backwardAffine(l *layer, a kernel.Act, dh, dtheta tensor.Tensor) (
 		return scale, none, none
 	}
 	dscale, dshift, dgamma := channels(l.dscale, dual), channels(l.dshift, dual), channels(l.dgamma, dual)
-	kernel.ActBackwardReduce(s, n.work, a, dh, n.linear(l), l.idx, dscale, dshift)
+	kernel.ActBackwardReduce(s, n.work, a, dh, n.linear(l), n.chosen(l), dscale, dshift)
 	if wantTheta {
 		dgamma = n.param(dtheta, l.gamma)
 		dbeta := n.param(dtheta, l.beta)

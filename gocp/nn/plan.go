@@ -107,6 +107,7 @@ func (n *Net) memory() *plan {
 	back, mixed := !n.opt.Forward, n.opt.Mixed
 	last := n.layers[len(n.layers)-1]
 	outputs := make([]pair, len(n.layers))
+	redone := p.redone()
 	read := func(x pair, t int) { // in the backward pass
 		if p.until(x, t); p.kept() {
 			x.primal.until(p.forever())
@@ -125,6 +126,9 @@ func (n *Net) memory() *plan {
 			x := outputs[l.from.number]
 			p.until(x, p.forward(l))
 			switch wanted := l.mapped() || l.norm(); { // as a factor of the weights' gradient, or as z
+			case redone[l.from.number] != nil:
+				b := p.buffer(size(x.dims), p.backward(l))
+				b.users = []*device.Ptr{&l.from.hBack}
 			case wanted && mixed:
 				x.primal.until(p.backward(l))
 			case wanted && back:
@@ -133,11 +137,6 @@ func (n *Net) memory() *plan {
 		}
 		if l.add != nil {
 			p.until(outputs[l.add.number], p.forward(l))
-		}
-		if l.act.Indexed() && back {
-			idx := p.buffer(l.out.len()*n.batch, p.forward(l))
-			read(pair{primal: idx}, p.backward(l))
-			idx.users = []*device.Ptr{&l.idx}
 		}
 		if !l.mapped() {
 			continue
@@ -188,11 +187,60 @@ func (n *Net) memory() *plan {
 		a.is(x.t)
 	}
 	if back {
+		p.indices(redone, outputs)
 		p.gradients()
 	}
 	p.channels()
 	p.place()
 	return p
+}
+
+// redone are the outputs that the backward pass makes again from z, which batch norm keeps anyway, by the
+// one layer that reads them, as a factor of its weights' gradient. It costs a pass over z.
+func (p *plan) redone() (reader []*layer) {
+	layers := p.n.layers
+	reader, readers := make([]*layer, len(layers)), make([]int, len(layers))
+	for _, l := range layers {
+		for _, from := range []*layer{l.from, l.add} {
+			if from != nil {
+				reader[from.number] = l
+				readers[from.number]++
+			}
+		}
+	}
+	for i, l := range layers {
+		able := l.mapped() && l.norm() && l.add == nil && l.act.Pool <= 1 && l.Dropout == 0 && !p.kept() && !p.n.opt.Forward
+		if r := reader[i]; !able || readers[i] != 1 || r.from != l || !r.mapped() || i == len(layers)-2 {
+			reader[i] = nil
+		}
+	}
+	return reader
+}
+
+// indices plans those of the chosen inputs. Whatever makes h again makes them again.
+func (p *plan) indices(redone []*layer, outputs []pair) {
+	for i, l := range p.n.layers {
+		if !l.act.Indexed() {
+			continue
+		}
+		bytes := l.out.len() * p.n.batch
+		idx := p.buffer(bytes, p.forward(l))
+		idx.users = []*device.Ptr{&l.idx}
+		if r := redone[i]; r != nil {
+			idx.from = p.backward(r)
+		}
+		idx.until(p.backward(l))
+		switch {
+		case p.kept():
+			idx.until(p.forever())
+		case outputs[i].again != nil:
+			again := p.buffer(bytes, p.forward(l)+p.replay)
+			again.until(p.backward(l) + p.replay)
+			again.users = []*device.Ptr{&l.idxAgain}
+		default:
+			idx.until(p.backward(l) + p.replay)
+		}
+	}
 }
 
 // gradients plans those of the outputs, in the order in which the backward pass writes them. The first
