@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/internal/twin"
@@ -35,6 +36,8 @@ func TestAgainstHost(t *testing.T) {
 		{"sum", Config{Align: AlignSum}, false, kernel.F32, 1e-5, 1e-5},
 		{"batch, reflected", Config{Align: AlignBatch, Batch: 4, Shift: 2, Pad: train.PadReflect, Flip: true}, false, kernel.F32, 1e-5, 1e-5},
 		{"batch, shifted, bn", Config{Align: AlignBatch, Batch: 4, Shift: 2, Flip: true}, true, kernel.F32, 1e-5, 1e-5},
+		{"second order", Config{Align: AlignSum, Order: 2, Second: SecondOrder{Iterations: 5}}, true, kernel.F32, 1e-4, 1e-3}, // a solve multiplies roundings
+		{"second order, exact, factors", Config{Align: AlignPoison, Order: 2, Second: SecondOrder{Mode: SecondExact, Solver: curvature.Kron, Damping: "1"}}, false, kernel.F32, 1e-4, 1e-3},
 		{"bf16", Config{Align: AlignPoison}, false, kernel.BF16, 2e-2, 0.3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
