@@ -38,7 +38,7 @@ step 'thresholds and sets beside TorchCP, MAPIE, crepes and puncc'
 bench/conformal_peers.sh
 bench/conformal_peers.sh --cifar
 
-step 'files as eight libraries write them'
+step 'files as nine libraries write them, and the lines that convert those of others'
 bench/files.sh
 
 step 'image files beside Pillow and torchvision'

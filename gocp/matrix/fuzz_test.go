@@ -3,9 +3,12 @@ package matrix
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -66,6 +69,18 @@ func FuzzParquet(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())
+	type other struct {
+		Name string             `parquet:"name"`
+		A    float64            `parquet:"a"`
+		List []float32          `parquet:"list"`
+		Map  map[string]float64 `parquet:"map"`
+		Rows []row              `parquet:"rows"`
+	}
+	b = bytes.Buffer{}
+	if err := parquet.Write(&b, []other{{"0.5", 1.5, []float32{1, 2}, map[string]float64{"x": 1}, []row{{1, 2, 3}}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
 	f.Add([]byte("PAR1"))
 	f.Add([]byte("PAR1\x00\x00\x00\x00PAR1"))
 	dir := f.TempDir()
@@ -100,7 +115,8 @@ func FuzzSafetensors(f *testing.F) {
 
 // FuzzText: the same for all that a text file can be, with each way of saying what the first line is.
 func FuzzText(f *testing.F) {
-	for _, s := range []string{"a b\n1 0.5 1\n", "0,5;1,5\n", "# x\n1\t2\n", "\"a,b\"|c\n1|2\n", "0,1\n0.5,1.5\n", "True\nFalse\n", ",0\n1,2\n"} {
+	for _, s := range []string{"a b\n1 0.5 1\n", "0,5;1,5\n", "# x\n1\t2\n", "\"a,b\"|c\n1|2\n", "0,1\n0.5,1.5\n", "True\nFalse\n", ",0\n1,2\n", "sep=;\na;b\n1;2\n", "[0.5, 1.5]\n[2.5, 3.5]\n",
+		"l0,l1,l3\n0.5,1.5%,2\n", "n;a;b\nx.png;0,5;1,5\n", "<html>", "version https://git-lfs.github.com/spec/v1\n"} {
 		f.Add([]byte(s), uint8(0), uint8(0))
 	}
 	dir := f.TempDir()
@@ -151,6 +167,78 @@ func FuzzPart(f *testing.F) {
 			t.Fatalf("%q: %d numbers in %s, %v", part, len(x), m.Shape(), err)
 		}
 	})
+}
+
+// TestAllocated: to open and read a file of real size takes memory in proportion to it.
+func TestAllocated(t *testing.T) {
+	dir := t.TempDir()
+	const n, k = 20000, 20
+	x := make([]float32, n*k)
+	r := rand.New(rand.NewPCG(1, 2))
+	var text strings.Builder
+	for i := range x {
+		x[i] = r.Float32()
+		fmt.Fprintf(&text, "%.7f%c", x[i], ",\n"[btoi(i%k == k-1)])
+	}
+	type list struct {
+		Z []float32 `parquet:"z"`
+	}
+	type flat struct {
+		A, B, C, D, E, F, G, H float32
+	}
+	var lists []list
+	var flats []flat
+	for i := range n {
+		lists = append(lists, list{x[i*k : (i+1)*k]})
+		flats = append(flats, flat{x[i*k], x[i*k+1], x[i*k+2], x[i*k+3], x[i*k+4], x[i*k+5], x[i*k+6], x[i*k+7]})
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	testfiles.Npy(t, at("a.npy"), npy.Float32(x, n, k))
+	testfiles.Text(t, at("a.csv"), text.String())
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	w.Write([]byte(text.String()))
+	w.Close()
+	testfiles.Text(t, at("a.csv.gz"), packed.String())
+	for _, err := range []error{
+		(npy.Archive{{Name: "x", Array: npy.Float32(x, n, k)}}).Save(at("a.npz")),
+		(&safetensors.File{Tensors: []safetensors.Tensor{safetensors.FromFloat32("x", x, n, k)}}).Save(at("a.safetensors")),
+		parquet.WriteFile(at("list.parquet"), lists), parquet.WriteFile(at("flat.parquet"), flats),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a.npy", "a.npz", "a.safetensors", "a.csv", "a.csv.gz", "list.parquet", "flat.parquet"} {
+		info, err := os.Stat(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := allocated(func() {
+			m, err := Open(at(name), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			block := make([]float64, 100*m.K)
+			for first := 0; first < m.N; first += 100 {
+				if err := m.Read(block, first); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		t.Logf("%s: %.1f bytes for each of %d", name, float64(got)/float64(info.Size()), info.Size())
+		if limit := 16*uint64(info.Size()) + 8<<20; got > limit {
+			t.Errorf("%s: %d bytes allocated for %d", name, got, info.Size())
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // allocated is what a call allocates.

@@ -149,7 +149,7 @@ func TestCut(t *testing.T) {
 				break
 			}
 		}
-		if refused < len(b)/2 {
+		if refused < len(b)/3 { // a second picture may be cut anywhere
 			t.Errorf("%s: %d of %d cuts are refused", filepath.Base(name), refused, len(b))
 		}
 	}
