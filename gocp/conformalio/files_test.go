@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/internal/testfiles"
+	"github.com/gocp/gocp/gocp/npy"
 )
 
 // TestColumns: a threshold records the columns it came from, and a table that has them in another order is
@@ -46,5 +47,27 @@ func TestColumns(t *testing.T) {
 	job.Input.File = cal + ":cat"
 	if _, err := job.Calibrate(); err == nil || !strings.Contains(err.Error(), "one column") {
 		t.Errorf("one column: %v", err)
+	}
+}
+
+// TestAllEqual: a file of zeros, as an array that was never filled, is calibrated on with a word about it.
+func TestAllEqual(t *testing.T) {
+	dir := t.TempDir()
+	labels := testfiles.Text(t, filepath.Join(dir, "y.txt"), strings.Repeat("1\n0\n2\n", 10))
+	job := CalibrateJob{Input: Input{Form: FormLogits}, Labels: labels, Score: conformal.Variant{Name: "hps"}, Miscoverage: conformal.MustLevel("0.1")}
+	x := make([]float32, 30*3)
+	for _, filled := range []bool{false, true} {
+		x[4], x[7] = 0.5, 1.5
+		if !filled {
+			clear(x)
+		}
+		job.Input.File = testfiles.Npy(t, filepath.Join(dir, "z.npy"), npy.Float32(x, 30, 3))
+		c, err := job.Calibrate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Contains(strings.Join(c.Notes, "\n"), "all 30 calibration scores are equal"); said == filled {
+			t.Errorf("filled %v: %q", filled, c.Notes)
+		}
 	}
 }

@@ -59,6 +59,9 @@ func (c *Calibration) notes() []string {
 			notes = append(notes, tooFew(t.All.N, "calibration samples", c.Miscoverage))
 		}
 	}
+	if n := t.All.N; n > 1 && t.Ties == n {
+		notes = append(notes, fmt.Sprintf("all %d calibration scores are equal, so τ tells nothing apart: look whether the file holds what it should (an array that was never filled is all zeros)", n))
+	}
 	never, small := 0, 0
 	for _, cell := range t.Cells {
 		switch {
