@@ -97,8 +97,11 @@ func ReadHeader(b []byte) (Header, error) {
 	case len(b) == 0:
 		return Header{}, errors.New("the file is empty; replace or remove it")
 	case f == nil:
-		if what := foreign.What(b); what != "" {
-			return Header{}, fmt.Errorf("it is %s, none of the images that are read; convert, replace or remove it", what)
+		switch what := foreign.What(b); {
+		case strings.Contains(what, ": "): // and says what to do
+			return Header{}, errors.New("it is " + what)
+		case what != "":
+			return Header{}, fmt.Errorf("it is %s, which is not read; convert, replace or remove it", what)
 		}
 		return Header{}, errors.New("corrupt image: it begins as no image does; replace or remove it")
 	}
