@@ -10,6 +10,7 @@ their difference beside its own. What is done is kept in --runs, so an interrupt
 """
 
 import argparse
+import glob
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ NETWORKS = {
     "vgg16-bn-w16": dict(arch="vgg16", width=16, stem="cifar", batchnorm=True),
 }
 LR, WARMUP, MOMENTUM, DECAY, SHIFT = 0.05, 1, 0.9, 5e-4, 4
+CHUNK = 250  # test images at a time
 
 ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 ap.add_argument("data")
@@ -58,17 +60,19 @@ def part(z, split, n):
 
 def by_gocp(folder, spec, seed):
     model, out = os.path.join(folder, "m.safetensors"), os.path.join(folder, "out.safetensors")
-    for file in (model, out):
-        if os.path.exists(file):
-            os.remove(file)
+    if os.path.exists(model):
+        os.remove(model)
     network = ["--arch", spec["arch"], "--width", spec["width"], "--stem", spec["stem"]] + ["--batchnorm"] * spec.get("batchnorm", False)
     begin = os.times().children_user
     gocp("train", "--data", os.path.join(folder, "part.npz"), "--out", model, "--seed", seed, *network, "--epochs", args.epochs, "--batch", args.batch, "--lr", LR,
          "--schedule", "cosine", "--warmup", WARMUP, "--momentum", MOMENTUM, "--nesterov", "--weight-decay", DECAY, "--shift", SHIFT, "--pad", "reflect", "--flip",
          "--threads", 1, "--device", "cpu", "--quiet")  # fmt: skip
     seconds = os.times().children_user - begin
-    gocp("compute", "--model", model, "--in", os.path.join(folder, "test.safetensors"), "--out", out, "--device", "cpu", "logits")
-    return load_file(out)["logits"], seconds
+    logits = []
+    for file in sorted(glob.glob(os.path.join(folder, "test-*.safetensors"))):
+        gocp("compute", "--model", model, "--in", file, "--out", out, "--device", "cpu", "logits")
+        logits.append(load_file(out)["logits"])
+    return np.concatenate(logits), seconds
 
 
 def torchvision_start(net, arch):
@@ -110,7 +114,7 @@ def by_torch(train, test, spec, seed):
     seconds = time.process_time() - begin
     net.eval()
     with torch.no_grad():
-        return net(torch.from_numpy(test)).numpy(), seconds
+        return np.concatenate([net(x).numpy() for x in torch.from_numpy(test).split(CHUNK)]), seconds
 
 
 def estimate(v):
@@ -143,11 +147,12 @@ def main():
             np.savez(os.path.join(folder, "part.npz"), classes=z["classes"], train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
         os.remove(whole)
         pixels = np.ascontiguousarray(test[0].transpose(0, 3, 1, 2)).astype(np.float32) / 255
-        save_file({"x": pixels}, os.path.join(folder, "test.safetensors"))
+        for i in range(0, len(pixels), CHUNK):
+            save_file({"x": pixels[i : i + CHUNK]}, os.path.join(folder, f"test-{i:08}.safetensors"))
         print(f"{args.data}: {len(train[1])} training and {len(test[1])} test images; {args.epochs} epochs, batch {args.batch}, rate {LR}, cosine after {WARMUP} epoch of warm-up, "
               f"Nesterov {MOMENTUM}, weight decay {DECAY}, crop of ±{SHIFT} with reflection, flip; PyTorch {torch.__version__}", flush=True)  # fmt: skip
-        for seed in range(args.seeds):
-            for name in args.networks:
+        for name in args.networks:
+            for seed in range(args.seeds):
                 for side in ("gocp", "torch"):
                     if any(r["network"] == name and r["side"] == side and r["seed"] == seed for r in done):
                         continue

@@ -209,14 +209,15 @@ func TestEnsembleOfKinds(t *testing.T) {
 		}
 		return m
 	}
-	for _, align := range []string{AlignSum, AlignPoison, AlignBatch} {
-		t.Run(align, func(t *testing.T) {
+	for name, cfg := range map[string]Config{"sum": {Align: AlignSum}, "poison": {Align: AlignPoison}, "batch": {Align: AlignBatch, Batch: 3},
+		"second order": {Align: AlignSum, Order: 2, Second: SecondOrder{Iterations: 3, Images: 16}}} {
+		t.Run(name, func(t *testing.T) {
 			p := task(t, false)
 			p.Surrogates = append(p.Surrogates,
 				Surrogate{Name: "wider", Model: other(t, nn.Spec{Arch: "convnet", Width: 6, Stem: nn.StemPool, BatchNorm: true}), Calibration: p.Surrogates[0].Calibration},
 				Surrogate{Name: "resnet", Model: other(t, nn.Spec{Arch: "resnet18", Width: 2}), Calibration: p.Surrogates[0].Calibration},
 				Surrogate{Name: "mobilenet", Model: other(t, nn.Spec{Arch: "mobilenet_v2", Width: 4}), Calibration: p.Surrogates[0].Calibration})
-			cfg := Config{Align: align, Bases: BasesRandom, Batch: 3, Shift: 1, Flip: true}
+			cfg.Bases, cfg.Shift, cfg.Flip = BasesRandom, 1, true
 			gradient := func(of []Surrogate) (phi []float64, g []float32) {
 				one := *p
 				one.Surrogates = of
