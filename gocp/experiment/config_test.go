@@ -143,6 +143,28 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// The configuration of a run before there were schedules, recipes and kinds is read as it was meant.
+func TestOlderConfig(t *testing.T) {
+	var c Config
+	err := strictjson.UnmarshalKnown([]byte(`{"seed": 0, "victim": {"arch": "resnet18", "width": 16, "stem": "cifar", "batchnorm": true},
+		"surrogate": {"arch": "convnet", "width": 16, "stem": "stride"},
+		"victim_train": {"epochs": 6, "batch": 16, "lr": 0.08, "momentum": 0.9, "weight_decay": 0.0005, "shift": 1, "flip": true},
+		"surrogate_train": {"epochs": 6, "batch": 16, "lr": 0.08, "momentum": -1, "weight_decay": 0.0005},
+		"craft": {"shift": 1, "flip": true}}`), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = c.WithDefaults()
+	victim := Train{Recipe: "li", Epochs: 6, Batch: 16, LR: 0.08, Schedule: "constant", Momentum: 0.9, WeightDecay: 5e-4, Shift: 1, Pad: "zero", Flip: new(true)}
+	surrogate := Train{Recipe: "li", Epochs: 6, Batch: 16, LR: 0.08, Schedule: "constant", Momentum: -1, WeightDecay: 5e-4}
+	if !reflect.DeepEqual(c.VictimTrain, victim) || !reflect.DeepEqual(c.SurrogateTrain, surrogate) {
+		t.Errorf("%+v, %+v", c.VictimTrain, c.SurrogateTrain)
+	}
+	if !reflect.DeepEqual(c.Surrogate, Kinds{{Arch: "convnet", Width: 16, Stem: "stride"}}) || c.Craft.Shift != 1 || c.Craft.Pad != "zero" || !c.Craft.Flip {
+		t.Errorf("%+v, %+v", c.Surrogate, c.Craft)
+	}
+}
+
 // Poisons are crafted under the surrogates' augmentation unless another is asked for.
 func TestCraftedAsTrained(t *testing.T) {
 	for _, c := range []struct {

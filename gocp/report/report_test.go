@@ -403,3 +403,20 @@ func TestInvalidResult(t *testing.T) {
 		t.Error("an invalid result was printed")
 	}
 }
+
+// A training is said in words, with what it has beyond SGD at one rate.
+func TestTrainText(t *testing.T) {
+	plain := result.Train{Epochs: 20, Batch: 128, LR: 0.01, Schedule: "constant", Momentum: 0.9, WeightDecay: 5e-4}
+	steps, cosine := plain, plain
+	steps.Schedule, steps.Milestones, steps.Gamma, steps.Nesterov, steps.Shift, steps.Pad, steps.Flip = "steps", []int{7, 12, 17}, 0.1, true, 4, "zero", true
+	cosine.Schedule, cosine.Warmup, cosine.Shift, cosine.Pad = "cosine", 1, 2, "reflect"
+	for want, train := range map[string]result.Train{
+		"SGD, 20 epochs, batch 128, learning rate 0.01, momentum 0.9, weight decay 0.0005":                                                                plain,
+		"SGD, 20 epochs, batch 128, learning rate 0.01 × 0.1 after epochs 7, 12, 17, momentum 0.9 (Nesterov), weight decay 0.0005, shift ±4, flip":        steps,
+		"SGD, 20 epochs, batch 128, learning rate 0.01 to 0 by a cosine, warm-up of 1 epoch, momentum 0.9, weight decay 0.0005, shift ±2 with reflection": cosine,
+	} {
+		if got := trainText(train); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
