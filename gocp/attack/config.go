@@ -148,6 +148,9 @@ func (c Config) Validate() error {
 	if c.Order != 1 && c.Order != 2 {
 		return usage.Errorf("crafting: order %d; it is 1 or 2", c.Order)
 	}
+	if c.Order == 1 && c.Second != (SecondOrder{}) {
+		return usage.Errorf("crafting: curvature, damping, solver and what else is of second order do nothing here: they go with order 2")
+	}
 	if c.Order == 2 {
 		if err := c.Second.validate(); err != nil {
 			return err

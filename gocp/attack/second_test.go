@@ -141,6 +141,7 @@ func TestSecondOrderNegativeCurvature(t *testing.T) {
 
 func TestSecondOrderRefusals(t *testing.T) {
 	for says, c := range map[string]Config{
+		"go with order 2":              {Second: SecondOrder{Damping: "1"}},
 		"order 3":                      {Order: 3},
 		`"fisher"`:                     {Order: 2, Second: SecondOrder{Curvature: "fisher"}},
 		`solver "jacobi"`:              {Order: 2, Second: SecondOrder{Solver: "jacobi"}},

@@ -148,6 +148,9 @@ func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
 			c.Surrogates, c.Repeats = 4, 1
 			c.VictimTrain = Train{Epochs: 12, Batch: 10, LR: 0.03, Schedule: "cosine", Warmup: 1, Nesterov: new(true), Shift: 1, Pad: "reflect", Flip: new(true)}
 		},
+		"second order": func(c *Config) {
+			c.Craft = attack.Config{Steps: 3, Order: 2, Second: attack.SecondOrder{Preconditioner: "kfac"}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tiny()
