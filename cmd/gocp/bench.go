@@ -43,13 +43,14 @@ func benchPassesCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "shape", Usage: "only these: " + strings.Join(shapes[:usual], ", ") + "; or of " + strings.Join(shapes[usual:], ", ")},
 			&cli.StringSliceFlag{Name: "pass", Usage: "only these: " + strings.Join(bench.Passes(), ", ")},
 			&cli.StringSliceFlag{Name: "precision", Usage: "only these: " + strings.Join(kernel.Precisions(), ", ") + " (GPUs); without it f32 and bf16"},
+			batchFlag(),
 			&cli.IntSliceFlag{Name: "beside", Usage: "so many side by side, the cores shared out (default: 1, and one a core)"},
 			&cli.Float64Flag{Name: "seconds", Value: 1, Usage: "of timing a row"},
 			goFormatFlag(),
 			jsonFlag(),
 			deviceFlag(),
 		},
-		Before: refuse([]rule{apart("go", "json"), above0("seconds")}),
+		Before: refuse([]rule{apart("go", "json"), above0("batch"), above0("seconds")}),
 		Action: runBenchPasses,
 	}
 }
@@ -61,7 +62,7 @@ func runBenchPasses(c *cli.Context) (err error) {
 	if err := useDevice(c); err != nil {
 		return err
 	}
-	o := bench.Options{Shapes: c.StringSlice("shape"), Passes: c.StringSlice("pass"), Beside: c.IntSlice("beside"), Seconds: c.Float64("seconds")}
+	o := bench.Options{Shapes: c.StringSlice("shape"), Passes: c.StringSlice("pass"), Batch: c.Int("batch"), Beside: c.IntSlice("beside"), Seconds: c.Float64("seconds")}
 	for _, p := range c.StringSlice("precision") {
 		precision, err := kernel.ParsePrecision(p)
 		if err != nil {
@@ -120,13 +121,18 @@ func benchKernelsCommand() *cli.Command {
 		ArgsUsage: "[NAME…]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "tune", Usage: "time every tile of convolutions on this GPU instead, and write what it is fastest with into `FILE` (gocp/kernel/convtiles.csv), for its architecture"},
+			batchFlag(),
 			goFormatFlag(),
 			jsonFlag(),
 			deviceFlag(),
 		},
-		Before: refuse([]rule{apart("go", "json")}),
+		Before: refuse([]rule{apart("go", "json"), above0("batch"), only("--tune", func(c *cli.Context) bool { return c.IsSet("tune") }, "batch")}),
 		Action: runBenchKernels,
 	}
+}
+
+func batchFlag() cli.Flag {
+	return &cli.IntFlag{Name: "batch", Value: bench.Batch, Usage: "images in a batch"}
 }
 
 func runBenchKernels(c *cli.Context) (err error) {
@@ -156,13 +162,18 @@ func runBenchKernels(c *cli.Context) (err error) {
 	if c.IsSet("tune") {
 		return tuneTiles(c, d)
 	}
+	w := c.App.Writer
+	if c.Bool("go") {
+		return benchKernels(c.Context, d, all, func(r cases.Row) error {
+			_, err := fmt.Fprintln(w, r.GoBench())
+			return err
+		})
+	}
 	limits, err := cases.MeasureLimits(c.Context, d, 0)
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
-	switch {
-	case c.Bool("json"):
+	if c.Bool("json") {
 		rows := []kernelRow{}
 		if err := benchKernels(c.Context, d, all, func(r cases.Row) error {
 			rows = append(rows, kernelRow{r, r.GBs(), r.GFLOPs(), r.Share(limits)})
@@ -171,11 +182,6 @@ func runBenchKernels(c *cli.Context) (err error) {
 			return err
 		}
 		return printJSON(w, rows)
-	case c.Bool("go"):
-		return benchKernels(c.Context, d, all, func(r cases.Row) error {
-			_, err := fmt.Fprintln(w, r.GoBench())
-			return err
-		})
 	}
 	if _, err := fmt.Fprintf(w, "limits: copy %.1f GB/s, product %.0f GFLOP/s\n", limits.BytesPerSecond*1e-9, limits.FLOPsPerSecond*1e-9); err != nil {
 		return err
@@ -201,16 +207,29 @@ func tuneTiles(c *cli.Context, d *device.Device) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return usage.Errorf("--tune: %w", err)
 	}
-	rows, err := bench.Tune(c.Context, d, bench.TuneConvs(), bench.MedianClock, bench.TuneTable(c.App.Writer))
-	if err != nil {
-		return err
+	// What was timed before an interruption is kept.
+	timed := 0
+	show := bench.TuneTable(c.App.Writer)
+	table, tuned := bench.Tune(c.Context, d, bench.TuneConvs(c.Int("batch")), bench.MedianClock, table, func(t bench.Tuned) error {
+		timed++
+		return show(t)
+	})
+	if tuned != nil && timed == 0 {
+		return tuned
 	}
-	table = bench.MergeTiles(table, rows, d.Info().Capability)
 	if err := atomicfile.Write(path, func(w io.Writer) error { return kernel.WriteTiles(w, table) }); err != nil {
 		return atomicfile.Explain(path, err)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: %d rows for sm_%d\n", path, len(rows), d.Info().Capability)
-	return err
+	rows := 0
+	for _, r := range table {
+		if r.SM == d.Info().Capability {
+			rows++
+		}
+	}
+	if _, err := fmt.Fprintf(c.App.Writer, "%s: %d products timed, %d rows for sm_%d\n", path, timed, rows, d.Info().Capability); err != nil {
+		return err
+	}
+	return tuned
 }
 
 // kernelRow is a row with its rates, for machines.

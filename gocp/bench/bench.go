@@ -19,7 +19,7 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-// Batch is the batch of every pass.
+// Batch is the batch of every pass unless another is asked for.
 const Batch = 128
 
 // A Shape is a network to time.
@@ -70,6 +70,7 @@ type Options struct {
 	Shapes     []string           // of AllShapes; nil: Shapes
 	Passes     []string           // nil: all
 	Precisions []kernel.Precision // nil: f32 and bf16
+	Batch      int                // images; 0: Batch
 	Seconds    float64            // of timing a row; 0: 1
 	Beside     []int              // how many side by side; nil: 1, and one for each core
 }
@@ -104,6 +105,12 @@ type Row struct {
 func Run(ctx context.Context, d *device.Device, o Options, emit func(Row) error) error {
 	if o.Precisions == nil {
 		o.Precisions = []kernel.Precision{kernel.F32, kernel.BF16}
+	}
+	if o.Batch == 0 {
+		o.Batch = Batch
+	}
+	if o.Batch < 1 {
+		return usage.Errorf("bench: a batch of %d images; at least 1 is needed", o.Batch)
 	}
 	if o.Seconds == 0 {
 		o.Seconds = 1
@@ -146,7 +153,7 @@ func Run(ctx context.Context, d *device.Device, o Options, emit func(Row) error)
 						return usage.Errorf("bench: %d side by side; at least 1 is needed", beside)
 					}
 					r := Row{Pass: pass, Shape: shape.Name, Backend: d.Info().Backend, ISA: d.Info().ISA,
-						Precision: precision.String(), Batch: Batch, Beside: beside, Threads: max(1, cores/beside)}
+						Precision: precision.String(), Batch: o.Batch, Beside: beside, Threads: max(1, cores/beside)}
 					if err := r.run(ctx, d, shape.Spec, precision, o.Seconds); err != nil {
 						return fmt.Errorf("bench %s %s %s: %w", pass, shape.Name, precision, err)
 					}
@@ -170,13 +177,13 @@ func known(what string, asked, names []string) error {
 }
 
 func (r *Row) run(ctx context.Context, d *device.Device, spec nn.Spec, precision kernel.Precision, seconds float64) error {
-	j := job{spec: spec, precision: precision}
+	j := job{spec: spec, batch: r.Batch, precision: precision}
 	work := passes[r.Pass]
 	var err error
 	if r.Times, r.CPU, err = side(ctx, d, r.Beside, r.Threads, seconds, func(s *device.Stream, tick func(int)) error { return work.run(s, j, tick) }); err != nil {
 		return err
 	}
-	products := work.products(spec, precision)
+	products := work.products(spec.Convs(r.Batch, precision))
 	conv, _, err := side(ctx, d, r.Beside, r.Threads, seconds/2, func(s *device.Stream, tick func(int)) error { return convolve(s, products, tick) })
 	if err != nil {
 		return err

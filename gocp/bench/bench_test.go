@@ -19,7 +19,7 @@ func TestProductsOfAStep(t *testing.T) {
 	second := convs[1]
 	for name, want := range map[string]int{"train": 3, "craft": 3 + 4, "hvp": 9, "ggn": 4, "norms": 2} {
 		got := 0
-		for _, p := range passes[name].products(shape.Spec, kernel.F32) {
+		for _, p := range passes[name].products(convs) {
 			if p.g == second {
 				got += p.count
 			}
@@ -36,7 +36,7 @@ func TestProductsOfAStep(t *testing.T) {
 // Every pass runs inside the library that users run, and its check finds the same number twice.
 func TestPasses(t *testing.T) {
 	d := testkit.Open(t)
-	o := Options{Shapes: []string{"32x32x3-w16-stride"}, Precisions: []kernel.Precision{kernel.F32}, Seconds: 0.01, Beside: []int{2}}
+	o := Options{Shapes: []string{"32x32x3-w16-stride"}, Precisions: []kernel.Precision{kernel.F32}, Batch: 48, Seconds: 0.01, Beside: []int{2}}
 	var table, lines bytes.Buffer
 	asTable, asLines := Table(&table), GoFormat(&lines)
 	seen := map[string]int{}
@@ -64,7 +64,7 @@ func TestPasses(t *testing.T) {
 	if !strings.Contains(lines.String(), "BenchmarkPass/craft/32x32x3-w16-stride/f32/2x") {
 		t.Errorf("Go's format:\n%s", lines.String())
 	}
-	for _, wrong := range []Options{{Shapes: []string{"8x8"}}, {Passes: []string{"sgd"}}, {Seconds: -1}, {Beside: []int{0}}} {
+	for _, wrong := range []Options{{Batch: -1}, {Shapes: []string{"8x8"}}, {Passes: []string{"sgd"}}, {Seconds: -1}, {Beside: []int{0}}} {
 		if err := Run(context.Background(), d, wrong, func(Row) error { return nil }); !usage.Is(err) {
 			t.Errorf("%+v: error %v, want a usage error", wrong, err)
 		}

@@ -19,6 +19,7 @@ const seed = 1
 // A job is what a pass is run on.
 type job struct {
 	spec      nn.Spec
+	batch     int
 	precision kernel.Precision
 }
 
@@ -26,7 +27,7 @@ type job struct {
 // relative difference of two ways to the same number.
 type pass struct {
 	run      func(*device.Stream, job, func(int)) error
-	products func(nn.Spec, kernel.Precision) []product
+	products func([]kernel.Conv) []product
 	check    func(*device.Stream, job) (float64, error)
 }
 
@@ -57,19 +58,19 @@ func craft(s *device.Stream, j job, tick func(int)) error {
 	if err != nil {
 		return err
 	}
-	pool := images(j.spec, Batch, 1)
+	pool := images(j.spec, j.batch, 1)
 	p := &attack.Problem{
 		Surrogates: []attack.Surrogate{{Name: "bench", Model: m, Calibration: images(j.spec, 30, j.spec.Classes)}},
 		Score:      conformal.Variant{Name: "hps"},
 		Level:      conformal.MustLevel("0.1"),
 		Targets:    []attack.Target{{Image: images(j.spec, 1, 1).Pixels, Aim: attack.Aim{Remove: []int{1}, Keep: -1, Inside: -1}}},
-		Pool:       pool, Classes: []int{0}, Count: Batch, Precision: j.precision, Seed: seed,
+		Pool:       pool, Classes: []int{0}, Count: j.batch, Precision: j.precision, Seed: seed,
 	}
 	v, err := attack.NewSolver(s, p, attack.Config{Steps: math.MaxInt32, Margin: 1})
 	if err != nil {
 		return err
 	}
-	bases := make([]int, Batch)
+	bases := make([]int, j.batch)
 	for i := range bases {
 		bases[i] = i
 	}
@@ -84,9 +85,9 @@ func trainSteps(s *device.Stream, j job, tick func(int)) error {
 	if err != nil {
 		return err
 	}
-	set := images(j.spec, steps*Batch, j.spec.Classes)
+	set := images(j.spec, steps*j.batch, j.spec.Classes)
 	return train.Run(s, m, train.Set{Images: set.Pixels, Labels: set.Labels},
-		train.Config{Epochs: math.MaxInt32, Batch: Batch, Seed: seed, Precision: j.precision},
+		train.Config{Epochs: math.MaxInt32, Batch: j.batch, Seed: seed, Precision: j.precision},
 		train.Options{Progress: func(int, float64) { tick(steps) }})
 }
 
@@ -108,17 +109,17 @@ func newProblem(s *device.Stream, j job) (*problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, size := len(m.Theta), []int{Batch, j.spec.H, j.spec.W, j.spec.C}
-	p := &problem{s: s, net: nn.NewNet(s, j.spec, Batch, nn.Options{Precision: j.precision, Dual: true, Persample: true}),
+	n, size := len(m.Theta), []int{j.batch, j.spec.H, j.spec.W, j.spec.C}
+	p := &problem{s: s, net: nn.NewNet(s, j.spec, j.batch, nn.Options{Precision: j.precision, Dual: true, Persample: true}),
 		theta: tensor.NewDual(s, n), grad: tensor.NewDual(s, n), x: tensor.NewDual(s, size...), dx: tensor.NewDual(s, size...),
-		labels: s.Alloc(4 * Batch), u: s.Alloc(4 * n), v: s.Alloc(4 * n),
+		labels: s.Alloc(4 * j.batch), u: s.Alloc(4 * n), v: s.Alloc(4 * n),
 		work: kernel.NewWorkspace(s, kernel.VectorBytes), scalar: s.Alloc(8)}
 	p.xu = s.Alloc(4 * p.x.Len())
 	if n := len(m.Running); n > 0 {
 		p.running = s.Alloc(4 * n)
 		device.Upload(s, p.running, m.Running)
 	}
-	set := images(j.spec, Batch, j.spec.Classes)
+	set := images(j.spec, j.batch, j.spec.Classes)
 	pixels := make([]float32, len(set.Pixels))
 	for i, v := range set.Pixels {
 		pixels[i] = float32(v) / 255
@@ -204,7 +205,7 @@ func norms(s *device.Stream, j job, tick func(int)) error {
 	if err != nil {
 		return err
 	}
-	each, out := nn.NewPersample(p.net), s.Alloc(4*Batch)
+	each, out := nn.NewPersample(p.net), s.Alloc(4*j.batch)
 	return repeat(s, func() {
 		_, dlogits := p.through(p.theta.Primal(), p.x.Primal(), tensor.Tensor{}, tensor.Tensor{})
 		each.SqNorm(dlogits, out)
@@ -277,7 +278,7 @@ func checkTrain(s *device.Stream, j job) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	tangents, b := make([]float32, Batch), 0.0
+	tangents, b := make([]float32, j.batch), 0.0
 	err = device.Download(s, tangents, loss.T)
 	for _, t := range tangents {
 		b += float64(t)
@@ -291,7 +292,7 @@ func checkNorms(s *device.Stream, j job) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	const few = 8 // gradients in full are large
+	few := min(8, j.batch) // gradients in full are large
 	x := p.x.Slice(0, few, j.spec.H, j.spec.W, j.spec.C)
 	_, dlogits := p.through(p.theta.Primal(), x.Primal(), tensor.Tensor{}, tensor.Tensor{})
 	each, n := nn.NewPersample(p.net), p.theta.Len()

@@ -3,7 +3,6 @@ package bench
 import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
-	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/tensor"
 )
@@ -52,17 +51,12 @@ func ordinary(convs []kernel.Conv, weights bool) []product {
 	return ps
 }
 
-func trainProducts(s nn.Spec, precision kernel.Precision) []product {
-	return ordinary(s.Convs(Batch, precision), true)
-}
+func trainProducts(convs []kernel.Conv) []product { return ordinary(convs, true) }
 
-func normProducts(s nn.Spec, precision kernel.Precision) []product {
-	return ordinary(s.Convs(Batch, precision), false)
-}
+func normProducts(convs []kernel.Conv) []product { return ordinary(convs, false) }
 
 // craftProducts is an ordinary pass, then the tangents alone down to the image.
-func craftProducts(s nn.Spec, precision kernel.Precision) []product {
-	convs := s.Convs(Batch, precision)
+func craftProducts(convs []kernel.Conv) []product {
 	ps := ordinary(convs, true)
 	for i, g := range convs {
 		ps = append(ps, newProduct(forward, g, i > 0, true, false, true))
@@ -74,8 +68,7 @@ func craftProducts(s nn.Spec, precision kernel.Precision) []product {
 }
 
 // hvpProducts is one pass in dual numbers, without the image's gradient.
-func hvpProducts(s nn.Spec, precision kernel.Precision) []product {
-	convs := s.Convs(Batch, precision)
+func hvpProducts(convs []kernel.Conv) []product {
 	var ps []product
 	for i, g := range convs {
 		ps = append(ps, newProduct(forward, g, i > 0, true, true, true))
@@ -90,8 +83,7 @@ func hvpProducts(s nn.Spec, precision kernel.Precision) []product {
 }
 
 // ggnProducts are the tangents alone of a forward pass, and a backward pass in floats.
-func ggnProducts(s nn.Spec, precision kernel.Precision) []product {
-	convs := s.Convs(Batch, precision)
+func ggnProducts(convs []kernel.Conv) []product {
 	var ps []product
 	for i, g := range convs {
 		ps = append(ps, newProduct(forward, g, i > 0, true, false, true))

@@ -155,7 +155,7 @@ func (p product) work() work {
 // craftWork is the launches of a crafting step of gocp/attack with one surrogate and a batch of
 // poisons, no augmentation: convs convolutions first, then what is around them.
 func craftWork(s nn.Spec, precision kernel.Precision) (all []work, convs int) {
-	for _, p := range craftProducts(s, precision) {
+	for _, p := range craftProducts(s.Convs(Batch, precision)) {
 		all = append(all, p.work())
 	}
 	convs = len(all)

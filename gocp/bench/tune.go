@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -17,9 +18,12 @@ import (
 // A Clock is how long a call takes on s's device, in seconds.
 type Clock func(s *device.Stream, call func()) (float64, error)
 
+// tuneTime is spent on a layout: there are some 1,200 of them.
+const tuneTime = 40 * time.Millisecond
+
 // MedianClock is the median of many calls by the device's events.
 func MedianClock(s *device.Stream, call func()) (float64, error) {
-	times, err := cases.Measure(s, call)
+	times, err := cases.MeasureFor(s, tuneTime, call)
 	if err != nil {
 		return 0, err
 	}
@@ -38,29 +42,34 @@ type Tuned struct {
 const leastGain = 1.03
 
 // TuneConvs are the convolutions that a table of tiles is made from: those of ResNet-18 and of the
-// networks that bench passes times, in all precisions.
-func TuneConvs() []kernel.Conv {
+// networks that bench passes times, in all precisions, those first that audits on GPUs compute in.
+func TuneConvs(batch int) []kernel.Conv {
 	var all []kernel.Conv
-	for _, p := range []kernel.Precision{kernel.F32, kernel.TF32, kernel.BF16} {
-		for _, l := range ResNet18(Batch, p) {
+	for _, p := range []kernel.Precision{kernel.BF16, kernel.TF32, kernel.F32} {
+		for _, l := range ResNet18(batch, p) {
 			all = append(all, l.Conv)
 		}
 		for _, s := range Shapes() {
-			all = append(all, s.Spec.Convs(Batch, p)...)
+			all = append(all, s.Spec.Convs(batch, p)...)
 		}
 	}
 	return all
 }
 
-// Tune times every layout of the convolutions' products and returns the rows of the table of tiles for
-// this GPU: where several products share a key, that of the one which saves the most time. A layout
-// whose result differs from the rule's by more than sums in another order do is an error.
-func Tune(ctx context.Context, d *device.Device, convs []kernel.Conv, clock Clock, emit func(Tuned) error) ([]kernel.TileRow, error) {
+// Tune times every layout of the convolutions' products and returns the table of tiles with the rows of
+// this GPU made new: where several products share a key, that of the one which saves the most time. A
+// layout whose result differs from the rule's by more than sums in another order do is an error. With an
+// error comes the table as far as was timed; rows of what was not stay.
+func Tune(ctx context.Context, d *device.Device, convs []kernel.Conv, clock Clock, table []kernel.TileRow, emit func(Tuned) error) ([]kernel.TileRow, error) {
 	info := d.Info()
 	if info.Backend != "cuda" {
-		return nil, usage.Errorf("bench: tiles are chosen on GPUs, and this computes on %s: on a CPU there is nothing to tune", info.Name)
+		return table, usage.Errorf("bench: tiles are chosen on GPUs, and this computes on %s: on a CPU there is nothing to tune", info.Name)
 	}
 	best := map[kernel.TileKey]Tuned{}
+	stale := func(r kernel.TileRow) bool {
+		_, timed := best[r.TileKey]
+		return timed && r.SM == info.Capability
+	}
 	for _, g := range convs {
 		for _, choice := range g.TileChoices(info.Capability) {
 			var t Tuned
@@ -69,23 +78,28 @@ func Tune(ctx context.Context, d *device.Device, convs []kernel.Conv, clock Cloc
 				return err
 			})
 			if err != nil {
-				return nil, fmt.Errorf("tune %s %s %s %s: %w", choice.Key.Pass, choice.Key.Precision, choice.Key.Form, shapeOf(g), err)
+				return mergeTiles(table, best, stale), fmt.Errorf("tune %s %s %s %s: %w", choice.Key.Pass, choice.Key.Precision, choice.Key.Form, shapeOf(g), err)
 			}
 			if err := emit(t); err != nil {
-				return nil, err
+				return mergeTiles(table, best, stale), err
 			}
 			if was, ok := best[choice.Key]; !ok || t.Rule-t.Time > was.Rule-was.Time {
 				best[choice.Key] = t
 			}
 		}
 	}
-	var rows []kernel.TileRow
-	for key, t := range best {
+	return mergeTiles(table, best, func(r kernel.TileRow) bool { return r.SM == info.Capability }), nil
+}
+
+// mergeTiles is the table without its stale rows, and with what was found.
+func mergeTiles(table []kernel.TileRow, found map[kernel.TileKey]Tuned, stale func(kernel.TileRow) bool) []kernel.TileRow {
+	rows := slices.DeleteFunc(slices.Clone(table), stale)
+	for key, t := range found {
 		if gain := t.Rule / t.Time; gain >= leastGain {
 			rows = append(rows, kernel.TileRow{TileKey: key, ConvLayout: t.Best, Gain: gain})
 		}
 	}
-	return rows, nil
+	return rows
 }
 
 func tune(s *device.Stream, g kernel.Conv, choice kernel.TileChoice, clock Clock) (Tuned, error) {
@@ -138,12 +152,6 @@ func distance(a, b []float32) float64 {
 		size += float64(b[i]) * float64(b[i])
 	}
 	return math.Sqrt(off / size)
-}
-
-// MergeTiles is the table with an architecture's rows replaced.
-func MergeTiles(table, rows []kernel.TileRow, sm int) []kernel.TileRow {
-	kept := slices.DeleteFunc(slices.Clone(table), func(r kernel.TileRow) bool { return r.SM == sm })
-	return append(kept, rows...)
 }
 
 // TuneTable writes products in columns, as they come.

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/gocp/gocp/gocp/device"
@@ -22,7 +24,9 @@ func TestTune(t *testing.T) {
 		calls++
 		return 1 / float64(calls), s.Err()
 	}
-	rows, err := Tune(context.Background(), d, convs, clock, func(u Tuned) error { seen = append(seen, u); return nil })
+	sm := d.Info().Capability
+	old := []kernel.TileRow{{TileKey: kernel.TileKey{SM: 1}}, {TileKey: kernel.TileKey{SM: sm}}}
+	merged, err := Tune(context.Background(), d, convs, clock, old, func(u Tuned) error { seen = append(seen, u); return nil })
 	if d.Info().Backend != "cuda" {
 		if !usage.Is(err) {
 			t.Errorf("on a CPU: %v", err)
@@ -32,8 +36,10 @@ func TestTune(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) < 4 || len(seen) != len(rows) {
-		t.Fatalf("%d rows of %d products", len(rows), len(seen))
+	// The rows of other GPUs stay, those of this one are made new.
+	rows := merged[1:]
+	if len(rows) < 4 || len(seen) != len(rows) || merged[0] != old[0] {
+		t.Fatalf("%d rows of %d products, first %+v", len(rows), len(seen), merged[0])
 	}
 	for _, r := range rows {
 		if r.SM != d.Info().Capability || r.Gain <= 1 {
@@ -45,8 +51,25 @@ func TestTune(t *testing.T) {
 			t.Errorf("%+v: the last layout was the fastest", u)
 		}
 	}
-	old := []kernel.TileRow{{TileKey: kernel.TileKey{SM: 1}}, {TileKey: kernel.TileKey{SM: d.Info().Capability}}}
-	if merged := MergeTiles(old, rows, d.Info().Capability); len(merged) != 1+len(rows) || merged[0].SM != 1 {
-		t.Errorf("merged to %v", merged)
+	// Interrupted after the first product: its row is new, what was not timed stays.
+	stop := errors.New("enough")
+	n := 0
+	part, err := Tune(context.Background(), d, convs, clock, merged, func(Tuned) error {
+		if n++; n > 1 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || len(part) != len(merged) || part[0] != old[0] {
+		t.Errorf("interrupted: %v, %d rows of %d", err, len(part), len(merged))
+	}
+	changed := 0
+	for _, r := range part {
+		if !slices.Contains(merged, r) {
+			changed++
+		}
+	}
+	if changed != 1 {
+		t.Errorf("%d rows are new, want that of the product that was timed", changed)
 	}
 }

@@ -141,7 +141,10 @@ func BenchOn(ctx context.Context, d *device.Device, width int, c Case, sh Shape)
 }
 
 // Measure times f on the device's clock, after a few runs to warm up, and sorts the times.
-func Measure(s *device.Stream, f func()) ([]time.Duration, error) {
+func Measure(s *device.Stream, f func()) ([]time.Duration, error) { return MeasureFor(s, benchTime, f) }
+
+// MeasureFor is Measure in about as much time as is given, for work of which there is a lot.
+func MeasureFor(s *device.Stream, budget time.Duration, f func()) ([]time.Duration, error) {
 	for range 3 {
 		f()
 	}
@@ -150,7 +153,7 @@ func Measure(s *device.Stream, f func()) ([]time.Duration, error) {
 	}
 	from, to := s.Event(), s.Event()
 	var times []time.Duration
-	for start := time.Now(); len(times) < maxRuns && (len(times) < minRuns || time.Since(start) < benchTime); {
+	for start := time.Now(); len(times) < maxRuns && (len(times) < minRuns || time.Since(start) < budget); {
 		from.Record()
 		f()
 		to.Record()
