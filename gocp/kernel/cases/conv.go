@@ -2,6 +2,8 @@ package cases
 
 import (
 	"math"
+	"runtime"
+	"sync"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -76,10 +78,41 @@ func convTolerance(g kernel.Conv) Tol {
 }
 
 // eachProduct calls f with the places of every product x·w that is summed into y.
-func eachProduct(g kernel.Conv, f func(x, w, y int)) {
+func eachProduct(g kernel.Conv, f func(x, w, y int)) { productsOf(g, 0, g.N, 0, g.K, f) }
+
+// parted is eachProduct in parts side by side, for shapes to time: of the images, or of the output's channels
+// where f adds to elements of w, so that no element is summed in two.
+func parted(g kernel.Conv, ofImages bool, f func(x, w, y int)) {
+	n := g.K
+	if ofImages {
+		n = g.N
+	}
+	parts := min(n, runtime.GOMAXPROCS(0))
+	if g.LeastFLOPs() < 1e7 {
+		parts = 1
+	}
+	var all sync.WaitGroup
+	for i := range parts {
+		all.Go(func() {
+			from, to := i*n/parts, (i+1)*n/parts
+			if ofImages {
+				productsOf(g, from, to, 0, g.K, f)
+			} else {
+				productsOf(g, 0, g.N, from, to, f)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// productsOf is eachProduct of some images and channels of the output.
+func productsOf(g kernel.Conv, n0, n1, k0, k1 int, f func(x, w, y int)) {
 	oh, ow, each := g.OutH(), g.OutW(), g.C/g.Groups
-	for y := range g.Out() {
+	for y := n0 * oh * ow * g.K; y < n1*oh*ow*g.K; y++ {
 		k := y % g.K
+		if k < k0 || k >= k1 {
+			continue
+		}
 		ox := y / g.K % ow
 		oy := y / g.K / ow % oh
 		n := y / g.K / ow / oh
@@ -107,7 +140,7 @@ func newConvForward(g kernel.Conv, r *Rand) *Problem {
 	}
 	p.Ref = func(v *Values) {
 		a, b, to := v.F(x), v.F(w), v.F(y)
-		eachProduct(g, func(x, w, y int) { to[y] += a[x] * b[w] })
+		parted(g, true, func(x, w, y int) { to[y] += a[x] * b[w] })
 	}
 	return p
 }
@@ -122,7 +155,7 @@ func newConvBackwardData(g kernel.Conv, r *Rand) *Problem {
 	}
 	p.Ref = func(v *Values) {
 		a, b, to := v.F(dy), v.F(w), v.F(dx)
-		eachProduct(g, func(x, w, y int) { to[x] += a[y] * b[w] })
+		parted(g, true, func(x, w, y int) { to[x] += a[y] * b[w] })
 	}
 	p.Gradients = []Gradient{{dx, x, func(v *Values) float64 { return trilinear(g, v.F(x), v.F(w), v.F(dy)) }}}
 	return p
@@ -143,7 +176,7 @@ func newConvBackwardWeight(g kernel.Conv, r *Rand) *Problem {
 	}
 	p.Ref = func(v *Values) {
 		a, b, to := v.F(x), v.F(dy), v.F(dw)
-		eachProduct(g, func(x, w, y int) { to[w] += a[x] * b[y] })
+		parted(g, false, func(x, w, y int) { to[w] += a[x] * b[y] })
 	}
 	p.Gradients = []Gradient{{dw, w, func(v *Values) float64 { return trilinear(g, v.F(x), v.F(w), v.F(dy)) }}}
 	return p
