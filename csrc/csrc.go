@@ -40,6 +40,9 @@ func Image() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(p)), n)
 }
 
+// IsSlice reports whether a device is a MIG slice of a card.
+func IsSlice(device int) bool { return C.gocp_is_slice(C.CUdevice(device)) != 0 }
+
 // MemInUse is the number of bytes allocated on the device.
 func MemInUse() int64 { return int64(C.gocp_mem_in_use()) }
 
@@ -71,6 +74,7 @@ type Code int
 const (
 	OutOfMemory    Code = C.CUDA_ERROR_OUT_OF_MEMORY
 	IllegalAddress Code = C.CUDA_ERROR_ILLEGAL_ADDRESS
+	UnsupportedPTX Code = 222 // CUDA_ERROR_UNSUPPORTED_PTX_VERSION, of later headers than ours
 )
 
 func (c Code) Error() string { return fmt.Sprintf("driver error %d", int(c)) }

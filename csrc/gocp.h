@@ -24,6 +24,8 @@ int gocp_checked(void);
 int gocp_cores(void);
 /* The GPU code that this build carries (scripts/gpu.sh), null if none. */
 const char* gocp_image(size_t* bytes);
+/* Whether a device is a MIG slice of a card. */
+int gocp_is_slice(CUdevice device);
 /* Bytes of device memory in use; on cuda, by everyone. */
 size_t gocp_mem_in_use(void);
 /* The calling thread's last failure in words, "" if there is nothing to add to the code. */

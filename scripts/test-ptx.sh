@@ -90,7 +90,7 @@ mini_audit() {
 }
 command_line() {
 	step 'the command line: the back end that auto takes; drivers, devices and kernels that fail'
-	GOCP_TEST_EMULATOR=$library tests cli 0 'TestAutoPicksWhatIsThere|TestFailuresOfAGPU|TestFaultInAnAudit' ./cmd/gocp
+	GOCP_TEST_EMULATOR=$library tests cli 0 'TestAutoPicksWhatIsThere|TestFailuresOfAGPU|TestFaultInAnAudit|TestSeveralDevices|TestSliceOfACard|TestDisturbedTimes' ./cmd/gocp
 	sed -n 's/^ *failures_test.go:[0-9]*: /  /p' "$out/cli.log"
 }
 seeded_faults() {

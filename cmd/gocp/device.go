@@ -151,5 +151,9 @@ func computesOn(devs []*device.Device) string {
 	for _, d := range devs {
 		names = append(names, d.Info().Name)
 	}
-	return fmt.Sprintf("computes on %s (%s)", strings.Join(names, ", "), devs[0].Info().Why)
+	text := fmt.Sprintf("computes on %s (%s)", strings.Join(names, ", "), devs[0].Info().Why)
+	if image, ok := device.Image(); ok && devs[0].Info().Backend == "cuda" && os.Getenv("GOCP_IMAGE") == "" && image.Translated(devs[0].Info().Capability) {
+		text += "; its driver first translates this build's PTX, which takes a while"
+	}
+	return text
 }

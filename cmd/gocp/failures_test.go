@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -74,6 +75,9 @@ func TestAutoPicksWhatIsThere(t *testing.T) {
 
 	t.Setenv("PTXEMU_SM", "90") // has code of its own in the image
 	says(gocp(t, t.TempDir(), "doctor"), "computes on cuda: "+emulated)
+	t.Setenv("PTXEMU_SM", "110") // has none, nor an earlier one of its major number
+	says(gocp(t, t.TempDir(), "doctor"), "computes on cuda: "+emulated, "and runs what the driver translates from PTX for compute_80", "no code for sm_110 was looked at")
+	says(gocp(t, dir, append(train, "t.safetensors")...), "computes on "+emulated+" ("+taken+"); its driver first translates this build's PTX")
 	t.Setenv("PTXEMU_SM", "75")
 	says(gocp(t, t.TempDir(), "doctor"), "computes on host: ", "because host engine: "+emulated+" has compute capability 7.5, and this build's GPU code begins at 8.0")
 	t.Setenv("PTXEMU_SM", "")
@@ -97,6 +101,9 @@ func TestFailuresOfAGPU(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "sm_90.ptx"), []byte(".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry gather_u8() { ret; }\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "later.ptx"), []byte(".version 9.1\n.target sm_80\n.address_size 64\n.visible .entry gather_u8() { ret; }\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	train := []string{"train", "--quiet", "--data", "blobs.npz", "--width", "4", "--epochs", "2", "--batch", "8", "--take", ":20", "--out", "m.safetensors"}
 	for _, c := range []struct {
 		name string
@@ -112,6 +119,8 @@ func TestFailuresOfAGPU(t *testing.T) {
 			[]string{emulated + " has compute capability 7.5, and this build's GPU code begins at 8.0"}},
 		{"no code for the device", []string{"GOCP_IMAGE=sm_90.ptx"}, train,
 			[]string{"sm_90.ptx has no code for " + emulated, "kernel gather_u8"}},
+		{"code of a later compiler than the driver's", []string{"GOCP_IMAGE=later.ptx"}, train,
+			[]string{"kernel gather_u8: later.ptx is PTX of a later version than the driver of " + emulated + " reads"}},
 		{"out of memory", []string{"PTXEMU_MEMORY=3"}, append(train, "--width", "64"),
 			[]string{"device " + emulated + ": allocate ", " for an array of [", "out of memory (", " free of 3 MiB)"}},
 		{"fault", []string{"PTXEMU_FAULT=sgd"}, train,
@@ -143,18 +152,104 @@ func TestFailuresOfAGPU(t *testing.T) {
 	}
 }
 
-// A fault in the middle of an audit keeps what was done; going on ends with the same bytes.
-func TestFaultInAnAudit(t *testing.T) {
-	emulator(t)
-	dir := t.TempDir()
+// emulatedAudit is an audit that the emulator does in seconds, in a folder with its data.
+func emulatedAudit(t *testing.T, epochs, steps string) (dir string, args []string) {
+	t.Helper()
+	dir = t.TempDir()
 	err := data.ExportSource(filepath.Join(dir, "quarters.npz"),
 		&data.Source{Name: "quarters", Splits: []*data.Dataset{quarters(t, "train", 200, 1), quarters(t, "test", 60, 2)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := []string{"audit", "--data", "quarters.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
+	return dir, []string{"audit", "--data", "quarters.npz", "--seed", "3", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--attackers", "1",
 		"--references", "1", "--conditions", "attack", "--train-size", "64", "--cal-size", "30", "--candidates", "60",
-		"--budget", "0.1", "--width", "4", "--epochs", "4", "--batch", "16", "--lr", "0.1", "--steps", "3", "--workers", "1", "--quiet"}
+		"--budget", "0.1", "--width", "4", "--epochs", epochs, "--batch", "16", "--lr", "0.1", "--steps", steps, "--workers", "1", "--quiet"}
+}
+
+// Two or eight devices give what one does; an audit takes those that it is told to.
+func TestSeveralDevices(t *testing.T) {
+	emulator(t)
+	dir, audit := emulatedAudit(t, "1", "1")
+	succeeds(t, dir, append(slices.Clone(audit), "--out", "one")...)
+	want := read(t, dir, "one", result.File)
+	t.Setenv("PTXEMU_DEVICES", "8")
+	for out, which := range map[string]string{"all": "all", "two": "2,5"} {
+		succeeds(t, dir, append(slices.Clone(audit), "--devices", which, "--workers", "8", "--out", out)...)
+		if !bytes.Equal(read(t, dir, out, result.File), want) {
+			t.Errorf("--devices %s gave another result.json than one device", which)
+		}
+	}
+	refuses(t, dir, "there is no device 8; they are counted from 0 to 7", append(slices.Clone(audit), "--devices", "8", "--out", "none")...)
+	o := gocp(t, dir, "doctor")
+	if !strings.Contains(o.stdout, "driver 13.0, 8 devices") || strings.Count(o.stdout, "\nGPU  ") != 8 {
+		t.Errorf("doctor:\n%s", o.stdout)
+	}
+}
+
+// Of a MIG slice telemetry says that it is one, and books nothing: the power that NVML tells is the card's.
+func TestSliceOfACard(t *testing.T) {
+	emulator(t)
+	dir, audit := emulatedAudit(t, "1", "1")
+	watched := func(out string) *result.Telemetry {
+		t.Helper()
+		succeeds(t, dir, append(slices.Clone(audit), "--out", out)...)
+		var r result.Telemetry
+		if err := json.Unmarshal(read(t, dir, out, result.TelemetryFile), &r); err != nil {
+			t.Fatal(err)
+		}
+		return &r
+	}
+	gpus := func(r *result.Telemetry) (out []result.Watched) {
+		for _, d := range r.Devices {
+			if d.Kind == "gpu" {
+				out = append(out, d)
+			}
+		}
+		return out
+	}
+	whole := gpus(watched("whole"))
+	if len(whole) != 1 || whole[0].Power == nil || whole[0].Joules == 0 || whole[0].Slice != "" {
+		t.Fatalf("a whole card: %+v", whole)
+	}
+	t.Setenv("PTXEMU_MIG", "3")
+	slice := gpus(watched("slice"))
+	if len(slice) != 1 || slice[0].Power != nil || slice[0].Joules != 0 || !strings.Contains(slice[0].Slice, "a MIG slice") ||
+		slice[0].Name != emulated+" MIG 1g.10gb" || !strings.HasPrefix(slice[0].ID, "MIG-") {
+		t.Errorf("a slice: %+v", slice)
+	}
+	if o := gocp(t, dir, "doctor", "--json"); !strings.Contains(o.stdout, `"uuid": "MIG-a1a1a1a1-`) {
+		t.Errorf("doctor does not give the slice's UUID:\n%s", o.stdout)
+	}
+}
+
+// What disturbs the times of a card is said beside them; other users of other slices do not.
+func TestDisturbedTimes(t *testing.T) {
+	emulator(t)
+	dir := t.TempDir()
+	bench := []string{"bench", "kernels", "--go", "AugmentDraw"}
+	if o := succeeds(t, dir, bench...); o.stderr != "" || !strings.Contains(o.stdout, "AugmentDraw") {
+		t.Errorf("a quiet card: %s%s", o.stdout, o.stderr)
+	}
+	t.Setenv("PTXEMU_THROTTLE", "68") // nvmlClocksThrottleReasonSwPowerCap, …HwThermalSlowdown
+	t.Setenv("PTXEMU_USERS", "4242,77")
+	want := "gocp: " + emulated + " is held back (power_cap, hardware_thermal): times are longer than it can do\n" +
+		"gocp: " + emulated + " is used by others (4242 process-4242, 77 process-77): times are shared with them\n"
+	for _, args := range [][]string{bench, {"bench", "passes", "--shape", "32x32x3-w16-stride", "--pass", "hvp", "--precision", "bf16", "--batch", "1", "--beside", "1", "--seconds", "0.001"}} {
+		if o := succeeds(t, dir, args...); o.stderr != want {
+			t.Errorf("%s: said\n%swant\n%s", strings.Join(args, " "), o.stderr, want)
+		}
+	}
+	t.Setenv("PTXEMU_THROTTLE", "")
+	t.Setenv("PTXEMU_MIG", "2")
+	if o := succeeds(t, dir, bench...); o.stderr != "" {
+		t.Errorf("a slice: %s", o.stderr)
+	}
+}
+
+// A fault in the middle of an audit keeps what was done; going on ends with the same bytes.
+func TestFaultInAnAudit(t *testing.T) {
+	emulator(t)
+	dir, flags := emulatedAudit(t, "4", "3")
 	succeeds(t, dir, append(slices.Clone(flags), "--out", "whole")...)
 
 	t.Setenv("PTXEMU_FAULT", "sign_adam:2")

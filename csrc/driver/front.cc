@@ -66,6 +66,7 @@ struct Extra {
   CUresult (*graph_instantiate)(CUgraphExec*, CUgraph, unsigned long long);
   CUresult (*graph_launch)(CUgraphExec, CUstream);
   CUresult (*mem_host_alloc)(void**, size_t, unsigned);
+  CUresult (*card_uuid)(CUuuid*, CUdevice);
   CUresult (*get_error_name)(CUresult, const char**);
   CUresult (*get_error_string)(CUresult, const char**);
 };
@@ -190,6 +191,10 @@ CUresult take_driver(unsigned flags, std::string* said) {
   look_up(library, "cuGraphInstantiateWithFlags", &extra.graph_instantiate);
   look_up(library, "cuGraphLaunch", &extra.graph_launch);
   look_up(library, "cuMemHostAlloc", &extra.mem_host_alloc);
+  // Of a MIG slice cuDeviceGetUuid names the card, and its second version the slice.
+  extra.card_uuid = real.cuDeviceGetUuid;
+  if (void* p = dlsym(library, "cuDeviceGetUuid_v2"))
+    real.cuDeviceGetUuid = reinterpret_cast<CUresult (*)(CUuuid*, CUdevice)>(p);
   look_up(library, "cuGetErrorName", &extra.get_error_name);
   look_up(library, "cuGetErrorString", &extra.get_error_string);
 
@@ -305,6 +310,12 @@ const char* gocp_error_text(CUresult r) {
 const char* gocp_image(size_t* bytes) {
   *bytes = gocp::image_size();
   return gocp::image_data();
+}
+
+int gocp_is_slice(CUdevice device) {
+  CUuuid own, card;
+  return backend == Backend::kCuda && table.cuDeviceGetUuid(&own, device) == CUDA_SUCCESS &&
+         extra.card_uuid(&card, device) == CUDA_SUCCESS && memcmp(&own, &card, sizeof own) != 0;
 }
 
 size_t gocp_mem_in_use(void) {

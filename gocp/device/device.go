@@ -49,7 +49,7 @@ type Info struct {
 	Backend       string `json:"backend"` // "host" or "cuda"
 	Index         int    `json:"index"`   // among the devices that this process sees
 	Name          string `json:"name"`
-	UUID          string `json:"uuid,omitempty"`       // as NVML and nvidia-smi write it
+	UUID          string `json:"uuid,omitempty"`       // as NVML and nvidia-smi write it: GPU-…, of a MIG slice MIG-…
 	Why           string `json:"why"`                  // one line: what was taken, and why
 	ISA           string `json:"isa,omitempty"`        // which build of the host kernels: base, v3 or v4
 	OneDNN        string `json:"onednn,omitempty"`     // its version and what it makes of the processor
@@ -122,6 +122,9 @@ func OpenAt(index int) (*Device, error) {
 		d.info.FastBF16, d.info.Capability = major >= 8, 10*major+minor
 		if id, err := dev.UUID(); err == nil {
 			d.info.UUID = "GPU-" + id.String()
+			if csrc.IsSlice(int(dev)) {
+				d.info.UUID = "MIG-" + id.String()
+			}
 		}
 	}
 	if err := d.load(); err != nil {

@@ -48,16 +48,25 @@ func (i ImageInfo) String() string {
 // For says what of the image a device of that capability, such as 90, runs: the machine code of its own
 // architecture or of an earlier one of the same major number, or else what its driver makes of the PTX.
 func (i ImageInfo) For(capability int) string {
+	best := i.own(capability)
+	if best == 0 {
+		return fmt.Sprintf("what the driver translates from PTX for compute_%d when a kernel is first used: that takes a while, and no code for sm_%d was looked at", i.PTX, capability)
+	}
+	return fmt.Sprintf("sm_%d's code", best)
+}
+
+// Translated reports whether a device of that capability runs nothing but what its driver makes of the PTX.
+func (i ImageInfo) Translated(capability int) bool { return i.own(capability) == 0 }
+
+// own is the architecture whose machine code a device runs, 0 if it runs none.
+func (i ImageInfo) own(capability int) int {
 	best := 0
 	for _, a := range i.Architectures {
 		if a/10 == capability/10 && a <= capability {
 			best = max(best, a)
 		}
 	}
-	if best == 0 {
-		return fmt.Sprintf("what the driver translates from PTX for compute_%d when a kernel is first used: that takes a while, and no code for sm_%d was looked at", i.PTX, capability)
-	}
-	return fmt.Sprintf("sm_%d's code", best)
+	return best
 }
 
 // Image describes the GPU code in this binary, and reports whether there is any.
@@ -150,6 +159,9 @@ func (i *image) function(kernel, device string) (cu.Function, error) {
 		if m.cu, err = cu.LoadData(m.code); err != nil {
 			if errors.Is(err, cu.NoBinaryForGpu) {
 				return cu.Function{}, fmt.Errorf("kernel %s: %s has no code for %s: %w", kernel, i.name, device, err)
+			}
+			if c, ok := codeOf(err); ok && c == csrc.UnsupportedPTX {
+				return cu.Function{}, fmt.Errorf("kernel %s: %s is PTX of a later version than the driver of %s reads: %w", kernel, i.name, device, c)
 			}
 			return cu.Function{}, describe("load the "+m.name+" of "+i.name, err)
 		}

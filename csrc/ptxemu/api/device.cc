@@ -157,7 +157,6 @@ Result RunPrepared(LaunchConfig& launch, bool cooperative) {
 
 }  // namespace
 
-int DeviceCount() { return std::clamp(EnvInt("PTXEMU_DEVICES", 1), 1, kMaxDevices); }
 int ComputeCapability() { return EnvInt("PTXEMU_SM", 80); }
 int DriverVersion() { return EnvInt("PTXEMU_DRIVER", 13000); }
 u64 TotalMemory() { return u64(EnvInt("PTXEMU_MEMORY", 8192)) << 20; }

@@ -19,8 +19,6 @@ using Work = std::function<Result()>;
 
 // ---- properties: environment variables choose what the device pretends to be
 
-constexpr int kMaxDevices = 16;
-int DeviceCount();        // 1
 int ComputeCapability();  // 80
 int DriverVersion();      // 13000
 u64 TotalMemory();        // 8 GiB

@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "api/device.h"
+#include "api/identity.h"
 #include "exec/memory.h"
 #include "loader/fatbin.h"
 
@@ -18,7 +19,6 @@ using namespace ptxemu;
 namespace {
 
 using DevicePtr = u64;
-constexpr char kDeviceName[] = "ptxemu virtual GPU";
 
 int the_contexts[kMaxDevices];  // the address of the i-th is the handle of device i's only context
 thread_local std::vector<void*> contexts;  // of this thread; the last one is current
@@ -109,6 +109,12 @@ Result Launch(Kernel* kernel, const LaunchShape& shape, void* stream, void** arg
   });
 }
 
+// The latest PTX that the driver's release reads, as 10·major + minor ("PTX ISA", release notes).
+int LatestPtx() {
+  const int major = DriverVersion() / 1000, minor = DriverVersion() % 1000 / 10;
+  return 10 * (major - 4) + (major == 12 && minor > 5 ? minor - 1 : minor);
+}
+
 // Handle of this library, whatever name it was loaded by and even if loaded with RTLD_LOCAL.
 void* OwnLibrary() {
   static void* handle = [] {
@@ -133,7 +139,7 @@ Result cuDeviceGet(int* device, int ordinal) {
   return *device = ordinal, IsDevice(ordinal) ? kSuccess : kInvalidDevice;
 }
 Result cuDeviceGetName(char* name, int size, int) {
-  return snprintf(name, size, "%s", kDeviceName), kSuccess;
+  return snprintf(name, size, "%s", (Slices() > 0 ? SliceName() : CardName()).c_str()), kSuccess;
 }
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
   return *value = DeviceAttribute(attribute), kSuccess;
@@ -144,8 +150,13 @@ Result cuDeviceComputeCapability(int* major, int* minor, int) {
   *minor = ComputeCapability() % 10;
   return kSuccess;
 }
-Result cuDeviceGetUuid(void* uuid, int device) { return memset(uuid, 1 + device, 16), kSuccess; }
-Result cuDeviceGetUuid_v2(void* uuid, int device) { return memset(uuid, 1 + device, 16), kSuccess; }
+// Of a slice the first names the card.
+Result cuDeviceGetUuid(void* uuid, int device) {
+  return memset(uuid, CardByte(device), 16), kSuccess;
+}
+Result cuDeviceGetUuid_v2(void* uuid, int device) {
+  return memset(uuid, Slices() > 0 ? SliceByte(0) : CardByte(device), 16), kSuccess;
+}
 Result cuDeviceGetPCIBusId(char* id, int size, int device) {
   return snprintf(id, size, "0000:%02x:00.0", device), kSuccess;
 }
@@ -340,6 +351,12 @@ Result cuModuleLoadData(LoadedModule** out, const void* image) {
     auto loaded = std::make_unique<LoadedModule>();
     loaded->module = ParseModule(PtxFromImage(image));
     loaded->context = CurrentContext();
+    if (loaded->module->ptx_version > LatestPtx())
+      throw EmuError(kUnsupportedPtxVersion,
+                     "ptxemu: PTX " + std::to_string(loaded->module->ptx_version / 10) + "." +
+                         std::to_string(loaded->module->ptx_version % 10) +
+                         " is later than what the driver of PTXEMU_DRIVER=" +
+                         std::to_string(DriverVersion()) + " reads");
     if (loaded->module->target_sm > ComputeCapability())
       throw EmuError(kNoBinaryForGpu,
                      "ptxemu: PTX target " + loaded->module->target +

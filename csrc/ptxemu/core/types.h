@@ -75,6 +75,7 @@ enum ErrorCode : int {
   kInvalidContext = 201,
   kNoBinaryForGpu = 209,
   kInvalidPtx = 218,
+  kUnsupportedPtxVersion = 222,
   kFileNotFound = 301,
   kInvalidHandle = 400,
   kNotFound = 500,

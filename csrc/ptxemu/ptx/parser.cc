@@ -205,7 +205,11 @@ void Parser::ParseTarget() {
 void Parser::ParseModuleItem() {
   std::string word = Peek().text;
   if (IsOneOf(word, {".version", ".address_size"})) {
-    pos_ += 2;
+    Next();
+    const std::string number = Next();  // "7.0"
+    const size_t point = number.find('.');
+    if (word == ".version" && point != std::string::npos)
+      module_->ptx_version = 10 * atoi(number.c_str()) + atoi(number.c_str() + point + 1);
     return;
   }
   if (Accept(".target")) return ParseTarget();

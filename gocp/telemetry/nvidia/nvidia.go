@@ -311,7 +311,13 @@ func (g *GPUs) ecc(d *gpu, kind nvml.MemoryErrorType, ok func(nvml.Return) bool)
 }
 
 func (g *GPUs) processes(d *gpu, ok func(nvml.Return) bool) []telemetry.Process {
-	list, ret := d.handle.GetComputeRunningProcesses()
+	of := d.handle
+	if d.slice { // those of other slices do not disturb it
+		if of = d.part; of == nil {
+			return nil
+		}
+	}
+	list, ret := of.GetComputeRunningProcesses()
 	if !ok(ret) {
 		return nil
 	}

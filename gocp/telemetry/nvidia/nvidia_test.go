@@ -178,6 +178,9 @@ func TestSlice(t *testing.T) {
 			return &mock.Device{
 				GetUUIDFunc: func() (string, nvml.Return) { return "MIG-part-" + string(rune('a'+i)), nvml.SUCCESS },
 				GetNameFunc: func() (string, nvml.Return) { return "A100 MIG 1g.5gb", nvml.SUCCESS },
+				GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
+					return []nvml.ProcessInfo{{Pid: uint32(100 + i)}}, nvml.SUCCESS
+				},
 				GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
 					return nvml.Memory{Total: 5 << 30, Used: uint64(i+1) << 20}, nvml.SUCCESS
 				},
@@ -212,6 +215,10 @@ func TestSlice(t *testing.T) {
 		if len(rs) != 1 || r.ID != c.gives || r.Name != c.calledName || r.Power != nil || r.Energy != nil || r.Utilization != nil || r.PowerLimit != nil ||
 			!strings.Contains(r.Slice, "MIG slice") || r.Temperature == nil || r.Lost != "" {
 			t.Errorf("%s: %+v", c.name, rs)
+		}
+		// Processes are those of the slice; of an unknown one none, rather than the card's.
+		if c.memory == 0 && r.Processes != nil || c.memory != 0 && (len(r.Processes) != 1 || r.Processes[0].PID != 99+int(c.memory>>20)) {
+			t.Errorf("%s: processes %+v", c.name, r.Processes)
 		}
 		if (r.MemoryUsed == nil) != (c.memory == 0) || r.MemoryUsed != nil && *r.MemoryUsed != c.memory {
 			t.Errorf("%s: memory %v", c.name, r.MemoryUsed)
