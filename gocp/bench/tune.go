@@ -41,16 +41,29 @@ type Tuned struct {
 // leastGain is below what a layout is not worth a row: the rule holds for more than what was timed.
 const leastGain = 1.03
 
-// TuneConvs are the convolutions that a table of tiles is made from: those of ResNet-18 and of the
-// networks that bench passes times, in all precisions, those first that audits on GPUs compute in.
+// TuneConvs are the convolutions that a table of tiles is made from, each once: those of the networks that
+// bench passes times and of ResNet-18 on images of 32×32 and, last, of 224×224; of the precisions those
+// first that audits on GPUs compute in.
 func TuneConvs(batch int) []kernel.Conv {
 	var all []kernel.Conv
-	for _, p := range []kernel.Precision{kernel.BF16, kernel.TF32, kernel.F32} {
-		for _, l := range ResNet18(batch, p) {
-			all = append(all, l.Conv)
+	add := func(convs ...kernel.Conv) {
+		for _, g := range convs {
+			if !slices.Contains(all, g) {
+				all = append(all, g)
+			}
 		}
-		for _, s := range Shapes() {
-			all = append(all, s.Spec.Convs(batch, p)...)
+	}
+	precisions := []kernel.Precision{kernel.BF16, kernel.TF32, kernel.F32}
+	for _, p := range precisions {
+		for _, s := range AllShapes() {
+			if s.Spec.Arch == "convnet" || s.Name == "resnet18-w64" {
+				add(s.Spec.Convs(batch, p)...)
+			}
+		}
+	}
+	for _, p := range precisions {
+		for _, l := range ResNet18(batch, p) {
+			add(l.Conv)
 		}
 	}
 	return all
@@ -111,6 +124,9 @@ func tune(s *device.Stream, g kernel.Conv, choice kernel.TileChoice, clock Clock
 	t := Tuned{Choice: choice, Conv: g}
 	var want []float32
 	for i, layout := range choice.Layouts {
+		if err := s.Context().Err(); err != nil {
+			return t, err
+		}
 		g.Layout = layout
 		p := newProduct(op, g, dual, dual, true, dual)
 		work := kernel.NewWorkspace(s, kernel.ConvBytes(s, g, dual))

@@ -154,6 +154,9 @@ func MeasureFor(s *device.Stream, budget time.Duration, f func()) ([]time.Durati
 	from, to := s.Event(), s.Event()
 	var times []time.Duration
 	for start := time.Now(); len(times) < maxRuns && (len(times) < minRuns || time.Since(start) < budget); {
+		if err := s.Context().Err(); err != nil {
+			return nil, err
+		}
 		from.Record()
 		f()
 		to.Record()
