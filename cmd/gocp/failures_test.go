@@ -169,7 +169,7 @@ func emulatedAudit(t *testing.T, epochs, steps string) (dir string, args []strin
 // Two or eight devices give what one does; an audit takes those that it is told to.
 func TestSeveralDevices(t *testing.T) {
 	emulator(t)
-	dir, audit := emulatedAudit(t, "1", "1")
+	dir, audit := emulatedAudit(t, "4", "1")
 	succeeds(t, dir, append(slices.Clone(audit), "--out", "one")...)
 	want := read(t, dir, "one", result.File)
 	t.Setenv("PTXEMU_DEVICES", "8")
@@ -189,7 +189,7 @@ func TestSeveralDevices(t *testing.T) {
 // Of a MIG slice telemetry says that it is one, and books nothing: the power that NVML tells is the card's.
 func TestSliceOfACard(t *testing.T) {
 	emulator(t)
-	dir, audit := emulatedAudit(t, "1", "1")
+	dir, audit := emulatedAudit(t, "4", "1")
 	watched := func(out string) *result.Telemetry {
 		t.Helper()
 		succeeds(t, dir, append(slices.Clone(audit), "--out", out)...)
