@@ -17,6 +17,7 @@ import torch
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
+import networks_torch
 from convnet_torch import ConvNet
 
 CASES = {
@@ -24,20 +25,21 @@ CASES = {
     "32x32x3-w64": dict(width=64, shape=(3, 32, 32), stem="pool"),
     "32x32x3-w16-stride": dict(width=16, shape=(3, 32, 32), stem="stride"),
 }
+LARGE = {"resnet18-w64": dict(arch="resnet18", width=64, shape=(3, 32, 32), stem="cifar")}  # for GPUs
 PASSES = ("craft", "hvp", "ggn", "train", "norms")
 BATCH = 128
 
 
 class Problem:
-    """A model, a batch and a direction, in one memory format, on a device."""
+    """A model, a batch and a direction, in one memory format, on a device. Batch norm has running statistics."""
 
-    def __init__(self, case, channels_last, autocast, device="cpu"):
+    def __init__(self, case, channels_last, autocast, device="cpu", batch=BATCH):
         torch.manual_seed(1)
-        spec = CASES[case]
+        spec = CASES.get(case) or LARGE[case]
         self.device = device
-        self.net = ConvNet(classes=10, **spec).to(device)
-        self.x = torch.rand(BATCH, *spec["shape"], device=device)
-        self.y = torch.randint(0, 10, (BATCH,), device=device)
+        self.net = (networks_torch.build if "arch" in spec else ConvNet)(classes=10, **spec).to(device).eval()
+        self.x = torch.rand(batch, *spec["shape"], device=device)
+        self.y = torch.randint(0, 10, (batch,), device=device)
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
             self.x = self.x.contiguous(memory_format=torch.channels_last)
@@ -139,6 +141,7 @@ def ggn(p, how):
 def train(p, how):
     fused = how.startswith("fused")
     opt = torch.optim.SGD(p.net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=fused, foreach=not fused)
+    p.net.train()
     net = torch.compile(p.net) if how.endswith("compiled") else p.net
 
     def step():
@@ -164,7 +167,7 @@ def norms(p, how):
 
     def loop():
         out = []
-        for i in range(BATCH):
+        for i in range(len(p.x)):
             g = torch.autograd.grad(p.loss(p.params, p.x[i : i + 1], p.y[i : i + 1]), list(p.params.values()))
             out.append(sum(t.square().sum() for t in g))
         return torch.stack(out)

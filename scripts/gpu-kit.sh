@@ -48,7 +48,7 @@ twins attack 'TestAgainstHost'
 twins experiment '^TestMiniatureAudit$'
 rm -f "$stage/twins.log"
 
-cp bench/peers_torch.py bench/convnet_torch.py bench/gpukit/*.py "$stage/peers/"
+cp bench/peers_torch.py bench/convnet_torch.py bench/networks_torch.py bench/gpukit/*.py "$stage/peers/"
 cat >"$stage/gocp.sh" <<'SH'
 #!/usr/bin/env bash
 # gocp with the libraries beside it.
