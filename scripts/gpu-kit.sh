@@ -49,15 +49,6 @@ twins experiment '^TestMiniatureAudit$'
 rm -f "$stage/twins.log"
 
 cp bench/peers_torch.py bench/convnet_torch.py bench/networks_torch.py bench/gpukit/*.py "$stage/peers/"
-cat >"$stage/gocp.sh" <<'SH'
-#!/usr/bin/env bash
-# gocp with the libraries beside it.
-here=$(cd "$(dirname "$0")" && pwd)
-export GOCP_DEVICE=cuda LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-exec "$here/bin/gocp" "$@"
-SH
-chmod +x "$stage/gocp.sh"
-
 rm -rf "$kit"
 mkdir -p "$kit"
 # One dictionary over all binaries, which are the same code seven times.

@@ -45,7 +45,7 @@ known() { grep -qx -- "$1" <<<"$names" || die "there is no phase \"$1\"; known a
 # its line of the table from the files that are there, however the phase ended.
 
 say() { printf '%s\n' "$*" >>"$LOGS/$phase.said"; } # for the line
-gocp() { GOCP_DEVICE=cuda LD_LIBRARY_PATH=$KIT/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$KIT/bin/gocp" "$@"; }
+gocp() { GOCP_DEVICE=cuda LD_LIBRARY_PATH=$LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$KIT/bin/gocp" "$@"; }
 left() { echo $((LEFT - SECONDS)); } # seconds of the phase
 # within SECONDS COMMAND…: in the phase's process group, which ends with it.
 within() { timeout --foreground -k 2 "$@"; }
@@ -59,7 +59,7 @@ part() {
 # tests NAME PATTERN: the test binary of a package, in its folder.
 tests() {
 	local name=$1 pattern=$2 rc=0
-	(cd "$KIT/tests/$name" && GOCP_DEVICE=cuda GOCP_TEST_TWINS=$KIT/twins LD_LIBRARY_PATH=$KIT/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
+	(cd "$KIT/tests/$name" && GOCP_DEVICE=cuda GOCP_TEST_TWINS=$KIT/twins LD_LIBRARY_PATH=$LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
 		"${CHECKED[@]}" "./$name.test" -test.count=1 -test.v -test.run "$pattern") >"$LOGS/$phase-$name.log" 2>&1 || rc=$?
 	grep -E '^ *--- FAIL' "$LOGS/$phase-$name.log" | head -n 20
 	# A pattern that finds nothing passes in silence.
@@ -158,14 +158,14 @@ phase_speed() {
 	fi
 	if torch_here; then
 		[ -e "$OUT/ceilings.json" ] || ceilings 60
-		peers=(python3 "$KIT/peers/gpu_peers.py" --gocp "$KIT/gocp.sh" --out "$OUT" --ceilings "$OUT/ceilings.json" --device "$TORCH" "${rows[@]}")
+		peers=(python3 "$KIT/peers/gpu_peers.py" --gocp "$WORK/gocp.sh" --out "$OUT" --ceilings "$OUT/ceilings.json" --device "$TORCH" "${rows[@]}")
 		part peers $((LEFT * 6 / 10)) "${peers[@]}" --for $((LEFT * 5 / 10)) || rc=1
 	else
 		without_torch 'gocp alone was timed'
 		peers=()
-		part passes $((LEFT * 6 / 10)) "$KIT/gocp.sh" bench passes --json "${passes[@]}" >"$OUT/passes.json" || rc=1
+		part passes $((LEFT * 6 / 10)) "$WORK/gocp.sh" bench passes --json "${passes[@]}" >"$OUT/passes.json" || rc=1
 	fi
-	part kernels $(($(left) * 6 / 10)) "$KIT/gocp.sh" bench kernels "${kernels[@]}" >"$OUT/kernels.txt" || rc=1
+	part kernels $(($(left) * 6 / 10)) "$WORK/gocp.sh" bench kernels "${kernels[@]}" >"$OUT/kernels.txt" || rc=1
 	[ ${#peers[@]} = 0 ] || ! [ -e "$OUT/peers.json" ] || [ "$(left)" -lt 10 ] || part compiled $(($(left) - 3)) "${peers[@]}" --compiled --for $(($(left) - 40)) || rc=1
 	return $rc
 }
@@ -188,7 +188,7 @@ line_tune() {
 
 # sanitized: whether compute-sanitizer runs anything on this machine.
 sanitized() {
-	(cd "$KIT/tests/cases" && GOCP_DEVICE=cuda LD_LIBRARY_PATH=$KIT/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within 30 compute-sanitizer --tool memcheck \
+	(cd "$KIT/tests/cases" && GOCP_DEVICE=cuda LD_LIBRARY_PATH=$LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within 30 compute-sanitizer --tool memcheck \
 		./cases.test -test.count=1 -test.run 'TestCases/^Softmax$') >"$LOGS/memory-try.log" 2>&1
 }
 phase_memory() {
@@ -232,7 +232,7 @@ phase_profile() {
 	fi
 	local work=(bench passes --shape 32x32x3-w64 --pass craft --precision bf16 --beside 1 --seconds 0.05) k name
 	[ -z "$MINI" ] || work=(bench passes --shape 32x32x3-w16-stride --pass hvp --precision bf16 --batch 1 --beside 1 --seconds 0.001)
-	ncu_() { GOCP_DEVICE=cuda LD_LIBRARY_PATH=$KIT/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within "$1" ncu --clock-control none --graph-profiling node --target-processes all "${@:2}" "$KIT/bin/gocp" "${work[@]}"; }
+	ncu_() { GOCP_DEVICE=cuda LD_LIBRARY_PATH=$LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within "$1" ncu --clock-control none --graph-profiling node --target-processes all "${@:2}" "$KIT/bin/gocp" "${work[@]}"; }
 	# --csv has a preamble of the program's and ncu's own words.
 	ncu_ $(($(left) / 2)) --csv --metrics gpu__time_duration.sum --launch-count 300 >"$LOGS/ncu-times.csv" 2>"$LOGS/ncu-times.err" || {
 		say "ncu does not run here: $(grep -hm 1 -E '==(ERROR|WARNING)==|rror' "$LOGS/ncu-times.csv" "$LOGS/ncu-times.err")"
@@ -251,7 +251,7 @@ phase_profile() {
 			--kernel-name "$name" --launch-skip 2 --launch-count 1 >"$LOGS/ncu-$name.txt" 2>&1 || tail -n 3 "$LOGS/ncu-$name.txt"
 	done
 	if command -v nsys >/dev/null && [ "$(left)" -gt 20 ]; then
-		GOCP_DEVICE=cuda LD_LIBRARY_PATH=$KIT/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within $(($(left) - 2)) nsys profile --trace=cuda,nvtx --cuda-graph-trace=node --force-overwrite=true --output="$WORK/craft" \
+		GOCP_DEVICE=cuda LD_LIBRARY_PATH=$LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} within $(($(left) - 2)) nsys profile --trace=cuda,nvtx --cuda-graph-trace=node --force-overwrite=true --output="$WORK/craft" \
 			"$KIT/bin/gocp" "${work[@]}" >"$LOGS/nsys.txt" 2>&1 &&
 			nsys stats --report cuda_gpu_kern_sum,nvtx_sum "$WORK/craft.nsys-rep" >>"$LOGS/nsys.txt" 2>&1 || tail -n 3 "$LOGS/nsys.txt"
 	fi
@@ -293,7 +293,7 @@ fi
 # --- all phases --------------------------------------------------------------------------------
 
 [ $# -gt 0 ] && [ "${1#-}" = "$1" ] || die "usage: $usage"
-export OUT=$1 MINI= KIT WORK LOGS LEFT
+export OUT=$1 MINI= KIT WORK LOGS LIBS LEFT
 shift
 minutes=13 from= until= only=
 while [ $# -gt 0 ]; do
@@ -346,6 +346,16 @@ if ! [ -d "$KIT" ]; then
 		python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1], "r:xz").extractall(sys.argv[2], filter="data")' "$here/kit.tar.xz" "$KIT"
 	fi || die "$here/kit.tar.xz could not be unpacked: this needs xz, or Python 3.12"
 fi
+# Libraries that this system lacks, and no others: profilers bring some of the same names. Where what it has
+# is too old, the kit's.
+LIBS=$WORK/lib
+mkdir "$LIBS"
+while missing=$(LD_LIBRARY_PATH=$LIBS ldd "$KIT/bin/gocp" 2>/dev/null | awk '/=> not found/ { print $1 }') && [ -n "$missing" ]; do
+	for name in $missing; do ln -s "$KIT/lib/$name" "$LIBS/" 2>/dev/null || break 2; done
+done
+GOCP_DEVICE=cpu LD_LIBRARY_PATH=$LIBS "$KIT/bin/gocp" version >/dev/null 2>&1 || LIBS=$KIT/lib
+printf '#!/usr/bin/env bash\nexport GOCP_DEVICE=cuda LD_LIBRARY_PATH=%q${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\nexec %q "$@"\n' "$LIBS" "$KIT/bin/gocp" >"$WORK/gocp.sh"
+chmod +x "$WORK/gocp.sh"
 said=$(gocp doctor 2>&1) || die "gocp does not start here: $(tail -n 1 <<<"$said")"
 found=$(sed -n 's/^computes on *//p' <<<"$said")
 case $found in

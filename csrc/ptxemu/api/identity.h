@@ -1,4 +1,5 @@
-// What the emulated devices are called, for the driver and for NVML: PTXEMU_NAME, PTXEMU_DEVICES, PTXEMU_MIG.
+// What the emulated devices are called, for the driver and for NVML: PTXEMU_NAME, PTXEMU_DEVICES,
+// PTXEMU_MIG.
 #pragma once
 #include <algorithm>
 #include <cstdlib>

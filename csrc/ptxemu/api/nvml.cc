@@ -1,5 +1,6 @@
-// libnvidia-ml.so.1: what NVML tells of the emulated devices, in the functions that gocp/telemetry/nvidia
-// calls; signatures and structures are those of NVIDIA's nvml.h. Cards draw 300 W, always.
+// libnvidia-ml.so.1: what NVML tells of the emulated devices, in the functions that
+// gocp/telemetry/nvidia calls; signatures and structures are those of NVIDIA's nvml.h. Cards draw
+// 300 W, always.
 //
 //	PTXEMU_THROTTLE   bits of what holds the clocks back (nvmlClocksThrottleReasons)
 //	PTXEMU_USERS      process ids, apart by commas, of others that compute on every card
@@ -91,7 +92,9 @@ Return nvmlDeviceGetHandleByIndex_v2(unsigned i, Handle** out) {
   return *out = &cards[i], kOk;
 }
 Return nvmlDeviceGetUUID(Handle* h, char* out, unsigned length) {
-  return Text((h->slice ? "MIG-" : "GPU-") + UuidText(h->slice ? SliceByte(h->index) : CardByte(h->index)), out, length);
+  return Text(
+      (h->slice ? "MIG-" : "GPU-") + UuidText(h->slice ? SliceByte(h->index) : CardByte(h->index)),
+      out, length);
 }
 Return nvmlDeviceGetName(Handle* h, char* out, unsigned length) {
   return Text(h->slice ? SliceName() : CardName(), out, length);

@@ -108,8 +108,8 @@ struct Function {
 
 struct Module {
   std::string source;
-  std::string target;  // "sm_80"
-  int target_sm = 0;   // 80
+  std::string target;   // "sm_80"
+  int target_sm = 0;    // 80
   int ptx_version = 0;  // 70 of ".version 7.0"
   std::vector<Instruction> code;
   std::map<std::string, Function> functions;
