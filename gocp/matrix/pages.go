@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"encoding/binary"
 	"io"
 	"os"
 
@@ -17,6 +18,21 @@ const (
 	pageValues = 4 << 20
 	expansion  = 1040
 )
+
+// checkFooter looks at the length that a file's end claims for its metadata, for which the decoder gets room.
+func checkFooter(f *os.File, size int64) error {
+	end := make([]byte, 8)
+	if size < 8 {
+		return nil // the decoder says so
+	}
+	if _, err := f.ReadAt(end, size-8); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(end)); string(end[4:]) == "PAR1" && n > size-12 {
+		return usage.Errorf("not a valid Parquet file: its end claims %d bytes of metadata, and the file has %d; it is cut off or damaged", n, size)
+	}
+	return nil
+}
 
 // checkPages reads the headers of a column's pages, which the decoder believes: it allocates what they
 // claim.

@@ -164,6 +164,9 @@ func openPart(f *os.File, path string) (*parquetPart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if err := checkFooter(f, info.Size()); err != nil {
+		return nil, usage.Errorf("%s: %w", path, err)
+	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		head := make([]byte, foreign.Head)
