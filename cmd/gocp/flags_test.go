@@ -169,7 +169,7 @@ var (
 	saying   = map[string]trial{"arch": {value: "resnet18", refused: true}, "stem": {value: "imagenet", refused: true}, "input": {value: "3x7x7", refused: true}, "mean": {value: "0.5", refused: true}, "std": {value: "0.5", refused: true}, "dropout": {value: "0.5", refused: true}}
 	filters  = map[string]trial{"features": {value: "test.csv"}, "labels": {value: "cal2_y.csv"}, "logits": {value: "test.csv"}, "images": {value: "x.csv", refused: true, with: []string{"--report", "page.html"}}, "method": {value: "spectral"}, "budget": {value: "0.1"},
 		"neighbours": {value: "9"}, "cluster-share": {value: "0.5"}, "seed": {value: "1", with: []string{"--method", "spectral"}, refused: true}, "header": {value: "yes", refused: true}, "model": {value: "m.safetensors", refused: true}}
-	filtered = map[string]trial{"model": {value: "other.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test", refused: true}, "take": {value: ":450"}, "shuffle": {value: "2", with: []string{"--take", ":490"}}}
+	filtered = map[string]trial{"model": {value: "other.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: ":450"}, "shuffle": {value: "2", with: []string{"--take", ":490"}}}
 	misfit   = map[string]trial{"coarse": {refused: true}, "skip-unreadable": {refused: true}, "resize": {value: "10", refused: true}, "crop": {value: "10", refused: true}} // the model's images have one size
 	shared   = map[string]trial{"seed": {value: "4"}, "shift": {value: "2"}, "flip": {}, "pad": {value: "reflect", with: []string{"--shift", "2"}}, "precision": {value: "bf16"}}
 	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "recipe": {value: "witchesbrew"}, "nesterov": {}, "warmup": {value: "1"}, "schedule": {value: "cosine", with: []string{"--epochs", "3"}},
@@ -337,7 +337,7 @@ func flagFiles(t testing.TB, dir string) {
 	for name, text := range map[string]string{
 		"test.csv": shift("test.csv", 7), "test_y.csv": shift("test_y.csv", 3), "test_g.csv": shift("test_g.csv", 1), "cal2.csv": shift("cal.csv", 5), "cal2_y.csv": shift("cal_y.csv", 2),
 		"cal3_g.csv": strings.Repeat("1\n0\n2\n0\n", 10), "votes.csv": strings.Repeat("3,1,1\n0,5,0\n1,1,3\n2,2,1\n", 10), "votes2.csv": strings.Repeat("2,2,1\n3,1,1\n0,5,0\n1,1,3\n", 10),
-		"at.csv": "0\n5\n7\n", "at2.csv": "1\n", "truth.csv": strings.Repeat("1,0,0\n1,1,0\n0,0,1\n0,1,0\n", 10), "truth2.csv": strings.Repeat("0,0,1\n0,1,1\n1,0,0\n1,0,0\n", 10),
+		"at.csv": "5\n0\n7\n", "at2.csv": "1\n", "truth.csv": strings.Repeat("1,0,0\n1,1,0\n0,0,1\n0,1,0\n", 10), "truth2.csv": strings.Repeat("0,0,1\n0,1,1\n1,0,0\n1,0,0\n", 10),
 		"p.csv": strings.Repeat("0.5,0.25,0.25\n0.125,0.75,0.125\n0,0.5,0.5\n0.25,0.125,0.625\n", 10), "rounded.csv": strings.Repeat("0.334,0.334,0.333\n0.2,0.5,0.3\n0.5,0.3,0.2\n0,0.5,0.5\n", 10),
 	} {
 		write(t, dir, name, []byte(text))

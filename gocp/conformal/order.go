@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/gocp/gocp/gocp/selection"
 )
 
 // orderStatistic returns the entry of x that would be at place r if it were sorted; of the entries at rows,
@@ -56,7 +58,7 @@ func orderStatistic(ctx context.Context, x []float64, rows []uint32, r int) (flo
 	if err != nil {
 		return 0, err
 	}
-	return smallest(last, r), nil
+	return selection.Smallest(last, r), nil
 }
 
 // orderedBits are whole numbers in the order of the floats, and fromOrderedBits is its inverse.
@@ -98,39 +100,6 @@ func eachPart(ctx context.Context, x []float64, rows []uint32, f func(part []flo
 		f(buf[:len(some)])
 	}
 	return nil
-}
-
-// smallest returns the entry that would be x[r] if x, which has no NaN, were sorted; it moves the
-// entries (Hoare 1961, the pivot a median of three).
-func smallest(x []float64, r int) float64 {
-	for len(x) > 12 {
-		a, b, c := x[0], x[len(x)/2], x[len(x)-1]
-		pivot := max(min(a, b), min(max(a, b), c))
-		i, j := 0, len(x)-1
-		for i <= j {
-			for x[i] < pivot {
-				i++
-			}
-			for x[j] > pivot {
-				j--
-			}
-			if i <= j {
-				x[i], x[j] = x[j], x[i]
-				i++
-				j--
-			}
-		}
-		switch {
-		case r <= j:
-			x = x[:j+1]
-		case r >= i:
-			x, r = x[i:], r-i
-		default:
-			return pivot
-		}
-	}
-	slices.Sort(x)
-	return x[r]
 }
 
 // A bitmap marks some of many rows.

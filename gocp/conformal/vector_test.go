@@ -264,24 +264,6 @@ func testFastIsExact(t *testing.T) {
 	}
 }
 
-func TestSmallest(t *testing.T) {
-	r := rand.New(rand.NewPCG(4, 5))
-	for range 2000 {
-		x := make([]float64, 1+r.IntN(200))
-		for i := range x {
-			x[i] = float64(r.IntN(1 + r.IntN(300)))
-			if r.IntN(20) == 0 {
-				x[i] = math.Inf(1 - 2*r.IntN(2))
-			}
-		}
-		sorted := slices.Sorted(slices.Values(x))
-		at := r.IntN(len(x))
-		if got := smallest(x, at); got != sorted[at] {
-			t.Fatalf("entry %d of %v is %v", at, sorted, got)
-		}
-	}
-}
-
 // TestManyNearTau: where many scores lie within the bound of τ, and are computed again in blocks, thresholds
 // and ties are those of the definition too; also where those rows are few and far apart.
 func TestManyNearTau(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/selection"
 	"github.com/gocp/gocp/gocp/tensor"
 )
 
@@ -225,7 +226,7 @@ func (q *searcher) tighten(list []candidate, limit float32) ([]candidate, float3
 	for _, c := range list {
 		q.highs = append(q.highs, c.high)
 	}
-	limit = min(limit, smallest(q.highs, q.k))
+	limit = min(limit, selection.Smallest(q.highs, q.k-1))
 	return slices.DeleteFunc(list, func(c candidate) bool { return c.low > limit }), limit
 }
 
@@ -241,7 +242,7 @@ func (q *searcher) settle(query, i int) []int {
 			lows = append(lows, c.low)
 		}
 		q.highs = lows
-		next := smallest(lows, q.k+1)
+		next := selection.Smallest(lows, q.k)
 		type measured struct {
 			row      int32
 			distance float64
@@ -275,35 +276,4 @@ func (s *Set) distance(i, j int) (sum float64) {
 		sum += d * d
 	}
 	return sum
-}
-
-// smallest is the k-th smallest of x, from 1. It reorders x.
-func smallest(x []float32, k int) float32 {
-	lo, hi := 0, len(x)-1
-	for lo < hi {
-		pivot := x[lo+(hi-lo)/2]
-		i, j := lo, hi
-		for i <= j {
-			for x[i] < pivot {
-				i++
-			}
-			for x[j] > pivot {
-				j--
-			}
-			if i <= j {
-				x[i], x[j] = x[j], x[i]
-				i++
-				j--
-			}
-		}
-		switch {
-		case k-1 <= j:
-			hi = j
-		case k-1 >= i:
-			lo = i
-		default:
-			return x[k-1]
-		}
-	}
-	return x[k-1]
 }
