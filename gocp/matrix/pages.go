@@ -65,7 +65,9 @@ func checkPages(f *os.File, size int64, m *format.ColumnMetaData) error {
 		if n < 0 || bytes < 0 || h.CompressedPageSize < 0 || bytes > pageBytes+expansion*size || n > pageValues+expansion*size {
 			return usage.Errorf("a page claims %d values in %d bytes, which a file of %d does not hold; it is damaged", n, bytes, size)
 		}
-		at += length + int64(h.CompressedPageSize)
+		if at += length + int64(h.CompressedPageSize); at > size {
+			return usage.Errorf("a page claims %d bytes, which lie beyond the end of the file; it is cut off or damaged", h.CompressedPageSize)
+		}
 	}
 	return nil
 }
