@@ -14,7 +14,7 @@ import (
 // larger than this part of ‖v‖ + ‖C/N + λI‖‖s‖, the backward error of Rigal and Gaches (1967).
 const (
 	solveTolerance  = 1e-6
-	solveIterations = 5000
+	solveIterations = 2000
 )
 
 // ihvp solves (C/N + λI) s = v, C the curvature of the summed loss. What would be no solution is refused.
