@@ -2,15 +2,14 @@
 # Rehearses build/gpu-kit (`make gpu-kit`) where there is no GPU: the emulator is its libcuda.so.1, and
 # bench/gpukit/standins are its profilers.
 #
-#	scripts/gpu-kit-rehearse.sh          two minutes: no GPU, or one that cannot be taken; doctor, some cases
-#	                                     and a network's passes in an empty environment; a phase made to fail,
-#	                                     one made to hang
-#	scripts/gpu-kit-rehearse.sh all      ten minutes: every phase, with PyTorch without a GPU where
-#	                                     GOCP_PEER_PYTHON or bench/.venv has one (scripts/setup.sh python and
-#	                                     bench/peers.sh make it)
-#	scripts/gpu-kit-rehearse.sh chroot   fifteen minutes: in a bare Debian 13 without Go, oneDNN, compilers and
-#	                                     network, with the miniature audit (wants root; debootstrap makes the
-#	                                     system once, in build/bare, which takes minutes more)
+#	scripts/gpu-kit-rehearse.sh          two minutes, ten at most: no GPU, or one that cannot be taken; doctor, some
+#	                                     cases and a network's passes in an empty environment; a phase made to
+#	                                     fail, one made to hang
+#	scripts/gpu-kit-rehearse.sh all      an hour at most: every phase, with PyTorch without a GPU where
+#	                                     GOCP_PEER_PYTHON or bench/.venv has one (bench/peers.sh makes it)
+#	scripts/gpu-kit-rehearse.sh chroot   half an hour at most: in a bare Debian 13 without Go, oneDNN, compilers
+#	                                     and network, with the miniature audit (wants root; debootstrap makes
+#	                                     the system once, in build/bare, which takes minutes more)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 die() {
@@ -98,17 +97,17 @@ told 'MIG' PTXEMU_MIG=3
 
 echo '--- on the emulator'
 phases=(--only doctor --only cases --only passes --only memory)
-minutes=5
+minutes=10
 if [ "$form" = all ]; then
 	python=${GOCP_PEER_PYTHON:-}
 	[ -n "$python" ] || [ ! -x bench/.venv/bin/python ] || python=$PWD/bench/.venv/bin/python
 	[ -z "$python" ] || printf '#!/bin/sh\nexec %s "$@"\n' "$python" >"$kit_at/bin/python3"
 	[ -z "$python" ] || chmod +x "$kit_at/bin/python3"
-	phases=() minutes=30
+	phases=() minutes=60
 fi
-[ "$form" != chroot ] || { phases+=(--only audit) minutes=12 && rm -rf "$at$kit_at/unpacked"; } # unpacks by Python
+[ "$form" != chroot ] || { phases+=(--only audit) minutes=25 && rm -rf "$at$kit_at/unpacked"; } # unpacks by Python
 began=$SECONDS
-run GOCP_KIT_SECONDS=400 GOCP_KIT_TORCH=cpu PTXEMU_NAME=stand-in PTXEMU_RACE=0 bash "$kit_at/run.sh" "$out_at/mini" --mini --minutes $minutes "${phases[@]}" || die 'a phase did not pass'
+run GOCP_KIT_SECONDS=900 GOCP_KIT_TORCH=cpu PTXEMU_NAME=stand-in PTXEMU_RACE=0 bash "$kit_at/run.sh" "$out_at/mini" --mini --minutes $minutes "${phases[@]}" || die 'a phase did not pass'
 [ $((SECONDS - began)) -le $((60 * minutes + 30)) ] || die "$((SECONDS - began)) s are more than $minutes minutes and what unpacking takes"
 [ "$(find "$at$out_at/mini" -type f | wc -l)" -le 8 ] || die "more than eight files: $(ls "$at$out_at/mini")"
 if [ "$form" = all ]; then

@@ -154,7 +154,7 @@ phase_speed() {
 	if [ -n "$MINI" ]; then
 		kernels=(AugmentDraw)
 		passes=(--shape 32x32x3-w16-stride --pass hvp --precision bf16 --batch 1 --seconds 0.001 --beside 1)
-		rows=(--plan hvp:32x32x3-w16-stride:1 train:resnet18-w16:1 --seconds 0.001 --rounds 2 --beside 1 --backend eager)
+		rows=(--plan craft:32x32x3-w16-stride:1 train:32x32x3-w16-stride:1 --seconds 0.001 --rounds 2 --beside 1 --backend eager)
 	fi
 	if torch_here; then
 		[ -e "$OUT/ceilings.json" ] || ceilings 60
