@@ -177,9 +177,9 @@ line_speed() {
 }
 
 phase_tune() {
-	local mini=()
-	[ -z "$MINI" ] || mini=(--batch 1)
-	gocp bench kernels --tune "$OUT/convtiles.csv" "${mini[@]}" >"$LOGS/tune.txt"
+	local mini=() seconds=$(($(left) - 4))
+	[ -z "$MINI" ] || mini=(--batch 1) seconds=$((seconds < 90 ? seconds : 90))
+	part tune $seconds "$WORK/gocp.sh" bench kernels --tune "$OUT/convtiles.csv" "${mini[@]}" >"$LOGS/tune.txt"
 }
 line_tune() {
 	[ ! -e "$OUT/convtiles.csv" ] || printf '%d rows in convtiles.csv\n' "$(grep -vc -e '^#' -e '^sm,' "$OUT/convtiles.csv")"
