@@ -270,7 +270,7 @@ phase_scale() {
 	[ -z "${GOCP_KIT_CIFAR10:-}" ] || data=(--data "$GOCP_KIT_CIFAR10")
 	[ -n "${GOCP_KIT_CIFAR10:-}" ] || say 'no CIFAR-10 archive (GOCP_KIT_CIFAR10): the sample in the binary, whose classes bound the poisons'
 	[ -z "$MINI" ] || what=(--width 4 --repeats 1 --victims 1 --surrogates 1 --attackers 1 --references 1 --conditions attack --train-size 64 --cal-size 30
-		--candidates 60 --budget 0.05 --set-size 8 --epochs 1 --batch 16 --lr 0.05 --steps 2 --workers 1)
+		--candidates 60 --resize 12 --budget 0.05 --set-size 8 --epochs 1 --batch 16 --lr 0.05 --steps 2 --workers 1)
 	gocp audit --out "$WORK/scale" "${data[@]}" "${what[@]}" --json >"$OUT/scale.json" 2>"$LOGS/scale.err"
 	local rc=$?
 	[ ! -e "$WORK/scale/clock.jsonl" ] || cp "$WORK/scale/clock.jsonl" "$LOGS/scale-clock.jsonl"
