@@ -124,7 +124,7 @@ fi
 echo '--- a phase made to fail and one made to hang'
 [ -d "$at$kit_at/unpacked" ] || { mkdir "$at$kit_at/unpacked" && tar -xJf "$kit/kit.tar.xz" -C "$at$kit_at/unpacked"; }
 printf '#!/bin/sh\necho "--- FAIL: TestMade"; exit 1\n' >"$at$kit_at/unpacked/tests/cases/cases.test"
-printf '#!/bin/sh\n(sleep 1000) &\nexec sleep 1000\n' >"$at$kit_at/unpacked/tests/nn/nn.test"
+printf '#!/bin/sh\n(sleep 86399) &\nexec sleep 86399\n' >"$at$kit_at/unpacked/tests/nn/nn.test"
 rc=0
 run GOCP_KIT_SECONDS=12 bash "$kit_at/run.sh" "$out_at/broken" --mini --only doctor --only cases --only passes --only memory >"$root/broken" || rc=$?
 cat "$at$out_at/broken/summary.txt"
@@ -132,5 +132,5 @@ cat "$at$out_at/broken/summary.txt"
 for want in 'doctor *passed' 'cases *FAILED' 'passes *timed out' 'memory *passed'; do
 	grep -qE "^$want" "$at$out_at/broken/summary.txt" || die "the table lacks \"$want\""
 done
-if pgrep -f "$kit_at/unpacked" >/dev/null || pgrep -fx 'sleep 1000' >/dev/null; then die 'a process of a phase that hung goes on'; fi
+if pgrep -f "$kit_at/unpacked" >/dev/null || pgrep -fx 'sleep 86399' >/dev/null; then die 'a process of a phase that hung goes on'; fi
 echo "rehearsed, $SECONDS s"
