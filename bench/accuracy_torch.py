@@ -163,7 +163,7 @@ def main():
                     with open(args.runs, "a") as f:
                         f.write(json.dumps(r) + "\n")
                     print(f"{name} seed {seed} {side}: accuracy {r['accuracy']:.4f}, {seconds:.0f} s of processor time", flush=True)
-        table(done)
+            table(done)
 
 
 main()
