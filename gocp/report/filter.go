@@ -135,16 +135,24 @@ func (f *Filters) rocPlot() drawing {
 		}
 		var curve []plotter.XY
 		for _, p := range by.Known.ROC {
-			curve = append(curve, plotter.XY{X: p[0], Y: p[1]})
+			curve = append(curve, plotter.XY{X: share(p[0]), Y: share(p[1])})
 		}
 		cond := result.Conditions[i%len(result.Conditions)]
 		c.line(stroke(faded(string(cond), 0.8), 1.6), curve...)
 		clean := math.Max(1, float64(f.Samples-by.Known.Poisons))
-		at := plotter.XY{X: float64(by.Known.CleanDropped) / clean, Y: by.Known.Recall}
+		at := plotter.XY{X: share(float64(by.Known.CleanDropped) / clean), Y: share(by.Known.Recall)}
 		c.marks(mark(cond, 4.5), at)
-		c.write(at.X, at.Y, by.Method, lettering("ink", 12, draw.XLeft), 9, -vg.Length(4+15*i)) // several often lie in one corner
+		c.write(at.X, at.Y, clip(by.Method, 24), lettering("ink", 12, draw.XLeft), 9, -vg.Length(4+15*i)) // several often lie in one corner
 	}
 	c.X.Min, c.X.Max, c.Y.Min, c.Y.Max = 0, 1, 0, 1
 	c.tell()
 	return drawing{"roc", "Share of the poisons over the share of the clean samples that would be dropped", full, 360, c.Draw}
+}
+
+// share is x if it is one, else the nearest.
+func share(x float64) float64 {
+	if math.IsNaN(x) {
+		return 0
+	}
+	return min(max(x, 0), 1)
 }
