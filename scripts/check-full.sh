@@ -67,6 +67,9 @@ step 'random drawings and command lines'
 GOCP_DRAWINGS=${DRAWINGS:-50000} go test -count=1 -timeout 60m -run ManyDrawings ./gocp/report
 GOCP_LINES=${LINES_TRIED:-20000} go test -count=1 -timeout 60m -run ManyCommandLines ./cmd/gocp
 
+step 'the largest number beside every flag: no panic, no more than 16 GB'
+(ulimit -v 16000000 && GOCP_LONG=1 go test -count=1 -timeout 60m -run HugeNumbers ./cmd/gocp)
+
 step 'fuzzing'
 scripts/fuzz.sh "${FUZZ_TIME:-20s}"
 

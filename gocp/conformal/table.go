@@ -144,6 +144,7 @@ func pipeline[T float32 | float64, R any](t Table, o Stream, read func(buf []T, 
 		rows = max(1, 4*blockBytes/(8*k))
 	}
 	rows = min(rows, max(1, n))
+	workers = min(workers, max(1, (n+rows-1)/rows)) // the others would have no block
 
 	type result struct {
 		rows []T

@@ -10,6 +10,9 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
+// mostClasses bounds what one wrong number could ask for.
+const mostClasses = 1 << 16
+
 // FullJob is full conformal prediction on features, with a head that is refit for every candidate.
 type FullJob struct {
 	Run
@@ -71,6 +74,9 @@ func (j FullJob) Predict() (*FullResult, error) {
 		for _, y := range labels {
 			k = max(k, y+1)
 		}
+	}
+	if k > mostClasses {
+		return nil, usage.Errorf("%d labels are more than the %d that full conformal prediction is for: every one is tried for every sample", k, mostClasses)
 	}
 	if labels, err = j.labels(j.Labels, n, k); err != nil {
 		return nil, err

@@ -265,7 +265,7 @@ func (r Run) parallel(n int, f func(i int) error, task progress.Task) error {
 		errs []error
 		wait sync.WaitGroup
 	)
-	for range workers {
+	for range min(workers, n) {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()

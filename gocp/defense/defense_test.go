@@ -299,6 +299,7 @@ func TestRefusals(t *testing.T) {
 		{"feature 1 of sample 3 is NaN", "spectral", func(s *Set, _ *Options) { s.Features[13] = float32(math.NaN()) }},
 		{"feature 0 of sample 0 is +Inf", "activation-clustering", func(s *Set, _ *Options) { s.Features[0] = float32(math.Inf(1)) }},
 		{"the label of sample 4 is -1", "loss", func(s *Set, _ *Options) { s.Labels[4] = -1 }},
+		{"labels of 30 samples count from 0, to 65535 at most", "deep-knn", func(s *Set, _ *Options) { s.Labels[7] = 1 << 40 }},
 		{"0 poisons of 30", "spectral", func(_ *Set, o *Options) { o.Poisons = 0 }},
 		{"30 poisons of 30", "deep-knn", func(_ *Set, o *Options) { o.Poisons = 30 }},
 		{"11 samples of every class go, and class 0 has 10", "spectral", func(_ *Set, o *Options) { o.Poisons = 7 }},

@@ -32,8 +32,8 @@ func (s *Set) Check() error {
 	}
 	one := true
 	for i, y := range s.Labels {
-		if y < 0 {
-			return usage.Errorf("the label of sample %d is %d; labels count from 0", i, y)
+		if most := max(n, 1<<16); y < 0 || y >= most {
+			return usage.Errorf("the label of sample %d is %d; labels of %d samples count from 0, to %d at most", i, y, n, most-1)
 		}
 		one = one && y == s.Labels[0]
 	}

@@ -192,6 +192,12 @@ func (c Config) defaultBases() string {
 	return attack.BasesRandom
 }
 
+// What an audit can have of models, and trainings of victims.
+const (
+	mostModels  = 1 << 16
+	mostVictims = 1 << 20
+)
+
 // Validate reports the first thing that is wrong with c (after WithDefaults), as a usage error.
 // What depends on the data is checked when it is split.
 func (c Config) Validate() error {
@@ -230,6 +236,18 @@ func (c Config) Validate() error {
 		if n.v < n.min {
 			return usage.Errorf("audit: %d %s; there must be at least %d", n.v, n.name, n.min)
 		}
+	}
+	// One digit too many is noticed here, not when memory is full.
+	for _, n := range []struct {
+		name string
+		v    int
+	}{{"surrogates", c.Surrogates}, {"references", c.References}, {"controls", c.Controls}, {"repeats", c.Repeats}, {"victims", c.Victims}} {
+		if n.v > mostModels {
+			return usage.Errorf("audit: %d %s; there can be at most %d", n.v, n.name, mostModels)
+		}
+	}
+	if n := c.Repeats * c.Victims * len(c.Conditions); n > mostVictims {
+		return usage.Errorf("audit: %d repeats of %d victims under each of %d conditions are %d trainings; there can be at most %d", c.Repeats, c.Victims, len(c.Conditions), n, mostVictims)
 	}
 	switch {
 	case len(c.Surrogate) > c.Surrogates:

@@ -53,6 +53,8 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Attackers: 4}, "4 attackers"},
 		{Config{Precision: "f8"}, "known: f32, bf16, tf32, auto"},
 		{Config{Repeats: -1}, "-1 repeats"},
+		{Config{Surrogates: 1 << 40}, "1099511627776 surrogates; there can be at most 65536"},
+		{Config{Repeats: 1 << 15, Victims: 1 << 15}, "are 4294967296 trainings; there can be at most 1048576"},
 		{Config{Craft: attack.Config{Align: "x"}}, "alignment"},
 		{Config{VictimTrain: Train{LR: -1}}, "learning rate"},
 		{Config{VictimTrain: Train{Recipe: "madry"}}, `unknown recipe "madry" (known: demo, li, witchesbrew)`},

@@ -105,13 +105,14 @@ func (j FilterJob) Filter() (*Filtered, error) {
 	}
 	j.Options.Poisons = int(math.Ceil(j.Budget.Float()*float64(n) - 1e-9))
 	out.Samples, out.Columns, out.Poisons = n, set.D, j.Options.Poisons
+	if err := set.Check(); err != nil {
+		return nil, err
+	}
 	for _, y := range set.Labels {
-		for y >= len(out.Classes) && y < n {
+		for y >= len(out.Classes) {
 			out.Classes = append(out.Classes, 0)
 		}
-		if 0 <= y && y < len(out.Classes) {
-			out.Classes[y]++
-		}
+		out.Classes[y]++
 	}
 	methods := j.Methods
 	if len(methods) == 0 {

@@ -75,7 +75,7 @@ func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) err
 		mu.Unlock()
 	})
 	defer stop()
-	for range workers {
+	for range min(workers, len(jobs)) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the test programs and runs them on the emulator; prints failures and a final count.
 set -euo pipefail
+export PTXEMU_DRIVER=13020 # these files keep the version that nvcc 13.2 writes
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
 nvcc=$(scripts/nvcc.sh)
