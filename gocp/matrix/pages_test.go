@@ -60,3 +60,28 @@ func TestCheckPages(t *testing.T) {
 		f.Close()
 	}
 }
+
+// A file's end that claims more metadata than there are bytes is refused before the decoder makes room for it.
+func TestFooterThatClaimsTooMuch(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		claimed byte
+		refused bool
+	}{{"fits", 8, false}, {"one too many", 9, true}, {"as many as the file", 20, true}} {
+		content := append([]byte("PAR1"), make([]byte, 8)...)
+		content = append(content, c.claimed, 0, 0, 0, 'P', 'A', 'R', '1')
+		path := filepath.Join(t.TempDir(), "a.parquet")
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = checkFooter(f, int64(len(content)))
+		if (err != nil) != c.refused || err != nil && (!usage.Is(err) || !strings.Contains(err.Error(), "cut off or damaged")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		f.Close()
+	}
+}
