@@ -168,11 +168,13 @@ func defend(c *cli.Context, write func(f *experiment.Filtered) error) error {
 	}
 	if err := page(c, func(w io.Writer, about report.About) error {
 		about.Sources = f.Sources
-		p, err := filterPage(f)
-		if err != nil {
-			return err
-		}
-		return report.WriteFilters(w, p, about)
+		return report.WriteFiltered(w, &f.Filtered, func(sample int) ([]byte, error) {
+			pixels, h, w, c, ok := f.Picture(sample)
+			if !ok {
+				return nil, nil
+			}
+			return attack.EncodePNG(pixels, h, w, c)
+		}, about)
 	}); err != nil {
 		return err
 	}
@@ -187,32 +189,4 @@ func printFiltered(w io.Writer, f *experiment.Filtered) {
 			fmt.Fprintf(w, "%-22s %d of %d poisons, %d clean samples: precision %.3f, recall %.3f, area under ROC %.3f\n", "", k.PoisonsDropped, k.Poisons, k.CleanDropped, k.Precision, k.Recall, k.AUC)
 		}
 	}
-}
-
-// filterPage is what the page shows: the most suspicious samples, with pictures where there are images.
-func filterPage(f *experiment.Filtered) (*report.Filters, error) {
-	p := &report.Filters{Samples: f.Samples, Features: f.Columns, Poisons: f.Poisons, Classes: f.Classes, Names: f.Names, Model: f.Model}
-	for i, m := range f.Methods {
-		by := report.Filter{Method: m.Method, Source: m.Source, Rule: m.Says, Dropped: len(m.Flagged), ByClass: m.ByClass}
-		if k := m.Known; k != nil {
-			known := &report.FilterKnown{Poisons: k.Poisons, PoisonsDropped: k.PoisonsDropped, CleanDropped: k.CleanDropped, Precision: k.Precision, Recall: k.Recall, AUC: k.AUC}
-			for _, o := range k.ROC {
-				known.ROC = append(known.ROC, [2]float64{o.Clean, o.Poisons})
-			}
-			by.Known = known
-		}
-		for _, s := range m.Flagged[:min(len(m.Flagged), report.MostSuspects)] {
-			suspect := report.Suspect{Sample: s.Sample, Label: s.Label, Score: s.Score, Reason: s.Reason}
-			if pixels, h, w, c, ok := f.Picture(s.Sample); ok && i == 0 {
-				var err error
-				if suspect.PNG, err = attack.EncodePNG(pixels, h, w, c); err != nil {
-					return nil, err
-				}
-				p.Pictures = append(p.Pictures, suspect)
-			}
-			by.First = append(by.First, suspect)
-		}
-		p.By = append(p.By, by)
-	}
-	return p, nil
 }

@@ -36,14 +36,14 @@ var activationClustering = Filter{
 		classes := s.classes()
 		task := r.Progress.Phase("activation clustering", len(classes))
 		defer task.Done()
-		err := r.each(len(classes), func(y int) error {
+		err := r.each(len(classes), func(y int) {
 			defer task.Add(1)
 			members := classes[y]
 			if len(members) < 3 {
-				return nil // two samples are two clusters
+				return // two samples are two clusters
 			}
 			p := s.principal(members, min(clusterDims, s.D))
-			c := twoMeans(p.scores, len(members), rng.New(o.Seed, rng.Stream("activation clustering", uint64(y))))
+			c := twoMeans(p, len(members), rng.New(o.Seed, rng.Stream("activation clustering", uint64(y))))
 			small := 0
 			if c.sizes[1] < c.sizes[0] {
 				small = 1
@@ -58,7 +58,6 @@ var activationClustering = Filter{
 					v.Reasons[i] = fmt.Sprintf("in the smaller cluster of its class, %d of %d", n, len(members))
 				}
 			}
-			return nil
 		})
 		v.Says = fmt.Sprintf("of each class the smaller of two clusters, if it has at most %g of the class", share)
 		return v, err
@@ -85,9 +84,8 @@ func twoMeans(x []float64, n int, r *rng.Source) clusters {
 	}
 	best := clusters{inertia: math.Inf(1)}
 	for range clusterStarts {
-		centres := [2][]float64{append([]float64(nil), x[:d]...), append([]float64(nil), x[:d]...)}
-		first := r.Intn(n)
-		copy(centres[0], x[first*d:])
+		centres := [2][]float64{make([]float64, d), make([]float64, d)}
+		copy(centres[0], x[r.Intn(n)*d:])
 		far, total := make([]float64, n), 0.0
 		for i := range n {
 			far[i] = square(i, centres[0])

@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -133,11 +134,11 @@ func TestPrincipalDirections(t *testing.T) {
 		for c := range m {
 			sign := 0.0
 			for k := range members {
-				sign += u.At(k, c) * got.scores[k*m+c]
+				sign += u.At(k, c) * got[k*m+c]
 			}
 			for k := range members {
 				want := math.Copysign(1, sign) * u.At(k, c) * svd.Values(nil)[c]
-				if g := got.scores[k*m+c]; math.Abs(g-want) > 1e-8*svd.Values(nil)[0] {
+				if g := got[k*m+c]; math.Abs(g-want) > 1e-8*svd.Values(nil)[0] {
 					t.Fatalf("d = %d, direction %d, sample %d: %v, by SVD %v", d, c, k, g, want)
 				}
 			}
@@ -363,7 +364,7 @@ func TestROC(t *testing.T) {
 		for k := 1; k < len(curve); k++ {
 			under += (curve[k].Clean - curve[k-1].Clean) * (curve[k].Poisons + curve[k-1].Poisons) / 2
 		}
-		if math.Abs(under-area) > 1e-12 || curve[0] != (Outcome{}) || curve[len(curve)-1] != (Outcome{1, 1}) {
+		if math.Abs(under-area) > 1e-12 || curve[0] != (result.Cut{}) || curve[len(curve)-1] != (result.Cut{Clean: 1, Poisons: 1}) {
 			t.Fatalf("curve %v has area %v, want %v", curve, under, area)
 		}
 	}

@@ -35,7 +35,6 @@ type Verdict struct {
 	Dropped []bool    // [N]
 	Reasons []string  // [N], of the dropped ones; else empty
 	Says    string    // the rule with its numbers
-	Seconds float64
 }
 
 // Count is how many samples are dropped.

@@ -12,19 +12,18 @@ import (
 	"github.com/gocp/gocp/gocp/rng"
 )
 
-// each calls f for 0 … n−1, Workers at a time, and returns the first error by number.
-func (r Run) each(n int, f func(i int) error) error {
+// each calls f for 0 … n−1, Workers at a time. The context ends it early.
+func (r Run) each(n int, f func(i int)) error {
 	workers := r.Workers
 	if workers < 1 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	errs := make([]error, n)
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range min(workers, n) {
 		wg.Go(func() {
 			for i := range next {
-				errs[i] = f(i)
+				f(i)
 			}
 		})
 	}
@@ -36,31 +35,21 @@ func (r Run) each(n int, f func(i int) error) error {
 	}
 	close(next)
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
 	return r.Context.Err()
 }
 
-// A projection is samples along the first principal directions of their centred features.
-type projection struct {
-	scores []float64 // [n,m]
-}
-
-// principal projects the samples on their m first principal directions. A direction's sign makes its
-// largest coordinate positive.
-func (s *Set) principal(samples []int, m int) projection {
+// principal projects the samples on the m first principal directions of their centred features: [n,m]. A
+// direction's sign makes its largest coordinate positive.
+func (s *Set) principal(samples []int, m int) []float64 {
 	mean := s.mean(samples)
 	basis := leading(s.scatter(samples, mean), m)
-	out := projection{scores: make([]float64, len(samples)*m)}
+	out := make([]float64, len(samples)*m)
 	centred := make([]float64, s.D)
 	for k, i := range samples {
 		for j, x := range s.row(i) {
 			centred[j] = float64(x) - mean[j]
 		}
-		blas64.Gemv(blas.Trans, 1, basis, vector(centred), 0, vector(out.scores[k*m:(k+1)*m]))
+		blas64.Gemv(blas.Trans, 1, basis, vector(centred), 0, vector(out[k*m:(k+1)*m]))
 	}
 	return out
 }

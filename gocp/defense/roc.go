@@ -3,18 +3,14 @@ package defense
 import (
 	"cmp"
 	"slices"
+
+	"github.com/gocp/gocp/gocp/result"
 )
 
-// An Outcome is what dropping all samples with at least some score does.
-type Outcome struct {
-	Clean   float64 `json:"clean"`   // share of the clean samples that go
-	Poisons float64 `json:"poisons"` // share of the poisons that go
-}
-
-// ROC is the curve of outcomes from dropping nothing to dropping all, one corner for each score, without
+// ROC is the curve of cuts from dropping nothing to dropping all, one corner for each score, without
 // those on a straight line between others, and the area under it: the probability that a poison's score is
 // above a clean sample's, ties counting half. There must be poisons and clean samples.
-func ROC(scores []float64, poison []bool) (curve []Outcome, area float64) {
+func ROC(scores []float64, poison []bool) (curve []result.Cut, area float64) {
 	order := make([]int, len(scores))
 	total := 0
 	for i := range order {
@@ -46,7 +42,7 @@ func ROC(scores []float64, poison []bool) (curve []Outcome, area float64) {
 		corners = append(corners, [2]int{clean, poisons})
 	}
 	for _, c := range corners {
-		curve = append(curve, Outcome{float64(c[0]) / float64(len(scores)-total), float64(c[1]) / float64(total)})
+		curve = append(curve, result.Cut{Clean: float64(c[0]) / float64(len(scores)-total), Poisons: float64(c[1]) / float64(total)})
 	}
 	return curve, area / float64(total) / float64(len(scores)-total)
 }

@@ -23,16 +23,16 @@ var spectral = Filter{
 		}
 		task := r.Progress.Phase("spectral signatures", len(classes))
 		defer task.Done()
-		err := r.each(len(classes), func(y int) error {
+		err := r.each(len(classes), func(y int) {
 			defer task.Add(1)
 			members := classes[y]
 			if len(members) == 0 {
-				return nil
+				return
 			}
 			p := s.principal(members, 1)
 			total := 0.0
 			for k, i := range members {
-				v.Scores[i] = p.scores[k] * p.scores[k]
+				v.Scores[i] = p[k] * p[k]
 				total += v.Scores[i]
 			}
 			rms := math.Sqrt(total / float64(len(members)))
@@ -40,7 +40,6 @@ var spectral = Filter{
 				v.Dropped[i] = true
 				v.Reasons[i] = fmt.Sprintf("%.3g times its class's root mean square along the first direction, number %d of %d", ratio(math.Sqrt(v.Scores[i]), rms), rank+1, len(members))
 			}
-			return nil
 		})
 		v.Says = fmt.Sprintf("in each class the %d farthest along its first singular direction", n)
 		return v, err

@@ -14,10 +14,9 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/conformalio"
 	"github.com/gocp/gocp/gocp/defense"
-	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/matrix"
 	"github.com/gocp/gocp/gocp/npy"
-	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -44,48 +43,12 @@ type FilterJob struct {
 
 // Filtered is what came of a FilterJob.
 type Filtered struct {
-	Samples int                  `json:"samples"`
-	Columns int                  `json:"features"` // of a sample
-	Poisons int                  `json:"poisons_reckoned_with"`
-	Classes []int                `json:"class_sizes"`
-	Names   []string             `json:"class_names,omitempty"`
-	Model   string               `json:"model_sha256,omitempty"`
+	result.Filtered
 	Images  *Pick                `json:"images,omitempty"`
 	Sources []conformalio.Source `json:"sources,omitempty"`
-	Methods []FilteredBy         `json:"methods"`
 
 	pick   *picked
 	pixels attack.Images // without labels
-}
-
-// FilteredBy is what one filter says.
-type FilteredBy struct {
-	Method  string    `json:"method"`
-	Source  string    `json:"source"`
-	Says    string    `json:"rule"`
-	ByClass []int     `json:"dropped_by_class"`
-	Flagged []Flagged `json:"flagged"`
-	Known   *Found    `json:"known,omitempty"`
-}
-
-// Flagged is a sample that a filter drops.
-type Flagged struct {
-	Sample int     `json:"sample"` // position in the set, or in the split of a data set
-	Label  int     `json:"label"`
-	Rank   int     `json:"rank"` // from 1 among those that this filter drops, by falling score
-	Score  float64 `json:"score"`
-	Reason string  `json:"reason"`
-}
-
-// Found is how a filter does where the poisons are known.
-type Found struct {
-	Poisons        int               `json:"poisons"`
-	PoisonsDropped int               `json:"poisons_dropped"`
-	CleanDropped   int               `json:"clean_dropped"`
-	Precision      float64           `json:"precision"` // of the dropped ones; 0 of none
-	Recall         float64           `json:"recall"`
-	AUC            float64           `json:"auc"` // probability that a poison's score is above a clean sample's, ties half
-	ROC            []defense.Outcome `json:"roc"`
 }
 
 // Filter runs j.
@@ -140,22 +103,24 @@ func (j FilterJob) Filter() (*Filtered, error) {
 }
 
 // by puts a verdict in order.
-func (r *Filtered) by(f defense.Filter, v *defense.Verdict, set *defense.Set, known []bool) FilteredBy {
-	b := FilteredBy{Method: v.Method, Source: f.Source, Says: v.Says, ByClass: make([]int, len(r.Classes))}
+func (r *Filtered) by(f defense.Filter, v *defense.Verdict, set *defense.Set, known []bool) result.FilteredBy {
+	b := result.FilteredBy{Method: v.Method, Source: f.Source, Says: v.Says, ByClass: make([]int, len(r.Classes))}
 	for i, dropped := range v.Dropped {
 		if dropped {
 			b.ByClass[set.Labels[i]]++
-			b.Flagged = append(b.Flagged, Flagged{Sample: r.position(i), Label: set.Labels[i], Score: v.Scores[i], Reason: v.Reasons[i]})
+			b.Flagged = append(b.Flagged, result.Flagged{Sample: r.position(i), Label: set.Labels[i], Score: v.Scores[i], Reason: v.Reasons[i]})
 		}
 	}
-	slices.SortFunc(b.Flagged, func(x, y Flagged) int { return cmp.Or(cmp.Compare(y.Score, x.Score), cmp.Compare(x.Sample, y.Sample)) })
+	slices.SortFunc(b.Flagged, func(x, y result.Flagged) int {
+		return cmp.Or(cmp.Compare(y.Score, x.Score), cmp.Compare(x.Sample, y.Sample))
+	})
 	for i := range b.Flagged {
 		b.Flagged[i].Rank = i + 1
 	}
 	if known == nil {
 		return b
 	}
-	k := &Found{}
+	k := &result.Found{}
 	for i, poison := range known {
 		switch {
 		case poison && v.Dropped[i]:
@@ -300,11 +265,7 @@ func (j FilterJob) ask(out *Filtered) (*defense.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	var x train.Outputs
-	err = j.Device.Do(j.Context, max(j.Threads, 1), func(s *device.Stream) error {
-		x, err = train.Predict(s, q.model, q.Dataset.Images, precision("f32"))
-		return err
-	})
+	x, err := q.ask(j.Context, j.Device, "f32", j.Threads)
 	if err != nil {
 		return nil, err
 	}

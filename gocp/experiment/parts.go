@@ -87,14 +87,13 @@ func newQuestion(file string, said checkpoint.Said, pick Pick) (*question, error
 	return &question{p, m, sum}, err
 }
 
-// ask returns the model's logits.
-func (q *question) ask(ctx context.Context, dev *device.Device, precisionName string, threads int) (logits []float32, err error) {
+// ask returns what the model says.
+func (q *question) ask(ctx context.Context, dev *device.Device, precisionName string, threads int) (out train.Outputs, err error) {
 	err = dev.Do(ctx, max(threads, 1), func(s *device.Stream) error {
-		out, err := train.Predict(s, q.model, q.Images, precision(precisionName))
-		logits = out.Logits
+		out, err = train.Predict(s, q.model, q.Images, precision(precisionName))
 		return err
 	})
-	return logits, err
+	return out, err
 }
 
 // accuracy is the share of rows whose largest logit is that of their label.

@@ -67,17 +67,17 @@ func CalibrateModel(ctx context.Context, dev *device.Device, j CalibrateJob) (*C
 	if n := level.MinCalibration(); p.Len() < n {
 		return nil, usage.Errorf("%d calibration images are too few for miscoverage %s, which needs at least %d", p.Len(), j.Miscoverage, n)
 	}
-	logits, err := p.ask(ctx, dev, j.Precision, j.Threads)
+	said, err := p.ask(ctx, dev, j.Precision, j.Threads)
 	if err != nil {
 		return nil, err
 	}
 	v := scorer.Variant()
-	probs, err := conformal.Softmax(p.Len(), len(p.Classes), logits)
+	probs, err := conformal.Softmax(p.Len(), len(p.Classes), said.Logits)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", j.Model, err)
 	}
 	c := &Calibration{Schema: 1, Model: p.sum, Images: j.Images, Data: p.SHA256, Score: v, Seed: j.Seed,
-		Miscoverage: j.Miscoverage, Precision: j.Precision, Accuracy: accuracy(logits, p.Labels, len(p.Classes))}
+		Miscoverage: j.Miscoverage, Precision: j.Precision, Accuracy: accuracy(said.Logits, p.Labels, len(p.Classes))}
 	if v.Randomized() {
 		c.DrawnBy = conformal.DrawnByRow
 	}

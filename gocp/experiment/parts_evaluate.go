@@ -72,12 +72,12 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 			return nil, usage.Errorf("image %d of %s is not among those that are evaluated", at, j.Images.Split)
 		}
 	}
-	logits, err := p.ask(ctx, dev, c.Precision, j.Threads)
+	said, err := p.ask(ctx, dev, c.Precision, j.Threads)
 	if err != nil {
 		return nil, err
 	}
 	k := len(p.Classes)
-	probs, err := conformal.Softmax(p.Len(), k, logits)
+	probs, err := conformal.Softmax(p.Len(), k, said.Logits)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", j.Model, err)
 	}
@@ -86,7 +86,7 @@ func EvaluateModel(ctx context.Context, dev *device.Device, j EvaluateJob) (*Eva
 		return nil, err
 	}
 	e := &Evaluation{Model: p.sum, Images: j.Images, Data: p.SHA256, Classes: p.Classes, Score: scorer.Variant(),
-		Threshold: c.Threshold, Accuracy: accuracy(logits, p.Labels, k)}
+		Threshold: c.Threshold, Accuracy: accuracy(said.Logits, p.Labels, k)}
 	if e.Metrics, err = conformal.Evaluate(sets, ints(p.Labels)); err != nil {
 		return nil, err
 	}

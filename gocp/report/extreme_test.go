@@ -70,7 +70,7 @@ func TestExtremePages(t *testing.T) {
 		keep(t, fmt.Sprintf("extreme-evaluation-%d", seed), b.Bytes())
 
 		b.Reset()
-		if err := WriteFilters(&b, filterPage(1+int(seed), long, next), about); err != nil {
+		if err := WriteFiltered(&b, filterPage(1+int(seed), long, next), noPicture, about); err != nil {
 			t.Fatal(err)
 		}
 		wellFormed(t, "filters", b.String())

@@ -13,47 +13,13 @@ import (
 	"github.com/gocp/gocp/gocp/result"
 )
 
-// Filters is what filters say of a training set, for a page.
-type Filters struct {
-	Samples, Features, Poisons int // Poisons: reckoned with
-	Classes                    []int
-	Names                      []string // of classes, or none
-	By                         []Filter
-	Pictures                   []Suspect // the most suspicious of the first filter; or none
-	Model                      string    // its hash, if one gave the features
-}
+// mostSuspects bounds the samples that a page names, for each filter, and shows.
+const mostSuspects = 48
 
-// Filter is one of them.
-type Filter struct {
-	Method, Source, Rule string
-	Dropped              int
-	ByClass              []int
-	First                []Suspect // the most suspicious
-	Known                *FilterKnown
-}
-
-// A Suspect is a sample that a filter drops.
-type Suspect struct {
-	Sample, Label int
-	Score         float64
-	Reason        string
-	PNG           []byte // or none
-}
-
-// FilterKnown is how a filter does where the poisons are known.
-type FilterKnown struct {
-	Poisons, PoisonsDropped, CleanDropped int
-	Precision, Recall, AUC                float64
-	ROC                                   [][2]float64 // shares of the clean samples and of the poisons
-}
-
-// MostSuspects bounds the samples that a page names, for each filter, and shows.
-const MostSuspects = 48
-
-// WriteFilters writes a page on what filters drop.
-func WriteFilters(w io.Writer, f *Filters, about About) error {
+// WriteFiltered writes a page on what filters drop. picture is a sample as PNG, or nothing where there is none.
+func WriteFiltered(w io.Writer, f *result.Filtered, picture func(sample int) ([]byte, error), about About) error {
 	v := &conformalView{About: about, Kicker: "filter report", Title: "Samples that look poisoned",
-		Lead:         fmt.Sprintf("%s of %d features and %d classes; the filters reckon with %s.", plural(f.Samples, "sample"), f.Features, len(f.Classes), plural(f.Poisons, "poison")),
+		Lead:         fmt.Sprintf("%s of %d features and %d classes; the filters reckon with %s.", plural(f.Samples, "sample"), f.Columns, len(f.Classes), plural(f.Poisons, "poison")),
 		FiguresTitle: "Where the poisons are known", PicturesTitle: "The most suspicious", Badge: "to look at",
 		TableNote:  "Ranks are by score among what a filter drops. Scores of different filters cannot be compared.",
 		Provenance: "The same command gives the same bytes. Every flagged sample is in the file of --out and in the output of --json.",
@@ -63,9 +29,9 @@ func WriteFilters(w io.Writer, f *Filters, about About) error {
 	}
 	share := func(n int) string { return percent(result.Number(float64(n) / math.Max(1, float64(f.Samples)))) }
 	known := false
-	for i, by := range f.By {
-		text := fmt.Sprintf("%s. It drops %s, %s of all.", upperFirst(by.Rule), thousands(by.Dropped), share(by.Dropped))
-		note := share(by.Dropped) + " of all"
+	for i, by := range f.Methods {
+		text := fmt.Sprintf("%s. It drops %s, %s of all.", upperFirst(by.Says), thousands(len(by.Flagged)), share(len(by.Flagged)))
+		note := share(len(by.Flagged)) + " of all"
 		if k := by.Known; k != nil {
 			known = true
 			text += fmt.Sprintf(" Of %s it finds %d; %d of what it drops are clean (precision %s, recall %s, area %s).", plural(k.Poisons, "poison"), k.PoisonsDropped, k.CleanDropped,
@@ -74,30 +40,34 @@ func WriteFilters(w io.Writer, f *Filters, about About) error {
 		}
 		v.Points = append(v.Points, point{by.Method, text + " " + by.Source + "."})
 		if i < 4 {
-			v.Tiles = append(v.Tiles, tile{Value: thousands(by.Dropped), Name: by.Method, Note: note})
+			v.Tiles = append(v.Tiles, tile{Value: thousands(len(by.Flagged)), Name: by.Method, Note: note})
 		}
 	}
-	if len(f.By) > 0 {
-		v.Headline = fmt.Sprintf("%s drops %d of %s", f.By[0].Method, f.By[0].Dropped, plural(f.Samples, "sample"))
-	}
-	for _, s := range f.Pictures {
-		if s.PNG != nil {
-			v.Pictures = append(v.Pictures, framed{dataURI(s.PNG), fmt.Sprintf("%s #%d", f.class(s.Label), s.Sample)})
+	if len(f.Methods) > 0 {
+		v.Headline = fmt.Sprintf("%s drops %d of %s", f.Methods[0].Method, len(f.Methods[0].Flagged), plural(f.Samples, "sample"))
+		for _, s := range suspects(f.Methods[0]) {
+			png, err := picture(s.Sample)
+			if err != nil {
+				return err
+			}
+			if png != nil {
+				v.Pictures = append(v.Pictures, framed{dataURI(png), fmt.Sprintf("%s #%d", classOf(f, s.Label), s.Sample)})
+			}
 		}
 	}
 	if len(v.Pictures) > 0 {
-		v.PicturesNote = fmt.Sprintf("By %s, the most suspicious first; %d of %d.", f.By[0].Method, len(v.Pictures), f.By[0].Dropped)
+		v.PicturesNote = fmt.Sprintf("By %s, the most suspicious first; %d of %d.", f.Methods[0].Method, len(v.Pictures), len(f.Methods[0].Flagged))
 	}
 	if known {
-		v.Figures = append(v.Figures, figure{"Poisons dropped over clean samples dropped", "For every score that could be the limit: the share of the clean samples and of the poisons at or above it. The dashed line is chance; marks are what the filters drop.", f.rocPlot().html()})
+		v.Figures = append(v.Figures, figure{"Poisons dropped over clean samples dropped", "For every score that could be the limit: the share of the clean samples and of the poisons at or above it. The dashed line is chance; marks are what the filters drop.", rocPlot(f).html()})
 	}
 	v.Columns = []string{"Sample", "Class", "Rank", "Score", "Why"}
-	for _, by := range f.By {
+	for _, by := range f.Methods {
 		g := tableGroup{Name: by.Method}
-		for i, s := range by.First {
-			g.Rows = append(g.Rows, []string{fmt.Sprint(s.Sample), f.class(s.Label), fmt.Sprint(i + 1), general(result.Number(s.Score)), s.Reason})
+		for _, s := range suspects(by) {
+			g.Rows = append(g.Rows, []string{fmt.Sprint(s.Sample), classOf(f, s.Label), fmt.Sprint(s.Rank), general(result.Number(s.Score)), s.Reason})
 		}
-		if rest := by.Dropped - len(by.First); rest > 0 {
+		if rest := len(by.Flagged) - mostSuspects; rest > 0 {
 			g.Rows = append(g.Rows, []string{"…", "", "", "", fmt.Sprintf("and %s more", thousands(rest))})
 		}
 		v.Groups = append(v.Groups, g)
@@ -105,19 +75,24 @@ func WriteFilters(w io.Writer, f *Filters, about About) error {
 	counts := tableGroup{Name: "Dropped of each class"}
 	for y, n := range f.Classes {
 		text := ""
-		for i, by := range f.By {
+		for i, by := range f.Methods {
 			if i > 0 {
 				text += ", "
 			}
 			text += fmt.Sprintf("%s %d", by.Method, by.ByClass[y])
 		}
-		counts.Rows = append(counts.Rows, []string{"all", f.class(y), "", thousands(n), text})
+		counts.Rows = append(counts.Rows, []string{"all", classOf(f, y), "", thousands(n), text})
 	}
 	v.Groups = append(v.Groups, counts)
 	return v.write(w)
 }
 
-func (f *Filters) class(y int) string {
+// suspects are the first that a page shows.
+func suspects(by result.FilteredBy) []result.Flagged {
+	return by.Flagged[:min(len(by.Flagged), mostSuspects)]
+}
+
+func classOf(f *result.Filtered, y int) string {
 	if y >= 0 && y < len(f.Names) {
 		return clip(f.Names[y], 24)
 	}
@@ -125,17 +100,17 @@ func (f *Filters) class(y int) string {
 }
 
 // rocPlot draws the curves of all filters, one mark each for what it drops.
-func (f *Filters) rocPlot() drawing {
+func rocPlot(f *result.Filtered) drawing {
 	c := newChart("share of clean samples dropped")
 	c.Add(&plotter.Grid{Vertical: stroke(theme["grid"], 1), Horizontal: stroke(theme["grid"], 1)})
 	c.line(dashed(), plotter.XY{}, plotter.XY{X: 1, Y: 1})
-	for i, by := range f.By {
+	for i, by := range f.Methods {
 		if by.Known == nil {
 			continue
 		}
 		var curve []plotter.XY
 		for _, p := range by.Known.ROC {
-			curve = append(curve, plotter.XY{X: share(p[0]), Y: share(p[1])})
+			curve = append(curve, plotter.XY{X: share(p.Clean), Y: share(p.Poisons)})
 		}
 		cond := result.Conditions[i%len(result.Conditions)]
 		c.line(stroke(faded(string(cond), 0.8), 1.6), curve...)

@@ -183,7 +183,7 @@ var drawn = []func(t *testing.T, s *source) string{
 	},
 	func(t *testing.T, s *source) string { // the page of filters
 		var b bytes.Buffer
-		if err := WriteFilters(&b, filterPage(1+s.below(3), "name", s.float), About{}); err != nil {
+		if err := WriteFiltered(&b, filterPage(1+s.below(3), "name", s.float), noPicture, About{}); err != nil {
 			t.Fatal(err)
 		}
 		return b.String()
