@@ -6,17 +6,5 @@
 # are made if there is an Rscript (Debian: r-base-core).
 set -euo pipefail
 cd "$(dirname "$0")"
-python=${GOCP_PEER_PYTHON:-}
-if [ -z "$python" ]; then
-  venv=.venv-files
-  want=$(sha256sum files-requirements.txt)
-  if [ "$(cat $venv/installed 2>/dev/null)" != "$want" ]; then
-    echo "installing writers of files into bench/$venv (bench/files-requirements.txt)" >&2
-    rm -rf $venv
-    python3 -m venv $venv
-    $venv/bin/pip install --quiet --disable-pip-version-check -r files-requirements.txt
-    echo "$want" >$venv/installed
-  fi
-  python=$venv/bin/python
-fi
+python=$(./python.sh files)
 exec "$python" files.py --gocp "${GOCP:-../bin/gocp}" "$@"

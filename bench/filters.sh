@@ -7,17 +7,5 @@
 #	bench/filters.sh --rows 50000        and how long the nearest neighbours of so many samples take
 set -euo pipefail
 cd "$(dirname "$0")"
-python=${GOCP_PEER_PYTHON:-}
-if [ -z "$python" ]; then
-  venv=.venv-filters
-  want=$(sha256sum filters-requirements.txt)
-  if [ "$(cat $venv/installed 2>/dev/null)" != "$want" ]; then
-    echo "installing peers into bench/$venv (bench/filters-requirements.txt)" >&2
-    rm -rf $venv
-    python3 -m venv $venv
-    $venv/bin/pip install --quiet --disable-pip-version-check -r filters-requirements.txt
-    echo "$want" >$venv/installed
-  fi
-  python=$venv/bin/python
-fi
+python=$(./python.sh filters)
 exec "$python" filters.py --gocp "${GOCP:-../bin/gocp}" "$@"
