@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"gocp/matrix"},
 	{"gocp/internal/testfiles"}, // of tests alone
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
-	{"gocp/journal"},
+	{"gocp/journal", "gocp/owner"},
 	{"gocp/atomicfile", "gocp/strictjson", "gocp/selection"},
 	{"gocp/usage", "gocp/foreign"},
 	{"gocp/internal/twin"}, // of tests alone

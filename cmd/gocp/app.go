@@ -22,6 +22,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitAgain       = 75 // EX_TEMPFAIL: unfinished, to be run again
 	exitInterrupted = 130
 )
 
@@ -34,6 +35,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Version:   version().String(),
 		Commands: []*cli.Command{
 			auditCommand(),
+			collectCommand(),
 			trainCommand(),
 			calibrateCommand(),
 			attackCommand(),
@@ -111,7 +113,10 @@ func status(err error, stderr io.Writer) int {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	text = strings.Replace(text, context.Canceled.Error(), "interrupted", 1)
 	fmt.Fprintf(stderr, "gocp: %s\n", text)
+	var unfinished later
 	switch {
+	case errors.As(err, &unfinished):
+		return exitAgain
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case usage.Is(err):

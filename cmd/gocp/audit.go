@@ -354,7 +354,8 @@ func auditCommand() *cli.Command {
 		Description: "With --out alone it is the demo of make run, in f32 and trained for longer: an adversary who sees none\n" +
 			"of the victim's data poisons 4 % of a training set of real images to make the prediction sets of chosen\n" +
 			"targets overconfident.\n" +
-			"An interrupted run goes on with --resume and ends with the same bytes.",
+			"An interrupted run goes on with --resume and ends with the same bytes. Several processes, on one machine\n" +
+			"or many that share a file system, do it together with --shard; gocp collect then writes the report.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run that the folder holds"},
@@ -363,8 +364,8 @@ func auditCommand() *cli.Command {
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
 			&cli.IntFlag{Name: "workers", Usage: "models trained side by side; does not change results", DefaultText: "one a core"},
 			memoryFlag(), metricsFlag(), deviceFlag(), devicesFlag(), jsonFlag(), quietFlag(),
-		}, slices.Concat(readingFlags(), flagsOf(options))...),
-		Before: refuse([]rule{above0("workers")}),
+		}, slices.Concat(shardFlags(), readingFlags(), flagsOf(options))...),
+		Before: refuse([]rule{above0("workers")}, shardRules()),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -378,6 +379,10 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	dir := c.String("out")
 	if dir == "" {
 		return usage.Errorf("gocp audit needs a folder to write: --out runs/first")
+	}
+	shard, sharded, err := shardOf(c)
+	if err != nil {
+		return err
 	}
 	cfg, set, err := auditConfig(c, options, dir)
 	if err != nil {
@@ -396,14 +401,28 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	}
 	var res *result.Result
 	err = watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error {
-		res, err = experiment.Audit(ctx, devs[0], cfg, d, experiment.Options{
-			Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, More: devs[1:], Meter: w.Meter, Tally: w.Tally,
-		})
+		o := experiment.Options{Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, More: devs[1:], Meter: w.Meter, Tally: w.Tally,
+			Shard: shard, TakeOver: c.Bool("take-over")}
+		if sharded {
+			return experiment.RunShard(ctx, devs[0], cfg, d, o)
+		}
+		res, err = experiment.Audit(ctx, devs[0], cfg, d, o)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil && sharded:
+		return again(err)
+	case err != nil:
 		return unfinished(err, dir)
+	case sharded:
+		_, err := fmt.Fprintf(c.App.Writer, "%s is done; gocp collect %s joins them all\n", shard, dir)
+		return err
 	}
+	return showResult(c, dir, res)
+}
+
+// showResult writes the report of a run and prints it.
+func showResult(c *cli.Context, dir string, res *result.Result) error {
 	if err := writeReport(dir, res); err != nil {
 		return err
 	}
@@ -413,7 +432,7 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	if err := report.Text(c.App.Writer, res); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "\nReport: %s\n", filepath.Join(dir, reportFile))
+	_, err := fmt.Fprintf(c.App.Writer, "\nReport: %s\n", filepath.Join(dir, reportFile))
 	return err
 }
 

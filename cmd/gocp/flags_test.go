@@ -68,6 +68,8 @@ var elsewhere = map[string]string{
 	"bench passes precision":       "gocp/bench: the same",
 	"bench roofline count":         "scripts/counts.sh: it needs the emulator",
 	"audit resume":                 "audit_test.go: it needs a run that was interrupted",
+	"audit take-over":              "gocp/owner: it needs another machine",
+	"collect take-over":            "gocp/owner: the same",
 	"audit arch":                   "there is one",
 	"train arch":                   "there is one",
 }
@@ -125,6 +127,7 @@ func walks() []walk {
 		{"data fetch", []string{"nothing", "--quiet"}, nil},
 		{"version", nil, nil}, {"doctor", nil, nil}, {"top", []string{"--once"}, nil}, {"bench kernels", nil, nil}, {"bench passes", nil, nil},
 		{"bench roofline", nil, map[string]trial{"group": {value: "step"}}},
+		{"collect", []string{"run"}, map[string]trial{"data": {value: "other.npz", refused: true}}},
 		{"report", []string{"run"}, map[string]trial{"figures": {value: "figures"}, "format": {value: "png", with: []string{"--figures", "figures"}}}},
 		{"compute", []string{"logits", "--model", "pool-bn.model.safetensors", "--in", "pool-bn.in.safetensors", "--out", "out.safetensors"}, merge(saying, map[string]trial{
 			"model": {value: "pool-bn.other.safetensors"}, "in": {value: "pool-bn.changed.safetensors"}, "out": {value: "out2.safetensors"}, "precision": {value: "bf16"}, "mode": {value: "train"},
@@ -149,7 +152,7 @@ func walks() []walk {
 				"take": {value: ":120"}, "calibration": {value: "170:230"}, "shuffle": {value: "5"}})},
 		{"audit", small("audit", "--out", "r2", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--references", "1", "--controls", "1", "--train-size", "160", "--cal-size", "60", "--candidates", "100",
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
-			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
+			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "shard": {value: "0/1"}, "stage": {value: "benign", with: []string{"--shard", "0/1"}}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
 				"quick": {less: "surrogates"}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
 				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "defense": {value: "loss"}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
 	}
@@ -261,7 +264,7 @@ func leaving(t *testing.T, keep map[string]bool, args ...string) left {
 // effective is what a file says beside the settings that it was made with.
 func effective(name string, b []byte) string {
 	switch filepath.Base(name) {
-	case "config.json", "clock.jsonl", "timings.json", "telemetry.json", "report.html", "journal.jsonl", "manifest.json":
+	case "config.json", "clock.jsonl", "all-0-of-1.clock.jsonl", "all-0-of-1.journal.jsonl", "timings.json", "telemetry.json", "report.html", "journal.jsonl", "manifest.json":
 		return ""
 	}
 	switch filepath.Ext(name) {

@@ -6,6 +6,7 @@ package atomicfile
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -68,6 +69,41 @@ func WriteBytes(path string, content []byte) error {
 		_, err := w.Write(content)
 		return err
 	})
+}
+
+// Create is WriteBytes for a file that must not be there yet, however many processes try at once: one of
+// them makes it, and the others get fs.ErrExist, unless it has their bytes.
+func Create(path string, content []byte) error {
+	tmp, err := create(path)
+	if err != nil {
+		return Explain(path, err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(content)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return Explain(path, err)
+	}
+	err = os.Link(tmp.Name(), path)
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOSYS) { // a file system without links
+		var f *os.File
+		if f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666); err == nil {
+			_, err = f.Write(content)
+			err = errors.Join(err, f.Sync(), f.Close())
+		}
+	}
+	if errors.Is(err, os.ErrExist) { // on NFS it may be this one's, and the answer lost
+		if b, read := os.ReadFile(path); read == nil && bytes.Equal(b, content) {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", path, os.ErrExist)
+	}
+	if err != nil {
+		return Explain(path, err)
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // Clean removes the temporary files that killed processes left in dir. Call it

@@ -111,3 +111,22 @@ func TestClean(t *testing.T) {
 		t.Errorf("folder holds %q", got)
 	}
 }
+
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.txt")
+	for _, content := range []string{"one", "one"} {
+		if err := atomicfile.Create(path, []byte(content)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := atomicfile.Create(path, []byte("two")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("other bytes: %v", err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "one" {
+		t.Errorf("read %q", got)
+	}
+	if got := names(t, dir); got != "a.txt" {
+		t.Errorf("folder holds %q", got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/owner"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/telemetry"
@@ -27,6 +28,10 @@ type Options struct {
 	More     []*device.Device // of the same kind: jobs are spread over all of them
 	Meter    *telemetry.Meter // watches the machine; nil: nobody does
 	Tally    *progress.Tally  // counts jobs and what they do
+
+	Shard    Shard // the part of the work that RunShard does
+	TakeOver bool  // from another process that is not at work in the folder any more, although nobody can tell from here
+	owner.Life
 }
 
 // What Options.Tally counts.
@@ -68,6 +73,50 @@ type run struct {
 // Audit runs c on d and returns its result, which it also writes to the run folder. Done on the
 // context, it stops after the steps under way and leaves a folder that can be resumed.
 func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options) (*result.Result, error) {
+	o.Shard = Shard{}
+	return inFolder(ctx, dev, c, d, o, func(ctx context.Context, r *run, start time.Time) (*result.Result, error) {
+		jobs, _ := r.plan()
+		err := r.do(ctx, jobs, jobs)
+		if err := cmp.Or(err, r.folder.tick("wall", time.Since(start))); err != nil {
+			return nil, err
+		}
+		return r.collect(ctx)
+	})
+}
+
+// RunShard does o.Shard of an audit's jobs, after those of other shards that they depend on. Where such
+// are missing and nobody is at work on them, the error is an *Unfinished.
+func RunShard(ctx context.Context, dev *device.Device, c Config, d Data, o Options) error {
+	if err := o.Shard.Validate(); err != nil {
+		return err
+	}
+	o.Resume = true
+	_, err := inFolder(ctx, dev, c, d, o, func(ctx context.Context, r *run, _ time.Time) (*result.Result, error) {
+		return nil, r.shard(ctx)
+	})
+	return err
+}
+
+// Collect makes the result of a run whose jobs shards have done. Where some are missing the error is an
+// *Unfinished that names them.
+func Collect(ctx context.Context, dev *device.Device, c Config, d Data, o Options) (*result.Result, error) {
+	o.Shard, o.Resume = Shard{}, true
+	return inFolder(ctx, dev, c, d, o, func(ctx context.Context, r *run, _ time.Time) (*result.Result, error) {
+		jobs, _ := r.plan()
+		if len(jobs) > 0 {
+			u := &Unfinished{Dir: o.Dir}
+			for _, j := range jobs {
+				u.Missing = append(u.Missing, j.name)
+			}
+			return nil, u
+		}
+		return r.collect(ctx)
+	})
+}
+
+// inFolder opens the run folder for the length of f, whose context is done when somebody else takes the
+// work over.
+func inFolder(ctx context.Context, dev *device.Device, c Config, d Data, o Options, f func(ctx context.Context, r *run, start time.Time) (*result.Result, error)) (_ *result.Result, err error) {
 	start := time.Now()
 	fleet, err := newFleet(append([]*device.Device{dev}, o.More...)...)
 	if err != nil {
@@ -77,25 +126,112 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = r.folder.close() }()
+	defer func() { err = cmp.Or(err, r.folder.close()) }()
+	defer r.bars.stop()
 	for _, line := range r.notes {
 		progress.Or(o.Progress).Note("%s", line)
 	}
-	jobs := r.plan()
-	r.bars.plan(jobs)
-	o.Tally.Add(TallyPlanned, len(jobs))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-r.folder.owner.Lost():
+			cancel(r.folder.mine())
+		case <-ctx.Done():
+		}
+	}()
+	return f(ctx, r, start)
+}
+
+// do runs jobs, some or all of the planned ones.
+func (r *run) do(ctx context.Context, jobs, planned []*job) error {
+	r.bars.plan(planned)
+	r.opt.Tally.Add(TallyPlanned, len(planned))
 	var unwritten error
-	err = runJobs(ctx, r.workers, jobs, func(j *job) {
-		o.Tally.Add(TallyJobs, 1)
+	err := runJobs(ctx, r.workers, jobs, func(j *job) {
+		r.opt.Tally.Add(TallyJobs, 1)
 		r.bars.done(j)
 		// Now, so that a run that is killed keeps it.
-		unwritten = cmp.Or(unwritten, r.folder.watched(o.Meter.Take()))
+		unwritten = cmp.Or(unwritten, r.folder.watched(r.opt.Meter.Take()))
 	})
-	r.bars.stop()
-	err = cmp.Or(err, unwritten, r.folder.watched(o.Meter.Take()), r.folder.tick("wall", time.Since(start)))
-	if err != nil {
-		return nil, err
+	return cmp.Or(err, unwritten, r.folder.watched(r.opt.Meter.Take()))
+}
+
+// shard does the run's share of the jobs, in rounds: jobs that depend on those of other shards come when
+// these are done.
+func (r *run) shard(ctx context.Context) error {
+	left, _ := r.plan()
+	planned := left
+	for len(left) > 0 {
+		if err := r.folder.journal.Reread(); err != nil {
+			return err
+		}
+		ready, missing := r.ready(left)
+		if len(ready) == 0 {
+			wait, err := r.expected(missing)
+			if err != nil {
+				return err
+			}
+			if !wait {
+				u := &Unfinished{Dir: r.opt.Dir, Shard: r.opt.Shard}
+				for _, j := range missing {
+					u.Missing = append(u.Missing, j.name)
+				}
+				return u
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(pollEvery):
+			}
+			continue
+		}
+		if err := r.do(ctx, ready, planned); err != nil {
+			return err
+		}
+		planned = nil
+		left = slices.DeleteFunc(left, func(j *job) bool { return slices.Contains(ready, j) })
 	}
+	return nil
+}
+
+// ready lists the jobs that can be done before any other shard does more, and the jobs of other shards
+// that the rest waits for.
+func (r *run) ready(left []*job) (ready, missing []*job) {
+	blocked := map[*job]bool{}
+	for _, j := range left { // after those that it depends on
+		for _, d := range j.deps {
+			blocked[j] = blocked[j] || blocked[d]
+		}
+		j.foreign = slices.DeleteFunc(j.foreign, func(d *job) bool { return r.folder.made(d.files...) })
+		for _, d := range j.foreign {
+			blocked[j] = true
+			if !slices.Contains(missing, d) {
+				missing = append(missing, d)
+			}
+		}
+		if !blocked[j] {
+			ready = append(ready, j)
+		}
+	}
+	for _, j := range ready { // those before are done
+		j.deps = slices.DeleteFunc(j.deps, func(d *job) bool { return !slices.Contains(ready, d) })
+	}
+	return ready, missing
+}
+
+// expected tells whether some shard seems to be at work that has one of the jobs.
+func (r *run) expected(missing []*job) (bool, error) {
+	for _, j := range missing {
+		if ok, err := worksOn(r.opt.Dir, r.opt.Shard, j.stage, j.number); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// collect makes the result of jobs that are all done.
+func (r *run) collect(ctx context.Context) (*result.Result, error) {
 	res, err := r.assemble(ctx)
 	if err != nil {
 		return nil, err
@@ -104,7 +240,10 @@ func Audit(ctx context.Context, dev *device.Device, c Config, d Data, o Options)
 		return nil, err
 	}
 	r.folder.holds(result.File, result.File) // says it if it was damaged
-	if err := res.Save(o.Dir); err != nil {
+	if err := r.folder.mine(); err != nil {
+		return nil, err
+	}
+	if err := res.Save(r.opt.Dir); err != nil {
 		return nil, err
 	}
 	return res, r.folder.journal.Replaced(result.File)
@@ -168,7 +307,7 @@ func newRun(ctx context.Context, f *fleet, c Config, d Data, o Options) (*run, e
 	if err != nil {
 		return nil, err
 	}
-	r.folder, err = openFolder(o.Dir, id, o.Resume, progress.Or(o.Progress).Note)
+	r.folder, err = openFolder(id, o, progress.Or(o.Progress).Note)
 	return r, err
 }
 
@@ -180,27 +319,34 @@ const (
 	victimsLast    = 1
 )
 
-// plan lists the jobs that are not done yet.
-func (r *run) plan() []*job {
+// plan lists the jobs of the run's shard that are not done yet, and all jobs by stage.
+func (r *run) plan() (left []*job, all map[string][]*job) {
 	c := r.cfg
-	var jobs []*job
-	todo := func(j *job, done bool) *job {
-		if done {
-			return nil
+	all = map[string][]*job{}
+	// add numbers a job. What is left of it are the jobs that others wait for.
+	add := func(stage string, j *job, deps ...*job) *job {
+		j.stage, j.number = stage, len(all[stage])
+		all[stage] = append(all[stage], j)
+		if !r.opt.Shard.has(stage, j.number) || r.folder.holds(j.what, j.files...) {
+			return j
 		}
-		jobs = append(jobs, j)
+		for _, d := range deps {
+			switch {
+			case slices.Contains(left, d):
+				j.deps = append(j.deps, d)
+			case !r.opt.Shard.has(d.stage, d.number):
+				j.foreign = append(j.foreign, d)
+			}
+		}
+		left = append(left, j)
 		return j
 	}
-	after := func(js ...*job) []*job {
-		return slices.DeleteFunc(js, func(j *job) bool { return j == nil })
-	}
-	fitJob := func(m modelJob, priority float64, deps ...*job) *job {
-		return todo(&job{name: "train " + m.name, role: m.role, cost: priority, deps: after(deps...), run: r.fitted(m)},
-			r.folder.holds(m.name, m.files()...))
+	fitJob := func(stage string, m modelJob, priority float64, deps ...*job) *job {
+		return add(stage, &job{name: "train " + m.name, what: m.name, files: m.files(), role: m.role, cost: priority, run: r.fitted(m)}, deps...)
 	}
 	var surrogates []*job
 	for i := range c.Surrogates {
-		surrogates = append(surrogates, fitJob(r.benign(roleSurrogate, i), surrogateFirst))
+		surrogates = append(surrogates, fitJob(StageBenign, r.benign(roleSurrogate, i), surrogateFirst))
 	}
 	for _, b := range []struct {
 		role string
@@ -209,21 +355,21 @@ func (r *run) plan() []*job {
 	}{{roleReference, c.References, true}, {roleControl, c.Controls, slices.Contains(c.Conditions, result.Clean)}} {
 		for i := range b.n {
 			if b.on {
-				fitJob(r.benign(b.role, i), benignEarly)
+				fitJob(StageBenign, r.benign(b.role, i), benignEarly)
 			}
 		}
 	}
 	for g := range c.Repeats {
-		craft := todo(&job{name: fmt.Sprintf("craft poisons %d", g), role: roleCraft, cost: craftNext, deps: after(surrogates...),
-			run: func(ctx context.Context) error { return r.craft(ctx, g) }}, r.folder.holds(poisonsDir+"/"+bundleName(g), r.folder.bundle(g)...))
+		craft := add(StagePoisons, &job{name: fmt.Sprintf("craft poisons %d", g), what: poisonsDir + "/" + bundleName(g), files: r.folder.bundle(g), role: roleCraft, cost: craftNext,
+			run: func(ctx context.Context) error { return r.craft(ctx, g) }}, surrogates...)
 		// Poisons of the noise controls lie on the bases that the attack chose.
 		for _, cond := range c.Conditions {
 			for v := range r.victims(cond) {
-				fitJob(r.victim(g, cond, v), victimsLast, craft)
+				fitJob(StageVictims, r.victim(g, cond, v), victimsLast, craft)
 			}
 		}
 	}
-	return jobs
+	return left, all
 }
 
 // victims is the number of victims of a group that are trained under a condition. Retraining on

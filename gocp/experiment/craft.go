@@ -59,6 +59,9 @@ func (r *run) craft(ctx context.Context, g int) error {
 	for _, t := range groups[g].targets {
 		b.Targets = append(b.Targets, attack.Aimed{Index: r.split.whole.index[t.row], Label: t.belief.Label, Aim: t.aim})
 	}
+	if err := r.folder.mine(); err != nil {
+		return err
+	}
 	dir := r.folder.path(poisonsDir, bundleName(g))
 	if err := os.RemoveAll(dir); err != nil { // what is left of a damaged one
 		return fmt.Errorf("run folder: %w", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/journal"
+	"github.com/gocp/gocp/gocp/owner"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
@@ -26,6 +27,7 @@ import (
 // Names inside a run folder.
 const (
 	configFile = "config.json"
+	shardsDir  = journal.Shards
 	clockFile  = "clock.jsonl"
 	modelsDir  = "models"
 	logitsDir  = "logits"
@@ -39,6 +41,7 @@ type folder struct {
 	dir     string
 	data    string // name of the data set when the run began
 	journal *journal.Journal
+	owner   *owner.Lock
 	say     func(format string, args ...any) // what was found not to be as the journal says
 
 	mu    sync.Mutex
@@ -70,6 +73,16 @@ func (f *folder) holds(what string, files ...string) bool {
 			}
 		}
 		return false
+	}
+	return true
+}
+
+// made is holds for what another shard makes, of which nothing is to be said.
+func (f *folder) made(files ...string) bool {
+	for _, file := range files {
+		if f.journal.Check(file) != nil {
+			return false
+		}
 	}
 	return true
 }
@@ -114,7 +127,11 @@ func LoadConfig(dir string) (Config, data.Ref, error) {
 }
 
 // readIdentity returns config.json, parsed and as it is.
-func readIdentity(dir string) (identity, []byte, error) {
+func readIdentity(dir string) (identity, []byte, error) { return identityOf(dir, false) }
+
+// identityOf is readIdentity; early allows a configuration that no journal knows yet: shards that begin
+// a run together note it after one of them has written it.
+func identityOf(dir string, early bool) (identity, []byte, error) {
 	var id identity
 	b, err := os.ReadFile(filepath.Join(dir, configFile))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -127,12 +144,12 @@ func readIdentity(dir string) (identity, []byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && strictjson.Unmarshal(b, &id) == nil && id.Schema == 1:
 		return id, nil, usage.Errorf("%s: an older gocp, which kept no journal of its files, began this run, so what it left cannot be checked; begin anew in another folder (--config %s takes over the settings)", dir, filepath.Join(dir, configFile))
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !early:
 		return id, nil, usage.Errorf("%s: there is no %s, so what the folder holds cannot be checked; put it back, or begin anew in another folder", dir, journal.File)
-	case err != nil:
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return id, nil, err
 	}
-	if err := j.Check(configFile); err != nil {
+	if err := j.Check(configFile); err != nil && !(early && errors.Is(err, journal.ErrUnknown)) {
 		return id, nil, usage.Errorf("%s: %s is damaged: %w; put back a copy of it, or begin anew in another folder", dir, configFile, err)
 	}
 	if err := strictjson.Unmarshal(b, &id); err != nil {
@@ -144,73 +161,132 @@ func readIdentity(dir string) (identity, []byte, error) {
 	return id, b, nil
 }
 
-// openFolder makes dir the folder of a run, or with resume goes on with the run that is there, which
-// must be the same one. It says what it finds damaged.
-func openFolder(dir string, id identity, resume bool, say func(format string, args ...any)) (f *folder, err error) {
-	f = &folder{dir: dir, data: id.Data, say: say}
-	going, err := begun(dir)
+// openFolder makes o.Dir the folder of a run, or with o.Resume goes on with the run that is there, which
+// must be the same one, for the whole of the run or for a shard of it. It says what it finds damaged.
+func openFolder(id identity, o Options, say func(format string, args ...any)) (_ *folder, err error) {
+	f := &folder{dir: o.Dir, data: id.Data, say: say}
+	going, err := f.sameRun(id, o)
 	if err != nil {
 		return nil, err
 	}
-	if going {
-		first, old, err := readIdentity(dir)
-		if err != nil {
-			return nil, err
-		}
-		f.data = first.Data
-		d, err := id.differences(old)
-		if err != nil {
-			return nil, fmt.Errorf("run folder: %w", err)
-		}
-		if len(d) > 0 {
-			return nil, usage.Errorf("%s holds another run (%s); go on with it as it began, or give a new folder", dir, strings.Join(d, "; "))
-		}
-		if !resume {
-			return nil, usage.Errorf("%s holds this run already; resume it, or give a new folder", dir)
-		}
-	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := os.MkdirAll(o.Dir, 0o777); err != nil {
 		return nil, usage.Errorf("run folder: %w", err)
 	}
-	if f.journal, err = journal.Open(dir); err != nil {
+	if f.owner, err = lock(o.Dir, o); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = f.journal.Close()
+			_ = f.close()
 		}
 	}()
+	if !going { // somebody may have begun it meanwhile
+		if going, err = f.sameRun(id, o); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.openJournal(id, o.Shard, going); err != nil {
+		return nil, err
+	}
+	for _, sub := range subfolders {
+		if err := os.MkdirAll(f.path(sub), 0o777); err != nil {
+			return nil, usage.Errorf("run folder: %w", err)
+		}
+		if !o.Shard.whole() {
+			continue // others may be writing
+		}
+		if err := atomicfile.Clean(f.path(sub)); err != nil {
+			return nil, fmt.Errorf("run folder: %w", err)
+		}
+	}
+	return f, f.openClock(o.Shard)
+}
+
+// sameRun tells whether a run has begun in the folder, and refuses another one than that of id.
+func (f *folder) sameRun(id identity, o Options) (going bool, err error) {
+	if going, err = begun(f.dir); err != nil || !going {
+		return false, err
+	}
+	first, old, err := identityOf(f.dir, !o.Shard.whole())
+	if err != nil {
+		return false, err
+	}
+	f.data = first.Data
+	d, err := id.differences(old)
+	if err != nil {
+		return false, fmt.Errorf("run folder: %w", err)
+	}
+	if len(d) > 0 {
+		return false, usage.Errorf("%s holds another run (%s); go on with it as it began, or give a new folder", f.dir, strings.Join(d, "; "))
+	}
+	if !o.Resume {
+		return false, usage.Errorf("%s holds this run already; resume it, or give a new folder", f.dir)
+	}
+	return true, nil
+}
+
+// openJournal goes on with the journal of the whole or of a shard. A run that has not begun begins with
+// its configuration.
+func (f *folder) openJournal(id identity, s Shard, going bool) (err error) {
+	if s.whole() {
+		f.journal, err = journal.Open(f.dir)
+	} else if err = os.MkdirAll(f.path(shardsDir), 0o777); err == nil {
+		f.journal, err = journal.OpenShard(f.dir, s.name())
+	}
+	if err != nil {
+		return err
+	}
 	switch n := f.journal.Torn(); {
 	case n == 1:
 		f.say("%s: 1 line makes no sense; what it was about is made again", journal.File)
 	case n > 1:
 		f.say("%s: %d lines make no sense; what they were about is made again", journal.File, n)
 	}
-	if !going {
-		b, err := id.encode()
-		if err != nil {
-			return nil, err
-		}
-		if err := f.journal.Begin(configFile, b); err != nil {
-			return nil, err
-		}
-		if err := atomicfile.WriteBytes(f.path(configFile), b); err != nil {
-			return nil, err
-		}
-	}
-	for _, sub := range subfolders {
-		if err := os.MkdirAll(f.path(sub), 0o777); err != nil {
-			return nil, usage.Errorf("run folder: %w", err)
-		}
-		if err := atomicfile.Clean(f.path(sub)); err != nil {
-			return nil, fmt.Errorf("run folder: %w", err)
-		}
-	}
-	f.clock, err = os.OpenFile(f.path(clockFile), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o666)
+	b, err := id.encode()
 	if err != nil {
-		return nil, usage.Errorf("run folder: %w", err)
+		return err
 	}
-	return f, journal.EndLine(f.clock)
+	switch {
+	case going && s.whole():
+		return nil
+	case s.whole():
+		if err := f.journal.Begin(configFile, b); err != nil {
+			return err
+		}
+		return atomicfile.WriteBytes(f.path(configFile), b)
+	case !going:
+		switch err := atomicfile.Create(f.path(configFile), b); {
+		case errors.Is(err, fs.ErrExist): // another shard was first
+			if _, err := f.sameRun(id, Options{Resume: true, Shard: s}); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		}
+	}
+	if f.journal.SHA256(configFile) != "" {
+		return nil
+	}
+	return f.journal.Wrote(configFile)
+}
+
+// openClock goes on with the clock of the whole or of a shard, in a file that nobody else has open.
+func (f *folder) openClock(s Shard) error {
+	name := f.path(clockFile)
+	if !s.whole() {
+		name = f.path(shardsDir, s.name()+"."+clockFile)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("run folder: %w", err)
+	}
+	if err := atomicfile.WriteBytes(name, b); err != nil {
+		return err
+	}
+	if f.clock, err = os.OpenFile(name, os.O_APPEND|os.O_RDWR, 0o666); err != nil {
+		return usage.Errorf("run folder: %w", err)
+	}
+	return journal.EndLine(f.clock)
 }
 
 var subfolders = []string{"", modelsDir, logitsDir, poisonsDir, targetsDir}
@@ -231,7 +307,7 @@ func begun(dir string) (bool, error) {
 		if name == configFile {
 			return true, nil
 		}
-		strange = strange || name != journal.File && !(e.Type().IsRegular() && atomicfile.Temporary(name))
+		strange = strange || name != journal.File && !slices.Contains([]string{ownersDir, shardsDir}, name) && !(e.Type().IsRegular() && atomicfile.Temporary(name))
 	}
 	if strange {
 		return false, usage.Errorf("%s holds other files; give a new folder", dir)
@@ -239,7 +315,24 @@ func begun(dir string) (bool, error) {
 	return false, nil
 }
 
-func (f *folder) close() error { return errors.Join(f.clock.Close(), f.journal.Close()) }
+func (f *folder) close() error {
+	var errs []error
+	if f.clock != nil {
+		errs = append(errs, f.clock.Close())
+	}
+	if f.journal != nil {
+		errs = append(errs, f.journal.Close())
+	}
+	return errors.Join(append(errs, unlock(f.dir, f.owner))...)
+}
+
+// mine reports whether another process has taken the work over. It is asked before something is written.
+func (f *folder) mine() error {
+	if err := f.owner.Check(); err != nil {
+		return usage.Errorf("%s: %w; nothing more is written", f.dir, err)
+	}
+	return nil
+}
 
 // tick appends how long something took. Clock times live apart from everything that must come out
 // the same twice.
@@ -274,39 +367,61 @@ func (f *folder) note(line clockLine) error {
 	return nil
 }
 
-// read sums up the clock by phase, in the order of their first line, and the telemetry, nil if
-// there is none. A line that a killed process left unfinished is passed over.
+// read sums up the clocks of the run and of its shards by phase, in the order of their first line, and the
+// telemetry, nil if there is none. A line that a killed process left unfinished is passed over.
 func (f *folder) read() (out []result.Timing, seen *result.Telemetry, err error) {
-	r, err := os.Open(f.path(clockFile))
-	if err != nil {
+	entries, err := os.ReadDir(f.path(shardsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("run folder: %w", err)
 	}
-	defer r.Close()
+	var clocks []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), "."+clockFile) {
+			clocks = append(clocks, f.path(shardsDir, e.Name()))
+		}
+	}
 	at := map[string]int{}
+	for _, name := range append(clocks, f.path(clockFile)) {
+		err := eachLine(name, func(t clockLine) {
+			if t.Telemetry != nil {
+				if seen == nil {
+					seen = new(result.Telemetry)
+				}
+				seen.Add(t.Telemetry)
+			}
+			if t.Timing == nil {
+				return
+			}
+			i, ok := at[t.Phase]
+			if !ok {
+				i = len(out)
+				at[t.Phase] = i
+				out = append(out, result.Timing{Phase: t.Phase})
+			}
+			out[i].Seconds += t.Seconds
+			out[i].Count += t.Count
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("run folder: %w", err)
+		}
+	}
+	return out, seen, nil
+}
+
+// eachLine reads a clock.
+func eachLine(name string, f func(clockLine)) error {
+	r, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20) // telemetry of many devices is a long line
 	for lines.Scan() {
 		var t clockLine
-		if strictjson.Unmarshal(lines.Bytes(), &t) != nil {
-			continue
+		if strictjson.Unmarshal(lines.Bytes(), &t) == nil {
+			f(t)
 		}
-		if t.Telemetry != nil {
-			if seen == nil {
-				seen = new(result.Telemetry)
-			}
-			seen.Add(t.Telemetry)
-		}
-		if t.Timing == nil {
-			continue
-		}
-		i, ok := at[t.Phase]
-		if !ok {
-			i = len(out)
-			at[t.Phase] = i
-			out = append(out, result.Timing{Phase: t.Phase})
-		}
-		out[i].Seconds += t.Seconds
-		out[i].Count += t.Count
 	}
-	return out, seen, lines.Err()
+	return lines.Err()
 }

@@ -211,13 +211,19 @@ func TestTwoAtOnce(t *testing.T) {
 	if _, err := smallestRun(t, dev, dir, false); err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(dir)
+	l, err := lock(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
-	if _, err := smallestRun(t, dev, dir, true); !usage.Is(err) || !strings.Contains(err.Error(), "another gocp is at work in this folder") {
+	want := fmt.Sprintf("another gocp is at work in this folder (process %d on ", os.Getpid())
+	if _, err := smallestRun(t, dev, dir, true); !usage.Is(err) || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v", err)
+	}
+	if err := unlock(dir, l); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := smallestRun(t, dev, dir, true); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -222,6 +222,9 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 				}
 				out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
 			}
+			if err := r.folder.mine(); err != nil {
+				return err
+			}
 			if j.keepModel {
 				if err := m.Save(r.folder.path(modelFile(j.name))); err != nil {
 					return err

@@ -19,6 +19,12 @@ type job struct {
 	deps []*job
 	run  func(ctx context.Context) error
 
+	stage   string   // of the run's work
+	number  int      // among the jobs of the stage
+	what    string   // it makes, in words
+	files   []string // that it writes, slash-separated in the run folder
+	foreign []*job   // jobs of other shards that must have ended before it starts
+
 	waiting int    // unfinished deps
 	next    []*job // jobs that depend on this one
 	order   int    // position in the list, the tie-break

@@ -10,6 +10,9 @@
 // damaged itself, is passed over, and its file counts as one that the journal does not know. Of two
 // lines of a file the later counts.
 //
+// Shards of a run, which work side by side, have a journal each, shards/NAME.journal.jsonl: no file has two
+// writers. Whoever reads a journal reads them all, and [Open] joins them.
+//
 // Nobody who may change the journal as well is kept from anything: it is there against full disks,
 // bad disks and files that were cut, not against people.
 package journal

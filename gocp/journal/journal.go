@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,11 +18,16 @@ import (
 
 	"github.com/gocp/gocp/gocp/atomicfile"
 	"github.com/gocp/gocp/gocp/strictjson"
-	"github.com/gocp/gocp/gocp/usage"
 )
 
-// File is the journal's name in its folder.
-const File = "journal.jsonl"
+// File is the journal's name in its folder, Shards the folder in it of the shards' own.
+const (
+	File   = "journal.jsonl"
+	Shards = "shards"
+)
+
+// suffix ends the name of a shard's journal.
+const suffix = ".journal.jsonl"
 
 // entry is a line.
 type entry struct {
@@ -47,12 +53,74 @@ type Journal struct {
 	torn  int
 }
 
-// Read reads the journal of dir, to check files by. Its error is fs.ErrNotExist where there is none.
+// Read reads the journal of dir and those of its shards, to check files by. Its error is fs.ErrNotExist
+// where there is none.
 func Read(dir string) (*Journal, error) {
 	j := &Journal{dir: dir, known: map[string]entry{}, whole: map[string]bool{}}
-	b, err := os.ReadFile(filepath.Join(dir, File))
+	return j, j.read()
+}
+
+// read adds what the journals of the folder say now.
+func (j *Journal) read() error {
+	shards, err := shardFiles(j.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range shards {
+		entries, torn, err := lines(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // renamed since
+			return err
+		}
+		j.add(entries, torn)
+	}
+	// What a run says that had the folder to itself is the later of two.
+	entries, torn, err := lines(filepath.Join(j.dir, File))
+	if err != nil && !(errors.Is(err, fs.ErrNotExist) && len(shards) > 0) {
+		return err
+	}
+	j.add(entries, torn)
+	return nil
+}
+
+func (j *Journal) add(entries []entry, torn int) {
+	j.torn += torn
+	for _, e := range entries {
+		j.known[e.File] = e
+	}
+}
+
+// Reread learns what the shards at work beside this one have noted since.
+func (j *Journal) Reread() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	torn := j.torn // a line that is being written is not torn
+	defer func() { j.torn = torn }()
+	return j.read()
+}
+
+// shardFiles lists the journals of shards.
+func shardFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, Shards))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix) {
+			out = append(out, filepath.Join(dir, Shards, e.Name()))
+		}
+	}
+	return out, nil
+}
+
+// lines reads one file.
+func lines(name string) (entries []entry, torn int, err error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, 0, fmt.Errorf("journal: %w", err)
 	}
 	for line := range bytes.Lines(b) {
 		line = bytes.TrimSpace(line)
@@ -61,40 +129,55 @@ func Read(dir string) (*Journal, error) {
 		}
 		var e entry
 		if strictjson.Unmarshal(line, &e) != nil || e.Check != e.check() || !filepath.IsLocal(e.File) {
-			j.torn++
+			torn++
 			continue
 		}
-		j.known[e.File] = e
+		entries = append(entries, e)
 	}
-	return j, nil
+	return entries, torn, nil
 }
 
-// Open goes on with the journal of dir, or begins it. One process at a time has it open.
+// Open goes on with the journal of dir, joined with those of its shards, or begins it. The caller is the
+// folder's owner (package owner). The file is written anew: a process that has the old one open still,
+// since nobody could tell that it was dead, writes to a file that has no name any more.
 func Open(dir string) (*Journal, error) {
-	name := filepath.Join(dir, File)
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, atomicfile.Explain(name, err)
-	}
-	j, err := begin(dir, f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return j, nil
-}
-
-func begin(dir string, f *os.File) (*Journal, error) {
-	// The kernel lets go of it when the process ends, however it ends. Where a file system has no
-	// locks there is none.
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, usage.Errorf("%s: another gocp is at work in this folder; wait until it ends", dir)
-	}
 	j, err := Read(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	j.lines = f
-	return j, EndLine(f)
+	return j, j.open(File, slices.Collect(maps.Values(j.known)))
+}
+
+// OpenShard goes on with the journal of one shard, which no other process writes, or begins it. It knows
+// what all journals of the folder say.
+func OpenShard(dir, shard string) (*Journal, error) {
+	j, err := Read(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	own := filepath.Join(Shards, shard+suffix)
+	entries, _, err := lines(filepath.Join(dir, own))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return j, j.open(own, entries)
+}
+
+// open writes a file with the entries and goes on at its end.
+func (j *Journal) open(name string, entries []entry) error {
+	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.File, b.File) })
+	name = filepath.Join(j.dir, name)
+	b, err := encode(entries)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.WriteBytes(name, b); err != nil {
+		return err
+	}
+	if j.lines, err = os.OpenFile(name, os.O_APPEND|os.O_RDWR, 0o666); err != nil {
+		return atomicfile.Explain(name, err)
+	}
+	return nil
 }
 
 // EndLine ends a last line that a killed process left unfinished, so that the next one stands alone.
@@ -255,25 +338,31 @@ func (j *Journal) Begin(file string, content []byte) error {
 
 // append writes lines in one piece. The caller holds mu.
 func (j *Journal) append(entries ...entry) error {
+	b, err := encode(entries)
+	if err != nil {
+		return err
+	}
+	if _, err = j.lines.Write(b); err == nil {
+		err = j.lines.Sync()
+	}
+	if err != nil {
+		return atomicfile.Explain(j.lines.Name(), err)
+	}
+	j.add(entries, 0)
+	return nil
+}
+
+// encode is lines as bytes.
+func encode(entries []entry) ([]byte, error) {
 	var lines bytes.Buffer
 	for _, e := range entries {
 		line, err := strictjson.Marshal(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		lines.Write(append(line, '\n'))
 	}
-	_, err := j.lines.Write(lines.Bytes())
-	if err == nil {
-		err = j.lines.Sync()
-	}
-	if err != nil {
-		return atomicfile.Explain(filepath.Join(j.dir, File), err)
-	}
-	for _, e := range entries {
-		j.known[e.File] = e
-	}
-	return nil
+	return lines.Bytes(), nil
 }
 
 func measure(file string, r io.Reader) (entry, error) {

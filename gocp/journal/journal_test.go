@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/gocp/gocp/gocp/usage"
 )
 
 func put(t *testing.T, dir, name, content string) {
@@ -158,18 +156,61 @@ func TestSameBytesAgain(t *testing.T) {
 	}
 }
 
-func TestOneProcess(t *testing.T) {
+// Shards know what the others have noted, write to files of their own, and are joined by who opens the whole.
+func TestShards(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, dir)
-	if _, err := Open(dir); !usage.Is(err) || !strings.Contains(err.Error(), "another gocp") {
-		t.Errorf("a second one: %v", err)
+	if _, err := Read(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no journal: %v", err)
 	}
-	if err := j.Close(); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, Shards), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	open(t, dir)
-	if _, err := Read(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no journal: %v", err)
+	shard := func(name string) *Journal {
+		t.Helper()
+		j, err := OpenShard(dir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = j.Close() })
+		return j
+	}
+	zero, one := shard("0-of-2"), shard("1-of-2")
+	put(t, dir, "a", "first")
+	wrote(t, zero, "a")
+	put(t, dir, "b", "second")
+	wrote(t, one, "b")
+	if err := one.Check("a"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("before it is read again: %v", err)
+	}
+	if err := one.Reread(); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Check("a"); err != nil {
+		t.Errorf("another shard's file: %v", err)
+	}
+	// An earlier life of shard 0 writes on: to a file without a name.
+	again := shard("0-of-2")
+	put(t, dir, "c", "third")
+	wrote(t, zero, "c")
+	back, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := back.Check("c"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("what the earlier life notes: %v", err)
+	}
+	wrote(t, again, "c")
+	all := open(t, dir)
+	if err := os.RemoveAll(filepath.Join(dir, Shards)); err != nil {
+		t.Fatal(err)
+	}
+	if back, err = Read(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range []*Journal{all, back} {
+		if got := strings.Join(j.Files(""), " "); got != "a b c" {
+			t.Errorf("joined: %s", got)
+		}
 	}
 }
 
