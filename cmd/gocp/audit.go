@@ -51,6 +51,10 @@ func ball() (string, func(*experiment.Config) bool) {
 	return "the worst case in a ball, not with --plain", func(c *experiment.Config) bool { return !c.Craft.Plain }
 }
 
+func craftBy(names ...string) (string, func(*experiment.Config) bool) {
+	return "--method " + orList(names), func(c *experiment.Config) bool { return slices.Contains(names, c.Craft.Method) }
+}
+
 func order2() (string, func(*experiment.Config) bool) {
 	return "--order 2", func(c *experiment.Config) bool { return c.Craft.Order == 2 }
 }
@@ -60,6 +64,14 @@ func iterates() (string, func(*experiment.Config) bool) {
 		return c.Craft.Order == 2 && c.Craft.Second.Solver != curvature.Kron
 	}
 }
+
+// ofSets are the methods whose loss is one of prediction sets.
+func ofSets() (string, func(*experiment.Config) bool) {
+	return "a method whose loss is of prediction sets", func(c *experiment.Config) bool { return !c.Craft.Misclassifies() }
+}
+
+// brew has the defaults of witchesbrew.
+var brew = experiment.Config{Craft: attack.Config{Method: attack.MethodWitchesBrew}}.WithDefaults()
 
 // second has the defaults of second order.
 var second = experiment.Config{Craft: attack.Config{Order: 2}}.WithDefaults()
@@ -72,7 +84,10 @@ func goalOptions() []auditOption {
 		words("labels", "goals add and remove: the labels by name or number, such as cat,dog or 3,5; a name comes first", func(c *C) *[]string { return &c.Goal.Words }).only(goals("add", "remove")),
 		truth("true-label", "goal remove: the true label", func(c *C) *bool { return &c.Goal.True }).only(goals("remove")),
 		count("add-count", "goal underconfidence: how many labels to add", 1, &C{Goal: attack.GoalConfig{Count: 4}}, func(c *C) *int { return &c.Goal.Count }).only(goals("underconfidence")),
-		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }).only(goals("overconfidence", "underconfidence", "add", "remove")),
+		truth("reckless", "let the prediction and the true label change", func(c *C) *bool { return &c.Goal.Reckless }).
+			only("--goal overconfidence, underconfidence, add or remove, and a method that keeps them", func(c *C) bool {
+				return slices.Contains([]string{"overconfidence", "underconfidence", "add", "remove"}, c.Goal.Name) && !c.Craft.Misclassifies()
+			}),
 	})
 }
 
@@ -94,13 +109,15 @@ func craftOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The poisons", []auditOption{
+		text("method", "how they are crafted: "+strings.Join(attack.MethodNames(), ", "), &d, func(c *C) *string { return &c.Craft.Method }),
+		text("adversarial-label", "what targets are to be taken for: "+strings.Join(attack.AdversarialLabels(), ", "), &brew, func(c *C) *string { return &c.Craft.AdversarialLabel }).only(craftBy(attack.MethodWitchesBrew)),
 		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
 		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }),
 		text("bases", "which images become poisons: nearest, random, gradnorm",
 			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }),
 		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
-		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }),
-		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }),
+		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }).only(ofSets()),
+		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }).only(craftBy(attack.MethodAlignment)),
 		text("second-order", "once: one solve a surrogate; exact: two in every step, as the paper does", &second, func(c *C) *string { return &c.Craft.Second.Mode }).only(order2()),
 		text("curvature", "of which matrix: "+strings.Join(curvature.Kinds(), ", "), &second, func(c *C) *string { return &c.Craft.Second.Curvature }).only(order2()),
 		text("damping", "λ, what is added to its diagonal, or auto: the least at which the solver converges", &second, func(c *C) *string { return &c.Craft.Second.Damping }).only(order2()),
@@ -116,15 +133,15 @@ func craftOptions() []auditOption {
 			only("--align batch", func(c *C) bool { return c.Craft.Align == attack.AlignBatch }),
 		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }),
 		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }),
-		text("threshold", "in the loss's gradient, the threshold is fixed, or moving with the calibration scores", &d, func(c *C) *string { return &c.Craft.Threshold }),
+		text("threshold", "in the loss's gradient, the threshold is fixed, or moving with the calibration scores", &d, func(c *C) *string { return &c.Craft.Threshold }).only(ofSets()),
 		number("keep-beta", "how far the prediction is secured before the loss stops caring", 0, &d, func(c *C) *float64 { return &c.Craft.KeepBeta }).
-			only("a goal that keeps the prediction, not with --reckless", func(c *C) bool { return !c.Goal.Reckless }),
-		number("margin", "margin of the hinges", -1, &d, func(c *C) *float64 { return &c.Craft.Margin }),
+			only("a goal that keeps the prediction, not with --reckless or a method that misclassifies", func(c *C) bool { return !c.Goal.Reckless && !c.Craft.Misclassifies() }),
+		number("margin", "margin of the hinges", -1, &d, func(c *C) *float64 { return &c.Craft.Margin }).only(ofSets()),
 		count("window", "pairwise loss: calibration scores next to the rank; 0: all", 0, &d, func(c *C) *int { return &c.Craft.Window }).
 			only("--loss pairwise", func(c *C) bool { return c.Craft.Loss == attack.LossPairwise }),
 		number("bandwidth", "soft quantile: bandwidth, as a share of the ranks", 0, &C{Craft: attack.Config{Bandwidth: 0.01}}, func(c *C) *float64 { return &c.Craft.Bandwidth }).
 			only("--loss softquantile", func(c *C) bool { return c.Craft.Loss == attack.LossSoftQuantile }),
-		truth("plain", "minimise the loss itself and not its worst case in a ball of parameters", func(c *C) *bool { return &c.Craft.Plain }),
+		truth("plain", "minimise the loss itself and not its worst case in a ball of parameters", func(c *C) *bool { return &c.Craft.Plain }).only(craftBy(attack.MethodAlignment)),
 		number("sam-rho", "radius of that ball", 0, &d, func(c *C) *float64 { return &c.Craft.SAMRho }).only(ball()),
 		upTo(math.Inf(1), "sam-p", "norm of that ball, above 1; +Inf too", 0, &d, func(c *C) *float64 { return (*float64)(&c.Craft.SAMP) }).only(ball()),
 		count("sam-steps", "ascent steps in that ball", 1, &d, func(c *C) *int { return &c.Craft.SAMSteps }).only(ball()),

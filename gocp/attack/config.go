@@ -45,6 +45,7 @@ const (
 
 // Config is the crafting loop. Its zero value is the recipe that the demo runs.
 type Config struct {
+	Method     string        `json:"method"`              // one of MethodNames (default alignment)
 	Epsilon255 float64       `json:"epsilon_255"`         // ball radius ϵ in 255ths (default 16)
 	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm
 	Align      string        `json:"align"`               // sum (default), poison, batch
@@ -69,6 +70,9 @@ type Config struct {
 	Shift      int           `json:"shift,omitempty"` // differentiable augmentation: largest shift in pixels (negative: none)
 	Pad        string        `json:"pad,omitempty"`   // what a shift shows outside the image: zero (default), reflect
 	Flip       bool          `json:"flip,omitempty"`  // and mirror images; all three should match the victim's training
+
+	// AdversarialLabel is how witchesbrew chooses what a target is to be taken for (default plausible).
+	AdversarialLabel string `json:"adversarial_label,omitempty"`
 }
 
 // decayAt are the fractions of the steps at which the step size decays.
@@ -90,16 +94,19 @@ func orDefault[T comparable](v *T, d T) {
 
 // WithDefaults returns c with every field that was left zero set to its default.
 func (c Config) WithDefaults() Config {
+	orDefault(&c.Method, defaultMethod)
+	m, err := c.method()
+	if err != nil {
+		m = alignment // Validate says it
+	}
+	m.defaults(&c)
 	orDefault(&c.Epsilon255, 16)
 	orDefault(&c.Bases, BasesNearest)
-	orDefault(&c.Align, AlignSum)
 	orDefault(&c.Batch, 128)
-	orDefault(&c.Steps, 40)
 	orDefault(&c.Restarts, 1)
 	orDefault(&c.StepSize, 0.1)
 	orDefault(&c.Decay, 0.3)
 	orDefault(&c.Start, StartUniform)
-	orDefault(&c.Loss, LossPairwise)
 	orDefault(&c.Threshold, ThresholdFixed)
 	orDefault(&c.Margin, 0.3)
 	orDefault(&c.KeepBeta, 2)
@@ -122,10 +129,13 @@ func (c Config) WithDefaults() Config {
 
 // Validate reports the first thing that is wrong with c (after WithDefaults), as a usage error.
 func (c Config) Validate() error {
+	m, err := c.method()
+	if err != nil {
+		return err
+	}
 	for _, e := range []error{
 		oneOf("choice of bases", c.Bases, BasesNearest, BasesRandom, BasesGradNorm),
 		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
-		oneOf("loss", c.Loss, LossPairwise, LossSoftQuantile),
 		oneOf("threshold", c.Threshold, ThresholdFixed, ThresholdMoving),
 		oneOf("start", c.Start, StartUniform, StartNormal),
 		oneOf("padding", cmp.Or(c.Pad, train.PadZero), train.Pads()...),
@@ -147,6 +157,9 @@ func (c Config) Validate() error {
 	}
 	if c.Order != 1 && c.Order != 2 {
 		return usage.Errorf("crafting: order %d; it is 1 or 2", c.Order)
+	}
+	if err := m.validate(c); err != nil {
+		return err
 	}
 	if c.Order == 1 && c.Second != (SecondOrder{}) {
 		return usage.Errorf("crafting: curvature, damping, solver and what else is of second order do nothing here: they go with order 2")
@@ -176,14 +189,6 @@ func (c Config) batch() int {
 func (c Config) Chunk(n int) int {
 	batch := c.batch()
 	return share(n, (n+batch-1)/batch)[0]
-}
-
-// method is what the poisons' record says.
-func (c Config) method() string {
-	if c.Order == 2 {
-		return MethodSecondOrder
-	}
-	return MethodFirstOrder
 }
 
 // epsilon is the radius in pixel units.

@@ -383,7 +383,7 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 			}
 		}
 	}
-	p := &Poisons{Method: v.cfg.method(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
+	p := &Poisons{Method: v.cfg.record(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
 	return p, p.check()
 }
 

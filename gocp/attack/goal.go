@@ -17,6 +17,7 @@ type Belief struct {
 	Prob      []float64 // softmax, mean over the surrogates
 	Excess    []float64 // S(x, label) − τ, mean over the surrogates: ≤ 0 is inside the set
 	Sets      [][]int   // the prediction set of each surrogate, ascending
+	Image     int       // the image's number: what is drawn for it depends on that
 }
 
 // Union returns the labels that are in the set of at least one surrogate, ascending. To leave
@@ -48,6 +49,10 @@ type Aim struct {
 	Remove []int `json:"remove,omitempty"` // R_v, labels to drive out of it
 	Keep   int   `json:"keep"`             // the predicted label, to stay predicted; −1: do not care
 	Inside int   `json:"inside"`           // the true label, to stay in the set; −1: do not care
+
+	// Adversarial is the label that the image is to be taken for, by a method that misclassifies; what is added and removed
+	// is then what its set is measured by. Absent: there is none.
+	Adversarial *int `json:"adversarial,omitempty"`
 }
 
 // Empty reports whether the Aim asks for no change.

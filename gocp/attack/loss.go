@@ -50,6 +50,7 @@ type loss struct {
 	keepLoss    tensor.Tensor // [targets]
 	wished      float64       // Σ pairLoss at the last value
 	tau         tensor.Tensor
+	adversarial device.Ptr    // int32 [rows]: the labels of a cross entropy, which is then all there is
 	grad, chunk tensor.Tensor // [|θ|]
 	moved       device.Ptr    // θ* + ζ̂
 	work        *kernel.Workspace
@@ -87,6 +88,9 @@ func scoreForm(v conformal.Variant) (kernel.Score, error) {
 	}
 	return kernel.Score{Kind: kind, Lambda: v.Lambda, KReg: v.KReg, U0: uOf(v)}, nil
 }
+
+// A lossMaker puts the loss of one surrogate on a device.
+type lossMaker func(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running device.Ptr) (*loss, error)
 
 func newLoss(s *device.Stream, p *Problem, cfg Config, sur Surrogate, running device.Ptr) (*loss, error) {
 	form, err := scoreForm(p.Score)
@@ -220,6 +224,9 @@ func (l *loss) value(theta device.Ptr) (float64, error) {
 		z := l.forward(theta, at, b)
 		s.Copy(l.logits.P.Add(4*at*l.k), z.P, 4*b*l.k)
 	}
+	if l.adversarial != 0 {
+		return l.crossEntropy()
+	}
 	kernel.Softmax(s, l.rows, l.k, l.logits, l.probs)
 	kernel.PairScores(s, l.form, l.pairs, l.scores.P)
 	if !l.held {
@@ -299,6 +306,8 @@ func (l *loss) judge(value, norm float64) error {
 		return fmt.Errorf("the adversary's loss is %v and its gradient has norm %v: the model's outputs are not finite", value, norm)
 	case norm > 0:
 		return nil
+	case l.adversarial != 0:
+		return usage.Errorf("the adversary's gradient is zero, its loss %.4g: this model takes the targets for the adversarial label with certainty; choose other targets", value)
 	case l.rank > l.n:
 		return usage.Errorf("the adversary's gradient is zero: %d calibration images are too few for a finite threshold (rank %d)", l.n, l.rank)
 	case l.wished > 0:

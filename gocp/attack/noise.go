@@ -8,10 +8,8 @@ import (
 
 // Noise controls: the same images as an attack, moved by noise of the same size.
 const (
-	MethodFirstOrder  = "firstorder"
-	MethodSecondOrder = "secondorder"
-	MethodRandUn      = "randun" // δ ~ U[−ϵ, ϵ]
-	MethodRandGa      = "randga" // δ ~ N(0, ϵ²/3), the second moment of U[−ϵ, ϵ], clipped to the ball
+	MethodRandUn = "randun" // δ ~ U[−ϵ, ϵ]
+	MethodRandGa = "randga" // δ ~ N(0, ϵ²/3), the second moment of U[−ϵ, ϵ], clipped to the ball
 )
 
 // RandUn moves the bases by uniform noise.

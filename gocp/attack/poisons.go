@@ -42,7 +42,7 @@ func (m Images) check(what string) error {
 
 // Poisons are images that were moved inside the ball, on the 8-bit grid.
 type Poisons struct {
-	Method     string  // firstorder, secondorder, randun, randga
+	Method     string  // firstorder, secondorder, witchesbrew, randun, randga
 	Epsilon255 float64 // radius of the ball in 255ths
 	Seed       uint64
 	Bases      []int     // indices of the clean images in Problem.Pool

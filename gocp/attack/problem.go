@@ -147,8 +147,11 @@ func newField(s *device.Stream, p *Problem, cfg Config, sur Surrogate) (*field, 
 		f.running = s.Alloc(4 * len(r))
 		device.Upload(s, f.running, r)
 	}
-	var err error
-	if f.loss, err = newLoss(s, p, cfg, sur, f.running); err != nil {
+	m, err := cfg.method()
+	if err != nil {
+		return nil, err
+	}
+	if f.loss, err = m.loss(s, p, cfg, sur, f.running); err != nil {
 		return nil, err
 	}
 	defer f.loss.open()()

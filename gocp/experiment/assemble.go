@@ -149,7 +149,7 @@ func (r *run) repeat(g int, gr group, benign map[string][]*verdict, near map[int
 	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g)}
 	for _, t := range gr.targets {
 		rt := result.Target{ID: r.split.whole.index[t.row], Label: t.belief.Label, Predicted: t.belief.Predicted,
-			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture, Near: near[t.row]}
+			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture, Near: near[t.row], Adversarial: t.aim.Adversarial}
 		for _, v := range benign[roleReference] {
 			rt.Benign = append(rt.Benign, v.sets.Size(t.row))
 		}
@@ -299,6 +299,7 @@ func (r *run) record() (result.Config, error) {
 		order = "second"
 		second = &result.SecondOrder{Mode: o.Mode, Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Precond: o.Preconditioner, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
 	}
+	stealth := !c.Goal.Reckless && !k.Misclassifies()
 	var kinds []result.Kind
 	for _, s := range r.surrogateSpecs {
 		kinds = append(kinds, result.Kind{Model: specText(s), Train: recipe(c.SurrogateTrain.of(s.Arch))})
@@ -308,8 +309,8 @@ func (r *run) record() (result.Config, error) {
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
 		Bases:  k.Bases,
-		Craft: result.Craft{Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
-			Keep: !c.Goal.Reckless, KeepBeta: result.Number(k.KeepBeta), KeepTrue: !c.Goal.Reckless,
+		Craft: result.Craft{Method: k.Method, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
+			Keep: stealth, KeepBeta: result.Number(k.KeepBeta), KeepTrue: stealth,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},
 		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,

@@ -259,7 +259,7 @@ func prepare(c Config, d Data) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	goal, err := attack.NewGoal(c.Goal)
+	goal, err := c.Craft.GoalOf(c.Goal, c.seedOf("method"))
 	if err != nil {
 		return nil, err
 	}

@@ -214,6 +214,12 @@ func (c Config) Validate() error {
 	if err := c.Craft.Validate(); err != nil {
 		return err
 	}
+	if c.Budget == BudgetAuto && c.Craft.Misclassifies() {
+		return usage.Errorf("budget auto keeps the prediction, which the method %s is to change; give a number, such as 0.04", c.Craft.Method)
+	}
+	if c.Goal.Reckless && c.Craft.Misclassifies() {
+		return usage.Errorf("goal %s: the method %s has no stealth terms to leave out", c.Goal.Name, c.Craft.Method)
+	}
 	for i, cond := range c.Conditions {
 		if slices.Contains(c.Conditions[:i], cond) {
 			return usage.Errorf("condition %s is there twice", cond)

@@ -71,7 +71,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 	for _, line := range named {
 		progress.Or(report).Note("%s", line)
 	}
-	goal, err := attack.NewGoal(c.Goal)
+	goal, err := c.Craft.GoalOf(c.Goal, c.seedOf("method"))
 	if err != nil {
 		return nil, err
 	}

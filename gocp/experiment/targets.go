@@ -83,7 +83,7 @@ func (v *verdict) excess(i, y int) float64 { return v.scores[i*v.probs.K+y] - v.
 // belief joins what the surrogates say of test image i.
 func belief(vs []*verdict, i, label int) attack.Belief {
 	k := vs[0].probs.K
-	b := attack.Belief{Label: label, Prob: make([]float64, k), Excess: make([]float64, k)}
+	b := attack.Belief{Label: label, Image: i, Prob: make([]float64, k), Excess: make([]float64, k)}
 	for _, v := range vs {
 		for y := range k {
 			b.Prob[y] += v.probs.At(i, y) / float64(len(vs))

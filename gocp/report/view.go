@@ -547,11 +547,17 @@ func (v *view) facts() {
 	attack.add("Ball", general(c.Budget.Epsilon255)+"/255 in every pixel, on the 8-bit grid")
 	attack.add("Poison bases", c.Bases)
 	k := &c.Craft
+	if t := misclassified(r); t != "" {
+		attack.add("Method", t)
+	}
 	attack.add("Alignment", k.Align)
 	if t := secondOrder(r); t != "" {
 		attack.add("Order", t)
 	}
-	loss := k.Loss + ", margin " + general(k.Margin)
+	loss := k.Loss
+	if k.AdversarialLabel == "" {
+		loss += ", margin " + general(k.Margin)
+	}
 	if k.Window > 0 {
 		loss += fmt.Sprintf(", %d pairs around the rank", k.Window)
 	}
@@ -559,7 +565,9 @@ func (v *view) facts() {
 		loss += ", bandwidth " + general(k.Bandwidth)
 	}
 	attack.add("Loss ℓ₂", loss)
-	attack.add("Loss ℓ₃", fmt.Sprintf("ρ = %s, p = %s, %s", general(k.SAMRho), general(k.SAMP), plural(k.SAMSteps, "ascent step")))
+	if k.SAMRho > 0 {
+		attack.add("Loss ℓ₃", fmt.Sprintf("ρ = %s, p = %s, %s", general(k.SAMRho), general(k.SAMP), plural(k.SAMSteps, "ascent step")))
+	}
 	attack.add("Keep prediction, true label", yesNo(k.Keep)+", "+yesNo(k.KeepTrue))
 	attack.add("Crafting", fmt.Sprintf("%s, %s, signed Adam with step %s, batch %d, augmentation: %s", plural(k.Steps, "step"), plural(k.Restarts, "restart"), general(k.LR), k.Batch, yesNo(k.Augment)))
 

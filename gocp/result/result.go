@@ -99,8 +99,12 @@ type Budget struct {
 
 // Craft is the crafting loop.
 type Craft struct {
+	Method string `json:"method,omitempty"` // "alignment" (default) | "witchesbrew"
+	// AdversarialLabel is how a method that misclassifies chooses the label: "plausible" | "random".
+	AdversarialLabel string `json:"adversarial_label,omitempty"`
+
 	Align     string `json:"align"`               // sum | poison | batch
-	Loss      string `json:"loss"`                // "pairwise" | "softquantile"
+	Loss      string `json:"loss"`                // "pairwise" | "softquantile" | "crossentropy"
 	Margin    Number `json:"margin"`              // m of the hinge
 	Threshold string `json:"threshold,omitempty"` // in the loss's gradient: "fixed" | "moving"
 	Window    int    `json:"window,omitempty"`    // pairs nearest to the rank; 0 = all
@@ -219,15 +223,17 @@ type Repeat struct {
 
 // Target is a sample whose prediction set the adversary wants to change.
 type Target struct {
-	ID        int        `json:"id"`                // index in the data set part it comes from
-	Label     int        `json:"label"`             // true label
-	Predicted int        `json:"predicted"`         // the benign predicted label ŷ
-	Why       string     `json:"why"`               // reason for the choice, in words
-	Chosen    []int      `json:"chosen"`            // set sizes under the choosers, never used to measure
-	Benign    []int      `json:"benign"`            // set sizes under the reference benign models
-	Attacked  []Attacked `json:"attacked"`          // R_v and A_v
-	Picture   string     `json:"picture,omitempty"` // 8-bit PNG, path inside the run folder
-	Near      *Near      `json:"near,omitempty"`
+	ID        int        `json:"id"`        // index in the data set part it comes from
+	Label     int        `json:"label"`     // true label
+	Predicted int        `json:"predicted"` // the benign predicted label ŷ
+	Why       string     `json:"why"`       // reason for the choice, in words
+	Chosen    []int      `json:"chosen"`    // set sizes under the choosers, never used to measure
+	Benign    []int      `json:"benign"`    // set sizes under the reference benign models
+	Attacked  []Attacked `json:"attacked"`  // R_v and A_v
+	// Adversarial is the label that a method that misclassifies wants predicted.
+	Adversarial *int   `json:"adversarial,omitempty"`
+	Picture     string `json:"picture,omitempty"` // 8-bit PNG, path inside the run folder
+	Near        *Near  `json:"near,omitempty"`
 }
 
 // Near is the training image of the victim that the first surrogate takes for most like a target.

@@ -1,0 +1,48 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gocp/gocp/gocp/result"
+)
+
+// methodNames are what the methods are called, but for the default.
+var methodNames = map[string]string{"witchesbrew": "gradient matching to misclassify (Witches' Brew)"}
+
+// misclassified says that a run's method wants predictions changed, and how often they were; nothing of others.
+func misclassified(r *result.Result) string {
+	k := &r.Config.Craft
+	if k.AdversarialLabel == "" {
+		return ""
+	}
+	name := methodNames[k.Method]
+	if name == "" {
+		name = k.Method
+	}
+	var told []string
+	for _, cond := range result.Conditions {
+		taken, n := 0, 0
+		for i := range r.Repeats {
+			rep := &r.Repeats[i]
+			for _, v := range rep.Victims {
+				if v.Condition != cond {
+					continue
+				}
+				for t, o := range v.Outcomes {
+					y := rep.Targets[t].Adversarial
+					if y == nil {
+						continue
+					}
+					if n++; o.Predicted == *y {
+						taken++
+					}
+				}
+			}
+		}
+		if n > 0 {
+			told = append(told, fmt.Sprintf("%d of %d under %s", taken, n, cond))
+		}
+	}
+	return fmt.Sprintf("%s, adversarial label %s, which victims predict of targets %s", name, k.AdversarialLabel, strings.Join(told, ", "))
+}
