@@ -31,7 +31,8 @@ var layers = [][]string{
 	{"gocp/report", "gocp/telemetry"},
 	{"gocp/result"},
 	{"gocp/data/cifar10sample"},
-	{"gocp/data", "gocp/conformalio"},
+	{"gocp/trainer/trainertest"}, // of tests alone
+	{"gocp/data", "gocp/conformalio", "gocp/trainer"},
 	{"gocp/data/internal/picture", "gocp/data/internal/resample"},
 	{"gocp/data/internal/jpeg"},
 	{"gocp/matrix"},
@@ -50,6 +51,7 @@ var owners = map[string][]string{
 	"C":                                  {"csrc", "gocp/device"},
 	"encoding/json":                      {"gocp/safetensors"}, // of headers, which have rules of their own
 	"github.com/go-json-experiment/json": {"gocp/strictjson"},
+	"mvdan.cc/sh/v3/syntax":              {"gocp/trainer"},
 }
 
 func layerOf(pkg string) int {

@@ -47,6 +47,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			dataCommand(),
 			defendCommand(),
 			modelCommand(),
+			victimsCommand(),
 			topCommand(),
 			doctorCommand(),
 			versionCommand(),

@@ -345,7 +345,7 @@ func sharedOptions() []auditOption {
 }
 
 func auditOptions() []auditOption {
-	return slices.Concat(recipeOptions(), sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions())
+	return slices.Concat(recipeOptions(), sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions(), victimOptions())
 }
 
 func joinConditions(conditions []result.Condition) string {
@@ -499,6 +499,9 @@ func auditConfig(c *cli.Context, options []option[experiment.Config], dir string
 	}
 	if reflect.DeepEqual(cfg.SurrogateTrain, cfg.VictimTrain) {
 		cfg.SurrogateTrain = experiment.Train{}
+	}
+	if slices.Equal(cfg.ReferenceCommand, cfg.VictimCommand) { // so for commands
+		cfg.ReferenceCommand = nil
 	}
 	if c.Bool("quick") {
 		quick(&cfg)

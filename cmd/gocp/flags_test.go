@@ -70,11 +70,15 @@ var elsewhere = map[string]string{
 	"audit resume":                 "audit_test.go: it needs a run that was interrupted",
 	"audit take-over":              "gocp/owner: it needs another machine",
 	"collect take-over":            "gocp/owner: the same",
+	"audit victims-at-once":        "gocp/experiment: it changes no result",
+	"audit victim-timeout":         "victims_test.go: a time",
+	"victims check victim-timeout": "the same",
 	"audit arch":                   "there is one",
 	"train arch":                   "there is one",
 }
 
 func walks() []walk {
+	trainer := trainerLine()
 	logits := []string{"--logits", "cal.csv", "--labels", "cal_y.csv", "--quiet"}
 	raps := []string{"--score", "raps", "--lambda", "0.5"}
 	score := map[string]trial{
@@ -140,6 +144,7 @@ func walks() []walk {
 		{"defend filter", []string{"--model", "m.safetensors", "--data", "blobs.npz", "--budget", "0.05", "--out", "flagged.csv", "--quiet", "--json"}, merge(saying, misfit, filtered)},
 		{"defend compare", []string{"--features", "cal.csv", "--labels", "cal_y.csv", "--poisons", "at.csv", "--budget", "0.05", "--quiet"}, merge(filters, map[string]trial{"poisons": {value: "at2.csv"}, "report": {value: "page.html"}})},
 		{"defend compare", []string{"--model", "m.safetensors", "--data", "blobs.npz", "--poisons", "at.csv", "--budget", "0.05", "--quiet", "--json"}, merge(saying, misfit, filtered, map[string]trial{"take": {value: ":490"}})},
+		{"victims check", []string{trainer, "--data", "blobs.npz"}, merge(readings, map[string]trial{"data": {value: "other.npz"}, "test-split": {value: "train"}})},
 		{"train", small("train", "--epochs", "1", "--out", "m2.safetensors"), merge(readings, shared, models, map[string]trial{
 			"out": {value: "m3.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: "20:60"}, "shuffle": {value: "3"}, "poisons": {value: "poisons"}})},
 		{"calibrate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--out", "c2.json"}, merge(misfit, saying, scoreTrials(), map[string]trial{
@@ -154,7 +159,7 @@ func walks() []walk {
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
 			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "shard": {value: "0/1"}, "stage": {value: "benign", with: []string{"--shard", "0/1"}}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
 				"quick": {less: "surrogates"}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
-				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "defense": {value: "loss"}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
+				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "defense": {value: "loss"}, "victim-command": {value: trainer}, "reference-command": {value: trainer + " probabilities", with: []string{"--victim-command", trainer}}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
 	}
 }
 
@@ -229,8 +234,8 @@ func here(args ...string) outcome {
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
-// machine is the line of a report on what a run took of the machine.
-var machine = regexp.MustCompile(`(?m)^Machine: .*\n`)
+// machine are the lines on what a run took of the machine.
+var machine = regexp.MustCompile(`(?m)^(Machine:|A run took) .*\n`)
 
 // left is what a run left: its output, and the files that were not there before, which it takes away.
 type left struct {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gocp/gocp/gocp/trainer/trainertest"
 )
 
 // The test binary is gocp itself where this is set: flags, exit statuses and the second start that
@@ -15,6 +17,7 @@ import (
 const asGocp = "GOCP_TEST_AS_GOCP"
 
 func TestMain(m *testing.M) {
+	trainertest.Main()
 	if os.Getenv(asGocp) != "" {
 		main()
 	}

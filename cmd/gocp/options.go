@@ -48,6 +48,8 @@ func under[T any](heading string, options []option[T]) []option[T] {
 			f.Category = heading
 		case *cli.BoolFlag:
 			f.Category = heading
+		case *cli.DurationFlag:
+			f.Category = heading
 		}
 	}
 	return options

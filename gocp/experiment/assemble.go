@@ -92,7 +92,11 @@ func (r *run) hasControls() bool {
 func (r *run) modelRecord(role string, i int, v *verdict) result.Model {
 	j := r.benign(role, i)
 	t := r.onTest(v)
-	return result.Model{Role: role, Seed: j.seed, Spec: specText(j.spec), SHA256: r.folder.journal.SHA256(modelFile(j.name)),
+	spec := specText(j.spec)
+	if j.command != nil {
+		spec = j.command.String()
+	}
+	return result.Model{Role: role, Seed: j.seed, Spec: spec, SHA256: r.folder.journal.SHA256(modelFile(j.name)),
 		Accuracy: t.Accuracy, Coverage: t.Coverage, MeanSize: t.MeanSize, Threshold: v.threshold, Dropped: v.dropped}
 }
 
@@ -304,7 +308,7 @@ func (r *run) record() (result.Config, error) {
 	for _, s := range r.surrogateSpecs {
 		kinds = append(kinds, result.Kind{Model: specText(s), Train: recipe(c.SurrogateTrain.of(s.Arch))})
 	}
-	return result.Config{
+	out := result.Config{
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
@@ -317,5 +321,10 @@ func (r *run) record() (result.Config, error) {
 		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision, Defense: c.Defense,
 		SurrogateModel: kinds[0].Model, VictimModel: specText(r.victimSpec),
 		SurrogateTrain: kinds[0].Train, VictimTrain: recipe(c.VictimTrain), MoreSurrogates: kinds[1:],
-	}, nil
+		VictimCommand: commandRecord(r.victimCommand), ReferenceCommand: commandRecord(r.referenceCommand),
+	}
+	if out.VictimCommand != nil {
+		out.VictimModel, out.VictimTrain = "", result.Train{}
+	}
+	return out, nil
 }

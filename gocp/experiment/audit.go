@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/telemetry"
+	"github.com/gocp/gocp/gocp/trainer"
 )
 
 // Options are what an audit needs besides its configuration; none of them changes a result.
@@ -56,6 +58,9 @@ type run struct {
 	goal   attack.Goal
 	bars   *bars
 	notes  []string // what is said before the work begins
+
+	victimCommand, referenceCommand trainer.Command // without words: gocp trains
+	slots                           chan int        // of programs that run at once
 
 	victimSpec     nn.Spec
 	surrogateSpecs []nn.Spec // by kind
@@ -148,7 +153,7 @@ func (r *run) do(ctx context.Context, jobs, planned []*job) error {
 	r.bars.plan(planned)
 	r.opt.Tally.Add(TallyPlanned, len(planned))
 	var unwritten error
-	err := runJobs(ctx, r.workers, jobs, func(j *job) {
+	err := runJobs(ctx, capacity{ours: r.workers, theirs: r.cfg.VictimsAtOnce}, jobs, func(j *job) {
 		r.opt.Tally.Add(TallyJobs, 1)
 		r.bars.done(j)
 		// Now, so that a run that is killed keeps it.
@@ -232,6 +237,9 @@ func (r *run) expected(missing []*job) (bool, error) {
 
 // collect makes the result of jobs that are all done.
 func (r *run) collect(ctx context.Context) (*result.Result, error) {
+	if err := os.RemoveAll(r.folder.path(jobsDir)); err != nil { // what a killed run left of jobs that were done
+		return nil, fmt.Errorf("run folder: %w", err)
+	}
 	res, err := r.assemble(ctx)
 	if err != nil {
 		return nil, err
@@ -300,13 +308,14 @@ func newRun(ctx context.Context, f *fleet, c Config, d Data, o Options) (*run, e
 	if r.workers = c.Workers; r.workers == 0 {
 		r.workers = max(runtime.GOMAXPROCS(0), len(f.devices))
 	}
-	if err := r.fits(ctx); err != nil {
+	if err := cmp.Or(r.fits(ctx), r.resolve()); err != nil {
 		return nil, err
 	}
 	id, err := newIdentity(r.cfg, d, dev.Info(), o.Version)
 	if err != nil {
 		return nil, err
 	}
+	id.Commands = commands{commandRecord(r.victimCommand), commandRecord(r.referenceCommand)}
 	r.folder, err = openFolder(id, o, progress.Or(o.Progress).Note)
 	return r, err
 }
@@ -342,7 +351,11 @@ func (r *run) plan() (left []*job, all map[string][]*job) {
 		return j
 	}
 	fitJob := func(stage string, m modelJob, priority float64, deps ...*job) *job {
-		return add(stage, &job{name: "train " + m.name, what: m.name, files: m.files(), role: m.role, cost: priority, run: r.fitted(m)}, deps...)
+		j := &job{name: "train " + m.name, what: m.name, files: m.files(), role: m.role, cost: priority, run: r.fitted(m)}
+		if m.command != nil {
+			j.lane, j.run = theirs, r.commanded(m)
+		}
+		return add(stage, j, deps...)
 	}
 	var surrogates []*job
 	for i := range c.Surrogates {
@@ -401,8 +414,9 @@ func (r *run) benign(role string, i int) modelJob {
 		j.spec, j.recipe = r.surrogate(i)
 		j.cal = r.split.auxCal
 		j.images = func() (attack.Images, []int, error) { return r.split.auxTrain.Images, nil, nil }
+		return j
 	}
-	return j
+	return j.by(r.referenceCommand)
 }
 
 // victim is a fresh model on poisoned data. Its seed is the same under every condition, so that
@@ -420,7 +434,7 @@ func (r *run) victim(g int, c result.Condition, v int) modelJob {
 				return attack.Images{}, nil, err
 			}
 			return r.inject(g, p)
-		}}
+		}}.by(r.victimCommand)
 }
 
 // verdicts reads and judges the benign models of a role.

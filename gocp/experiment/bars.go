@@ -59,14 +59,7 @@ func (b *bars) plan(jobs []*job) {
 
 // unit returns what to call after each unit of a job of the given role; the phase begins now.
 func (b *bars) unit(role string) func() {
-	bar := barOf(role)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := b.tasks[bar]
-	if t == nil {
-		t = &phase{b.report.Phase(bar, b.total[bar]), device.StartRange("phase " + bar)}
-		b.tasks[bar] = t
-	}
+	t := b.begin(barOf(role))
 	count := TallyEpochs
 	if role == roleCraft {
 		count = TallySteps
@@ -75,6 +68,25 @@ func (b *bars) unit(role string) func() {
 		b.tally.Add(count, 1)
 		t.task.Add(1)
 	}
+}
+
+// begin returns a phase, which begins now unless it has.
+func (b *bars) begin(bar string) *phase {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.tasks[bar]
+	if t == nil {
+		t = &phase{b.report.Phase(bar, b.total[bar]), device.StartRange("phase " + bar)}
+		b.tasks[bar] = t
+	}
+	return t
+}
+
+// whole is unit for a job that says nothing until its end, when what it returns is called, once.
+func (b *bars) whole(role string) func() {
+	bar := barOf(role)
+	t := b.begin(bar)
+	return func() { t.task.Add(b.units[bar]) }
 }
 
 // done ends the phase of a job that was its last.

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
@@ -81,6 +82,11 @@ type Config struct {
 	// SurrogateTrain is the surrogates' training (default: as the victim's).
 	SurrogateTrain Train  `json:"surrogate_train"`
 	Precision      string `json:"precision"` // f32 (default), bf16, tf32 (GPUs), or auto
+	// VictimCommand is a program and its arguments that train the victims in gocp's place (package trainer),
+	// and ReferenceCommand those that train the benign models which are compared with them (default: the
+	// same). None: gocp trains Victim.
+	VictimCommand    []string `json:"victim_command,omitempty"`
+	ReferenceCommand []string `json:"reference_command,omitempty"`
 	// Defense is the filter (defense.Filters) by which all models but the adversary's drop training images.
 	Defense string `json:"defense,omitempty"`
 
@@ -90,6 +96,10 @@ type Config struct {
 	// Memory is how many bytes all of them may take on a device at once (default: three quarters of what
 	// is free when one begins to craft). It doesn't either.
 	Memory int64 `json:"-"`
+	// VictimsAtOnce is how many of those programs run side by side (default 1), VictimTimeout how long each
+	// may take (default: as long as it likes). They don't either.
+	VictimsAtOnce int           `json:"-"`
+	VictimTimeout time.Duration `json:"-"`
 }
 
 // calShare is how many images are trained on for each that is calibrated on, unless something is said.
@@ -160,6 +170,10 @@ func (c Config) WithDefaults() Config {
 		c.Craft.Shift, c.Craft.Pad, c.Craft.Flip = t.Shift, t.Pad, on(t.Flip)
 	}
 	c.Craft = c.Craft.WithDefaults()
+	if len(c.ReferenceCommand) == 0 {
+		c.ReferenceCommand = c.VictimCommand
+	}
+	orDefault(&c.VictimsAtOnce, 1)
 	orDefault(&c.Precision, "f32")
 	return c
 }
@@ -237,7 +251,7 @@ func (c Config) Validate() error {
 		{"victims under Gaussian noise", c.GaussVictims, 1}, {"surrogates", c.Surrogates, 1},
 		{"attackers", c.Attackers, 1}, {"references", c.References, 1}, {"controls", c.Controls, 1},
 		{"training images", c.TrainSize, 1}, {"calibration images", c.CalSize, 1},
-		{"target candidates", c.Candidates, 1}, {"workers", c.Workers, 0},
+		{"target candidates", c.Candidates, 1}, {"workers", c.Workers, 0}, {"victims at once", c.VictimsAtOnce, 1},
 	} {
 		if n.v < n.min {
 			return usage.Errorf("audit: %d %s; there must be at least %d", n.v, n.name, n.min)
@@ -267,6 +281,14 @@ func (c Config) Validate() error {
 	}
 	if err := knownPrecision(c.Precision); err != nil {
 		return err
+	}
+	switch {
+	case len(c.VictimCommand) == 0 && len(c.ReferenceCommand) > 0:
+		return usage.Errorf("audit: there is a command for the benign models and none for the victims; they are compared, so give both")
+	case len(c.VictimCommand) > 0 && c.Defense != "":
+		return usage.Errorf("audit: the defence %s reads the features of models, which a command does not give; leave one of the two out", c.Defense)
+	case c.VictimTimeout < 0:
+		return usage.Errorf("audit: victims may take %v; that must be above 0", c.VictimTimeout)
 	}
 	if c.Defense != "" {
 		if _, err := defense.Lookup(c.Defense); err != nil {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/gocp/gocp/gocp/data"
 	"github.com/gocp/gocp/gocp/device"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/strictjson"
+	"github.com/gocp/gocp/gocp/trainer"
 )
 
 // identitySchema is the version of config.json. Folders of version 1 have no journal.
@@ -27,7 +29,30 @@ type identity struct {
 	Test    string       `json:"test"`
 	Engine  engine       `json:"engine"`
 	Program program      `json:"program"`
-	Config  Config       `json:"config"`
+	// Commands that train models: words with files by their last names, and the files' hashes. Where the
+	// files lie is in Config.
+	Commands commands `json:"commands,omitzero"`
+	Config   Config   `json:"config"`
+}
+
+type commands struct {
+	Victim    *result.Command `json:"victim,omitempty"`
+	Reference *result.Command `json:"reference,omitempty"`
+}
+
+// commandRecord is what of a command is the same on another machine, nil of none.
+func commandRecord(c trainer.Command) *result.Command {
+	if len(c.Words) == 0 {
+		return nil
+	}
+	out := &result.Command{Line: c.String()}
+	for _, f := range c.Files {
+		if out.Files == nil {
+			out.Files = map[string]string{}
+		}
+		out.Files[c.Names()[f.Word]] = f.SHA256
+	}
+	return out
 }
 
 // engine is what computes, as far as the last bits depend on it.
@@ -119,7 +144,8 @@ func (id identity) differences(old []byte) ([]string, error) {
 		}
 	}
 	same := func(name string) bool {
-		return name == "schema" || name == "data" || strings.HasPrefix(name, "reading.") || now[name] == was[name]
+		return name == "schema" || name == "data" || strings.HasPrefix(name, "reading.") ||
+			name == "config.victim_command" || name == "config.reference_command" || now[name] == was[name]
 	}
 	var out []string
 	for _, name := range order {
@@ -136,27 +162,34 @@ func (id identity) differences(old []byte) ([]string, error) {
 
 // words for fields whose own names do not say it.
 var fieldWords = map[string]string{
-	"train":             "training images (SHA-256)",
-	"test":              "test images (SHA-256)",
-	"engine.backend":    "back end",
-	"engine.device":     "device",
-	"engine.isa":        "host kernels (GOCP_ISA)",
-	"engine.onednn":     "oneDNN",
-	"engine.capability": "compute capability",
-	"engine.driver":     "driver",
-	"engine.image":      "GPU code (SHA-256)",
-	"program.gocp":      "gocp",
-	"program.native":    "kernels of this build (SHA-256)",
-	"program.go":        "Go",
-	"program.binary":    "this program (SHA-256)",
-	"config.goal.name":  "goal",
-	"config.score.name": "score",
+	"train":                   "training images (SHA-256)",
+	"test":                    "test images (SHA-256)",
+	"engine.backend":          "back end",
+	"engine.device":           "device",
+	"engine.isa":              "host kernels (GOCP_ISA)",
+	"engine.onednn":           "oneDNN",
+	"engine.capability":       "compute capability",
+	"engine.driver":           "driver",
+	"engine.image":            "GPU code (SHA-256)",
+	"program.gocp":            "gocp",
+	"program.native":          "kernels of this build (SHA-256)",
+	"program.go":              "Go",
+	"program.binary":          "this program (SHA-256)",
+	"config.goal.name":        "goal",
+	"commands.victim.line":    "victim command",
+	"commands.reference.line": "reference command",
+	"config.score.name":       "score",
 }
 
 // inWords is a field's name for people; both says that it is the victims' and the surrogates'.
 func inWords(name string, both bool) string {
 	if w, ok := fieldWords[name]; ok {
 		return w
+	}
+	for _, role := range []string{"victim", "reference"} {
+		if file, ok := strings.CutPrefix(name, "commands."+role+".files."); ok {
+			return fmt.Sprintf("%s of the %s command (SHA-256)", file, role)
+		}
 	}
 	name = strings.TrimPrefix(name, "config.")
 	if both {

@@ -39,8 +39,9 @@ func (r *run) fits(ctx context.Context) error {
 			batch int
 			room  nn.Options
 		}
-		needs := []need{
-			{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), nn.Options{}},
+		var needs []need
+		if len(r.cfg.VictimCommand) == 0 {
+			needs = append(needs, need{"training a victim", r.victimSpec, min(r.cfg.VictimTrain.Batch, r.cfg.TrainSize), nn.Options{}})
 		}
 		for _, spec := range r.surrogateSpecs {
 			needs = append(needs,

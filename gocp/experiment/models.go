@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gocp/gocp/gocp/attack"
+	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
@@ -16,6 +17,7 @@ import (
 	"github.com/gocp/gocp/gocp/rng"
 	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/trainer"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -30,9 +32,24 @@ const (
 // logits is what a trained model says: all that the measurements need.
 type logits struct {
 	k           int
-	calibration []float32 // [n,K], of the calibration images of its role
-	test        []float32 // [m,K], in the order of splits.whole
+	calibration []float32       // [n,K], of the calibration images of its role
+	test        []float32       // [m,K], in the order of splits.whole
+	answer      *trainer.Answer // in place of these two, of a model that a command trained
 	dropped     *result.Dropped
+}
+
+// probs are the probabilities of n calibration and m test images.
+func (l *logits) probs(n, m int) (calibration, test *conformal.Probs, err error) {
+	if l.answer != nil {
+		return l.answer.Probs()
+	}
+	if calibration, err = conformal.Softmax(n, l.k, l.calibration); err != nil {
+		return nil, nil, fmt.Errorf("calibration: %w", err)
+	}
+	if test, err = conformal.Softmax(m, l.k, l.test); err != nil {
+		return nil, nil, fmt.Errorf("test: %w", err)
+	}
+	return calibration, test, nil
 }
 
 // PrecisionAuto as a precision means bf16 where the device is faster at it, else f32. It is
@@ -175,6 +192,7 @@ type modelJob struct {
 	images    func() (attack.Images, []int, error) // what it trains on, and the places of the poisons in it
 	cal       part
 	keepModel bool
+	command   *trainer.Command // which trains it; nil: gocp does
 }
 
 // files are what the job writes.
@@ -253,6 +271,10 @@ func (r *run) readLogits(name string, cal part) (*logits, error) {
 	l := &logits{k: r.split.classes}
 	if l.dropped, err = dropped(f, path); err != nil {
 		return nil, err
+	}
+	if kind := f.Meta[metaKind]; kind != "" {
+		l.answer, err = r.readAnswer(f, kind, cal, path)
+		return l, err
 	}
 	for _, t := range []struct {
 		name string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -15,6 +16,7 @@ type job struct {
 	role string // what the job is counted as
 	// cost orders the jobs that are ready: the longest first, so that no core idles at the end.
 	cost float64
+	lane lane
 	// deps must end before the job starts.
 	deps []*job
 	run  func(ctx context.Context) error
@@ -30,10 +32,22 @@ type job struct {
 	order   int    // position in the list, the tie-break
 }
 
-// runJobs runs jobs on the given number of workers and returns the first error after every
+// A lane holds jobs that only so many of run at once.
+type lane int
+
+const (
+	ours   lane = iota // computes here
+	theirs             // waits for a program of the user's
+	lanes
+)
+
+// capacity is how many jobs of each lane run at once.
+type capacity [lanes]int
+
+// runJobs runs jobs, as many at once as there is room, and returns the first error after every
 // started job has ended. Once a job fails or ctx is done, no other starts. done is called after
 // each job that succeeds, one call at a time.
-func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) error {
+func runJobs(ctx context.Context, free capacity, jobs []*job, done func(*job)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	known := make(map[*job]bool, len(jobs))
@@ -63,17 +77,18 @@ func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) err
 		first   error
 		wg      sync.WaitGroup
 	)
-	// take removes the most expensive ready job.
-	take := func() *job {
-		best := 0
+	// next is the place of the most expensive ready job that there is room for, -1 if there is none.
+	next := func() int {
+		best := -1
 		for i, j := range ready {
-			if b := ready[best]; j.cost > b.cost || j.cost == b.cost && j.order < b.order {
+			if free[j.lane] == 0 {
+				continue
+			}
+			if best < 0 || j.cost > ready[best].cost || j.cost == ready[best].cost && j.order < ready[best].order {
 				best = i
 			}
 		}
-		j := ready[best]
-		ready = append(ready[:best], ready[best+1:]...)
-		return j
+		return best
 	}
 	stop := context.AfterFunc(ctx, func() {
 		mu.Lock()
@@ -81,6 +96,10 @@ func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) err
 		mu.Unlock()
 	})
 	defer stop()
+	workers := 0
+	for _, n := range free {
+		workers += n
+	}
 	for range min(workers, len(jobs)) {
 		wg.Add(1)
 		go func() {
@@ -88,18 +107,22 @@ func runJobs(ctx context.Context, workers int, jobs []*job, done func(*job)) err
 			mu.Lock()
 			defer mu.Unlock()
 			for {
-				for len(ready) == 0 && left > 0 && first == nil && ctx.Err() == nil && running > 0 {
+				for next() < 0 && left > 0 && first == nil && ctx.Err() == nil && running > 0 {
 					changed.Wait()
 				}
-				if len(ready) == 0 || first != nil || ctx.Err() != nil {
+				at := next()
+				if at < 0 || first != nil || ctx.Err() != nil {
 					return
 				}
-				j := take()
+				j := ready[at]
+				ready = slices.Delete(ready, at, at+1)
 				running++
+				free[j.lane]--
 				mu.Unlock()
 				err := j.run(ctx)
 				mu.Lock()
 				running--
+				free[j.lane]++
 				if err != nil {
 					if first == nil {
 						first = fmt.Errorf("%s: %w", j.name, err)

@@ -30,7 +30,7 @@ func TestJobsRunInOrder(t *testing.T) {
 			b := &job{name: fmt.Sprint("b", i), cost: float64(i), deps: []*job{a}, run: say(fmt.Sprint("b", i))}
 			jobs = append(jobs, b, &job{name: fmt.Sprint("c", i), cost: 9, deps: []*job{b, a}, run: say(fmt.Sprint("c", i))})
 		}
-		if err := runJobs(context.Background(), workers, jobs, nil); err != nil {
+		if err := runJobs(context.Background(), capacity{ours: workers}, jobs, nil); err != nil {
 			t.Fatal(err)
 		}
 		if len(log) != len(jobs) || at["a"] != 0 {
@@ -52,7 +52,7 @@ func TestJobsStopAtFirstError(t *testing.T) {
 	ran := false
 	bad := &job{name: "train victim", run: func(context.Context) error { return boom }}
 	after := &job{name: "next", deps: []*job{bad}, run: func(context.Context) error { ran = true; return nil }}
-	err := runJobs(context.Background(), 2, []*job{bad, after}, nil)
+	err := runJobs(context.Background(), capacity{ours: 2}, []*job{bad, after}, nil)
 	if !errors.Is(err, boom) || !strings.HasPrefix(err.Error(), "train victim: ") || ran {
 		t.Errorf("error %v, next ran: %v", err, ran)
 	}
@@ -72,7 +72,7 @@ func TestJobsStopWhenCancelled(t *testing.T) {
 			return ctx.Err()
 		}})
 	}
-	if err := runJobs(ctx, 1, jobs, nil); !errors.Is(err, context.Canceled) || n != 3 {
+	if err := runJobs(ctx, capacity{ours: 1}, jobs, nil); !errors.Is(err, context.Canceled) || n != 3 {
 		t.Errorf("after %d jobs: %v", n, err)
 	}
 }
@@ -81,7 +81,7 @@ func TestJobsInACircle(t *testing.T) {
 	a := &job{name: "a"}
 	b := &job{name: "b", deps: []*job{a}}
 	a.deps = []*job{b}
-	if err := runJobs(context.Background(), 2, []*job{a, b}, nil); err == nil || !strings.Contains(err.Error(), "wait for each other") {
+	if err := runJobs(context.Background(), capacity{ours: 2}, []*job{a, b}, nil); err == nil || !strings.Contains(err.Error(), "wait for each other") {
 		t.Errorf("%v", err)
 	}
 }

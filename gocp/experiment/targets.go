@@ -59,16 +59,13 @@ func ints(y []int32) []int {
 
 // rule calibrates a model and predicts the whole test part.
 func (j *judge) rule(l *logits, cal part, u []float64) (*verdict, error) {
-	p, err := conformal.Softmax(cal.Len(), l.k, l.calibration)
+	p, probs, err := l.probs(cal.Len(), len(j.labels))
 	if err != nil {
-		return nil, fmt.Errorf("calibration: %w", err)
-	}
-	v := &verdict{dropped: l.dropped}
-	if v.threshold, err = j.scorer.Calibrate(p, ints(cal.Labels), u, j.level); err != nil {
 		return nil, err
 	}
-	if v.probs, err = conformal.Softmax(len(j.labels), l.k, l.test); err != nil {
-		return nil, fmt.Errorf("test: %w", err)
+	v := &verdict{dropped: l.dropped, probs: probs}
+	if v.threshold, err = j.scorer.Calibrate(p, ints(cal.Labels), u, j.level); err != nil {
+		return nil, err
 	}
 	if v.scores, err = j.scorer.All(v.probs, j.uTest); err != nil {
 		return nil, err

@@ -29,6 +29,9 @@ func Text(w io.Writer, r *result.Result) error {
 	if t := secondOrder(r); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}
+	if t := trainedBy(c); t != "" {
+		fmt.Fprintln(&b, wrapped(t, 100))
+	}
 	if t := droppedText(r); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}

@@ -573,8 +573,13 @@ func (v *view) facts() {
 
 	conf.add("Score", c.Score.String())
 	conf.add("Miscoverage ε", c.Miscoverage)
-	conf.add("Victims", fmt.Sprintf("%d per repeat and condition; %s", c.Victims, c.VictimModel))
-	conf.add("Victim training", trainText(c.VictimTrain))
+	conf.add("Victims", strings.TrimSuffix(fmt.Sprintf("%d per repeat and condition; %s", c.Victims, c.VictimModel), "; "))
+	if c.VictimCommand != nil {
+		conf.add("Victim training", commandText(c.VictimCommand))
+		conf.add("Training of benign models", commandText(c.ReferenceCommand))
+	} else {
+		conf.add("Victim training", trainText(c.VictimTrain))
+	}
 	conf.add("Defence", droppedText(r))
 	surrogates := fmt.Sprintf("%d; ", c.Surrogates)
 	if n := len(c.MoreSurrogates); n > 0 {

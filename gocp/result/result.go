@@ -76,11 +76,21 @@ type Config struct {
 	Defense string `json:"defense,omitempty"`
 
 	SurrogateModel string `json:"surrogate_model"` // the model spec string, as in a safetensors file
-	VictimModel    string `json:"victim_model"`
+	VictimModel    string `json:"victim_model"`    // empty where a command trains them
 	SurrogateTrain Train  `json:"surrogate_train"`
-	VictimTrain    Train  `json:"victim_train"`
+	VictimTrain    Train  `json:"victim_train"` // likewise
+	// VictimCommand trained the victims in gocp's place, ReferenceCommand the references and controls; nil:
+	// gocp did.
+	VictimCommand    *Command `json:"victim_command,omitempty"`
+	ReferenceCommand *Command `json:"reference_command,omitempty"`
 	// MoreSurrogates are the other kinds of surrogates, if there are any: the kinds take turns.
 	MoreSurrogates []Kind `json:"more_surrogates,omitempty"`
+}
+
+// Command is a program that trains models.
+type Command struct {
+	Line  string            `json:"line"`            // as a shell would read it; files by their last names
+	Files map[string]string `json:"files,omitempty"` // SHA-256 of those files, by name
 }
 
 // Kind is a network and how it is trained.
