@@ -19,7 +19,6 @@ import (
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/curvature"
 	"github.com/gocp/gocp/gocp/data"
-	"github.com/gocp/gocp/gocp/defense"
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/nn"
@@ -171,13 +170,6 @@ func sizeOptions() []auditOption {
 		count("references", "benign models that measure the sets before", 1, &d, func(c *C) *int { return &c.References }),
 		count("controls", "benign models that show the churn of retraining", 1, &d, func(c *C) *int { return &c.Controls }).
 			only("--conditions that hold clean", func(c *C) bool { return slices.Contains(c.Conditions, result.Clean) }),
-		option[C]{
-			flag: &cli.StringFlag{Name: "defense", Usage: "train all models but the adversary's on what this filter leaves of their images: " + strings.Join(defense.Names(), ", "), DefaultText: "none"},
-			set: func(c *cli.Context, cfg *C) error {
-				cfg.Defense = c.String("defense")
-				return nil
-			},
-		},
 		truth("white-box", "the adversary sees the victim's own data", func(c *C) *bool { return &c.WhiteBox }),
 		count("train-size", "images a victim trains on", 1, &d, func(c *C) *int { return &c.TrainSize }),
 		count("cal-size", "images a victim calibrates on; with another --train-size a ninth of it unless given", 1, &d, func(c *C) *int { return &c.CalSize }),
@@ -345,7 +337,7 @@ func sharedOptions() []auditOption {
 }
 
 func auditOptions() []auditOption {
-	return slices.Concat(recipeOptions(), sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), surrogateOptions(), victimOptions())
+	return slices.Concat(recipeOptions(), sharedOptions(), goalOptions(), scoreOptions(attack.ScoreNames()), craftOptions(), sizeOptions(), modelOptions(), defenseOptions(experiment.DefenseNames()), surrogateOptions(), victimOptions())
 }
 
 func joinConditions(conditions []result.Condition) string {

@@ -34,7 +34,7 @@ var (
 		"device": {"cpu", "tpu"}, "devices": {"0", "all", "7"}, "goal": {"overconfidence", "add", "remove", "underconfidence", "unequal", "x"}, "labels of a goal": {"0", "1,2", "9", "x"},
 		"bases": {"random", "nearest", "gradnorm", "x"}, "align": {"sum", "poison", "batch", "x"}, "loss": {"pairwise", "softquantile", "x"}, "start": {"uniform", "normal", "x"}, "arch": {"convnet", "x"}, "stem": {"stride", "pool", "x"},
 		"precision": {"f32", "bf16", "tf32", "auto", "x"}, "budget": {"0.1", "auto", "0", "2", "1e-9"}, "conditions": {"attack,randun", "clean", "x"}, "metrics": {"127.0.0.1:0", "x"}, "group": {"step", "counts", "x"},
-		"defense": {"loss", "x"}, "method": {"spectral", "deep-knn,loss", "activation-clustering", "magic", ","}, "poisons": {"at.csv", "at2.csv", "cal_y.csv"}, "neighbours": {"1", "5", "40", "0"}, "images": {"x.npy", "cal.csv"},
+		"defense": {"loss", "maxup", "augment", "sam", "loss,sam", "x"}, "defense-vary": {"crop", "crop,cutout", "mixup,cutmix", "x"}, "method": {"spectral", "deep-knn,loss", "activation-clustering", "magic", ","}, "poisons": {"at.csv", "at2.csv", "cal_y.csv"}, "neighbours": {"1", "5", "40", "0"}, "images": {"x.npy", "cal.csv"},
 		"config": {"config.json", "none.json"}, "mode": {"eval", "train", "x"}, "form": {"pairwise", "softquantile", "x"}, "of": {"loss", "l2", "x"}, "model": {"pool-bn.model.safetensors", "cal.csv"}, "in": {"pool-bn.in.safetensors", "cal.csv"},
 		"resize": {"6", "6x8", "x"}, "crop": {"4", "4x6", "99"}, "classes": {"3", "5", "0", "-1"}, "interval": {"1s", "1ms"}, "clusters": {"1", "2", "0", "99"}, "workers": {"1", "3", "0", "9223372036854775807"}, "memory": {"64MiB", "2GB", "1B", "0", "-1GiB", "x"}, "splits": {"1", "3", "0", "-2"},
 	}

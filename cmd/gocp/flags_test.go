@@ -146,7 +146,7 @@ func walks() []walk {
 		{"defend compare", []string{"--model", "m.safetensors", "--data", "blobs.npz", "--poisons", "at.csv", "--budget", "0.05", "--quiet", "--json"}, merge(saying, misfit, filtered, map[string]trial{"take": {value: ":490"}})},
 		{"victims check", []string{trainer, "--data", "blobs.npz"}, merge(readings, map[string]trial{"data": {value: "other.npz"}, "test-split": {value: "train"}})},
 		{"train", small("train", "--epochs", "1", "--out", "m2.safetensors"), merge(readings, shared, models, map[string]trial{
-			"out": {value: "m3.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: "20:60"}, "shuffle": {value: "3"}, "poisons": {value: "poisons"}})},
+			"out": {value: "m3.safetensors"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: "20:60"}, "shuffle": {value: "3"}, "poisons": {value: "poisons"}}, defenceTrials)},
 		{"calibrate", []string{"--data", "blobs.npz", "--model", "m.safetensors", "--out", "c2.json"}, merge(misfit, saying, scoreTrials(), map[string]trial{
 			"model": {value: "other.safetensors"}, "out": {value: "c3.json"}, "data": {value: "other.npz"}, "split": {value: "test"}, "take": {value: ":50"}, "shuffle": {value: "2", with: []string{"--take", ":50"}},
 			"seed": {value: "2"}, "precision": {value: "bf16"}, "miscoverage": {value: "0.3"}})},
@@ -159,7 +159,7 @@ func walks() []walk {
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
 			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "shard": {value: "0/1"}, "stage": {value: "benign", with: []string{"--shard", "0/1"}}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
 				"quick": {less: "surrogates"}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
-				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "defense": {value: "loss"}, "victim-command": {value: trainer}, "reference-command": {value: trainer + " probabilities", with: []string{"--victim-command", trainer}}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}})},
+				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "victim-command": {value: trainer}, "reference-command": {value: trainer + " probabilities", with: []string{"--victim-command", trainer}}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}}, defenceTrials, map[string]trial{"defense": {value: "loss"}})},
 	}
 }
 
@@ -184,6 +184,10 @@ var (
 	models   = map[string]trial{"width": {value: "4"}, "stem": {value: "pool"}, "batchnorm": {}, "epochs": {value: "6"}, "batch": {value: "20"}, "lr": {value: "0.04"}, "momentum": {value: "0.8"}, "recipe": {value: "witchesbrew"}, "nesterov": {}, "warmup": {value: "1"}, "schedule": {value: "cosine", with: []string{"--epochs", "3"}},
 		"milestones": {value: "2", with: []string{"--epochs", "3", "--schedule", "steps", "--milestones", "1"}}, "gamma": {value: "0.5", with: []string{"--epochs", "3", "--schedule", "steps", "--milestones", "1"}}, "weight-decay": {value: "0.01"}, "head": {value: "mlp", refused: true}, "dropout": {value: "0.3", refused: true}}
 )
+
+// defenceTrials are of flags of defences of training.
+var defenceTrials = map[string]trial{"defense": {value: "maxup"}, "defense-copies": {value: "3", with: []string{"--defense", "maxup"}}, "defense-vary": {value: "noise", with: []string{"--defense", "augment"}},
+	"defense-radius": {value: "0.5", with: []string{"--defense", "sam"}}}
 
 var alongSolve = []string{"--order", "2"}
 

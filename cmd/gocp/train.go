@@ -10,10 +10,12 @@ import (
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/train"
+	"github.com/gocp/gocp/gocp/usage"
 )
 
 func trainCommand() *cli.Command {
-	options := slices.Concat(recipeOptions(), sharedOptions(), modelOptions())
+	options := slices.Concat(recipeOptions(), sharedOptions(), modelOptions(), defenseOptions(train.Defenses()))
 	return &cli.Command{
 		Name:  "train",
 		Usage: "train a model, with poisons among its images if asked",
@@ -37,11 +39,14 @@ func trainCommand() *cli.Command {
 			if err := apply(c, options, &cfg); err != nil {
 				return err
 			}
+			if name := cfg.Defense; name != "" && !slices.Contains(train.Defenses(), name) {
+				return usage.Errorf("--defense %s is none of training (there are %s); what filters drop shows gocp defend filter", name, strings.Join(train.Defenses(), ", "))
+			}
 			whole := cfg.WithDefaults()
 			if err := wanted(c, options, &whole); err != nil {
 				return err
 			}
-			job := experiment.TrainJob{Images: images, Poisons: c.String("poisons"), Model: cfg.Victim, Train: cfg.VictimTrain,
+			job := experiment.TrainJob{Images: images, Poisons: c.String("poisons"), Model: cfg.Victim, Train: cfg.VictimTrain, Defense: whole.Training,
 				Precision: cfg.Precision, Seed: cfg.Seed, Out: c.String("out")}
 			if job.Threads, err = threads(c); err != nil {
 				return err

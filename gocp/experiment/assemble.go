@@ -318,7 +318,7 @@ func (r *run) record() (result.Config, error) {
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},
 		Access: access, Surrogates: c.Attackers, Choosers: c.Surrogates, References: c.References, Victims: c.Victims,
-		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision, Defense: c.Defense,
+		Repeats: c.Repeats, Targets: c.Targets, Seed: c.Seed, Precision: c.Precision, Defense: c.Defense, Training: c.trainingText(),
 		SurrogateModel: kinds[0].Model, VictimModel: specText(r.victimSpec),
 		SurrogateTrain: kinds[0].Train, VictimTrain: recipe(c.VictimTrain), MoreSurrogates: kinds[1:],
 		VictimCommand: commandRecord(r.victimCommand), ReferenceCommand: commandRecord(r.referenceCommand),

@@ -18,6 +18,7 @@ import (
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/telemetry"
+	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/trainer"
 )
 
@@ -282,6 +283,9 @@ func prepare(c Config, d Data) (*run, error) {
 	r := &run{cfg: c, data: d, split: split, judge: j, goal: goal,
 		victimSpec: c.Victim.spec(split.train.Images, split.classes)}
 	if err := r.victimSpec.Validate(); err != nil {
+		return nil, err
+	}
+	if err := (train.Config{Defense: c.Training}).Fits(r.victimSpec); err != nil {
 		return nil, err
 	}
 	if r.surrogateSpecs, err = c.Surrogate.specs(split.auxTrain.Images, split.classes); err != nil {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/conformal"
-	"github.com/gocp/gocp/gocp/defense"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -87,8 +87,11 @@ type Config struct {
 	// same). None: gocp trains Victim.
 	VictimCommand    []string `json:"victim_command,omitempty"`
 	ReferenceCommand []string `json:"reference_command,omitempty"`
-	// Defense is the filter (defense.Filters) by which all models but the adversary's drop training images.
+	// Defense is what all models but the adversary's are trained under: names with commas, of filters (defense.Filters)
+	// that drop training images, one after the other, and at most one of train.Defenses.
 	Defense string `json:"defense,omitempty"`
+	// Training is that one, with its settings.
+	Training train.Defense `json:"training_defense,omitzero"`
 
 	// Workers is how many models are trained side by side (default: one for each core). It does
 	// not change the results and is no part of the run's identity.
@@ -175,6 +178,10 @@ func (c Config) WithDefaults() Config {
 	}
 	orDefault(&c.VictimsAtOnce, 1)
 	orDefault(&c.Precision, "f32")
+	if _, name, err := defenses(c.Defense); err == nil {
+		c.Training.Name = name
+		c.Training = c.Training.WithDefaults()
+	}
 	return c
 }
 
@@ -286,20 +293,18 @@ func (c Config) Validate() error {
 	case len(c.VictimCommand) == 0 && len(c.ReferenceCommand) > 0:
 		return usage.Errorf("audit: there is a command for the benign models and none for the victims; they are compared, so give both")
 	case len(c.VictimCommand) > 0 && c.Defense != "":
-		return usage.Errorf("audit: the defence %s reads the features of models, which a command does not give; leave one of the two out", c.Defense)
+		return usage.Errorf("audit: the defence %s trains or asks models of gocp, which a command does not; leave one of the two out", c.Defense)
 	case c.VictimTimeout < 0:
 		return usage.Errorf("audit: victims may take %v; that must be above 0", c.VictimTimeout)
 	}
-	if c.Defense != "" {
-		if _, err := defense.Lookup(c.Defense); err != nil {
-			return err
-		}
+	if _, _, err := defenses(c.Defense); err != nil {
+		return err
 	}
-	if err := c.VictimTrain.validate(); err != nil {
+	if err := c.VictimTrain.validate(c.Training); err != nil {
 		return err
 	}
 	for _, m := range c.Surrogate {
-		if err := c.SurrogateTrain.of(m.Arch).validate(); err != nil {
+		if err := c.SurrogateTrain.of(m.Arch).validate(train.Defense{}); err != nil {
 			return err
 		}
 	}

@@ -241,7 +241,7 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()
 			spec, recipe := r.surrogate(i)
-			m, err := fit(s, spec, recipe, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
+			m, err := fit(s, spec, recipe, train.Defense{}, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
 			if err != nil {
 				return err
 			}

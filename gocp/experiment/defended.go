@@ -3,7 +3,9 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
 	"github.com/gocp/gocp/gocp/defense"
@@ -27,26 +29,104 @@ func (c Config) defends(role string) bool { return c.Defense != "" && role != ro
 
 // passes is how many trainings a model of a role takes.
 func (c Config) passes(role string) int {
-	if c.defends(role) {
-		return 2
+	if filters, _, err := defenses(c.Defense); err == nil && c.defends(role) {
+		return 1 + len(filters)
 	}
 	return 1
 }
 
-// defended drops from a model's training images what the filter takes for poisoned. Features and losses are
-// those of a scout: the same network, trained on all of the images from a seed of its own. The filter is
-// told the number of poisons, the most that a defender can know. poisons are the places of the poisons in images.
+// training is the defence that models of a role are trained under.
+func (c Config) training(role string) train.Defense {
+	if c.defends(role) {
+		return c.Training
+	}
+	return train.Defense{}
+}
+
+// trainingText says that in words, empty if there is none.
+func (c Config) trainingText() string {
+	if c.Training.Name == "" {
+		return ""
+	}
+	return c.Training.String()
+}
+
+// defenses reads Config.Defense.
+func defenses(names string) (filters []defense.Filter, training string, err error) {
+	if names == "" {
+		return nil, "", nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		switch name = strings.TrimSpace(name); {
+		case slices.Contains(train.Defenses(), name) && training != "":
+			return nil, "", usage.Errorf("the defences %s and %s both say what a step of training does; take one", training, name)
+		case slices.Contains(train.Defenses(), name):
+			training = name
+		default:
+			f, err := defense.Lookup(name)
+			if err != nil {
+				return nil, "", usage.Errorf("there is no defence %q; there are the filters %s, and of training %s", name, strings.Join(defense.Names(), ", "), strings.Join(train.Defenses(), ", "))
+			}
+			if slices.ContainsFunc(filters, func(g defense.Filter) bool { return g.Name == name }) {
+				return nil, "", usage.Errorf("the filter %s is named twice", name)
+			}
+			filters = append(filters, f)
+		}
+	}
+	return filters, training, nil
+}
+
+// DefenseNames lists all defences of audits.
+func DefenseNames() []string { return slices.Concat(defense.Names(), train.Defenses()) }
+
+// defended drops from a model's training images what the filters take for poisoned, one after the other. poisons are
+// the places of the poisons in images.
 func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, poisons []int) (attack.Images, *result.Dropped, error) {
-	filter, err := defense.Lookup(r.cfg.Defense)
-	if err != nil {
+	filters, _, err := defenses(r.cfg.Defense)
+	if err != nil || len(filters) == 0 {
 		return images, nil, err
 	}
+	poisoned := make([]bool, images.Len())
+	for _, at := range poisons {
+		poisoned[at] = true
+	}
+	all := result.Dropped{}
+	for i, f := range filters {
+		seed := rng.Stream("scout", j.seed)
+		if i > 0 {
+			seed = rng.Stream("scout", j.seed, uint64(i))
+		}
+		v, err := r.filtered(ctx, j, f, images, seed)
+		if err != nil {
+			return images, nil, err
+		}
+		kept := attack.Images{H: images.H, W: images.W, C: images.C}
+		var left []bool
+		for at, dropped := range v.Dropped {
+			if dropped {
+				all.Samples++
+				if poisoned[at] {
+					all.Poisons++
+				}
+				continue
+			}
+			kept.Pixels, kept.Labels, left = append(kept.Pixels, images.At(at)...), append(kept.Labels, images.Labels[at]), append(left, poisoned[at])
+		}
+		images, poisoned = kept, left
+	}
+	return images, &all, nil
+}
+
+// filtered is what a filter says of a model's training images. Features and losses are those of a scout: the same
+// network, trained on all of them from a seed of its own. The filter is told the number of poisons, the most that
+// a defender can know.
+func (r *run) filtered(ctx context.Context, j modelJob, filter defense.Filter, images attack.Images, seed uint64) (*defense.Verdict, error) {
 	set := &defense.Set{D: j.spec.NumFeatures(), Labels: ints(images.Labels)}
 	var dev *device.Device
-	err = r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+	err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 		dev = s.Device()
 		defer s.Range("scout of " + j.name).End()
-		scout, err := fit(s, j.spec, j.recipe, images, rng.Stream("scout", j.seed), r.cfg.Precision, r.bars.unit(j.role))
+		scout, err := fit(s, j.spec, j.recipe, train.Defense{}, images, seed, r.cfg.Precision, r.bars.unit(j.role))
 		if err != nil {
 			return err
 		}
@@ -59,30 +139,17 @@ func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, po
 		return err
 	})
 	if err != nil {
-		return images, nil, err
+		return nil, err
 	}
 	n, err := r.cfg.poisonCount()
 	if err != nil {
-		return images, nil, err
+		return nil, err
 	}
 	v, err := filter.Apply(defense.Run{Context: ctx, Device: dev, Workers: 1}, set, defense.Options{Poisons: n, Seed: j.seed})
 	if err != nil {
-		return images, nil, fmt.Errorf("%s: %w", j.name, err)
+		return nil, fmt.Errorf("%s: %w", j.name, err)
 	}
-	d := &result.Dropped{Samples: v.Count()}
-	for _, at := range poisons {
-		if v.Dropped[at] {
-			d.Poisons++
-		}
-	}
-	kept := attack.Images{H: images.H, W: images.W, C: images.C}
-	for i, dropped := range v.Dropped {
-		if !dropped {
-			kept.Pixels = append(kept.Pixels, images.At(i)...)
-			kept.Labels = append(kept.Labels, images.Labels[i])
-		}
-	}
-	return kept, d, nil
+	return v, nil
 }
 
 // noteDropped writes what was dropped into an artefact.

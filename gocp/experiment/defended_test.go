@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocp/gocp/gocp/internal/testkit"
 	"github.com/gocp/gocp/gocp/nn"
+	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/safetensors"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -59,8 +60,47 @@ func TestDefendedAudit(t *testing.T) {
 		}
 	}
 	c.Defense = "magic"
-	if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), `no filter "magic"`) {
+	if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), `no defence "magic"`) {
 		t.Error(err)
+	}
+}
+
+// A defence of training is every model's but the adversary's, after a filter if there is one, and changes no poison.
+func TestTrainingDefenseAudit(t *testing.T) {
+	dev := testkit.Open(t)
+	root := t.TempDir()
+	plain, defended := filepath.Join(root, "plain"), filepath.Join(root, "defended")
+	c := tiny()
+	c.Repeats, c.VictimTrain.Epochs, c.Conditions = 1, 6, []result.Condition{result.Attack}
+	without := audit(t, dev, c, plain)
+	c.Defense, c.Training.Copies = "loss, maxup", 2
+	r := audit(t, dev, c, defended)
+	if a, b := without.Repeats[0].Poisons.SHA256, r.Repeats[0].Poisons.SHA256; a != b {
+		t.Errorf("the defence changes the poisons: %s, %s", a, b)
+	}
+	if want := "maxup copies=2 vary=crop,flip,cutout"; r.Config.Training != want || without.Config.Training != "" {
+		t.Errorf("the record has %q, and %q without", r.Config.Training, without.Config.Training)
+	}
+	for name, want := range map[string]string{"reference-0": r.Config.Training, "surrogate-0": ""} {
+		m, err := nn.Load(filepath.Join(defended, modelFile(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Record["defense"] != want {
+			t.Errorf("%s was trained under %q, want %q", name, m.Record["defense"], want)
+		}
+	}
+	for _, v := range r.Repeats[0].Victims {
+		if v.Dropped == nil || v.Dropped.Samples != 24 {
+			t.Errorf("%s: dropped %+v", v.Condition, v.Dropped)
+		}
+	}
+	for _, bad := range []struct{ defense, want string }{{"maxup,sam", "take one"}, {"loss,loss", "twice"}, {"loss,", `no defence ""`}} {
+		c := tiny()
+		c.Defense = bad.defense
+		if err := c.WithDefaults().Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), bad.want) {
+			t.Errorf("%s: %v", bad.defense, err)
+		}
 	}
 }
 

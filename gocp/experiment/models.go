@@ -126,11 +126,13 @@ func (t Train) config(seed uint64, precisionName string) train.Config {
 }
 
 // validate reports the first value that training cannot work with, as a usage error.
-func (t Train) validate() error {
+func (t Train) validate(d train.Defense) error {
 	if err := knownRecipe(t.Recipe); err != nil {
 		return err
 	}
-	return t.config(0, "f32").Validate()
+	c := t.config(0, "f32")
+	c.Defense = d
+	return c.Validate()
 }
 
 // metadata is what a model file says of the training.
@@ -165,14 +167,19 @@ func (c Config) seedOf(what string, index ...int) uint64 {
 	return rng.Stream("audit "+what, at...)
 }
 
-// fit trains a fresh model of the given network.
-func fit(s *device.Stream, spec nn.Spec, t Train, images attack.Images, seed uint64, precisionName string, epoch func()) (*nn.Model, error) {
+// fit trains a fresh model of the given network, under a defence if that has a name.
+func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack.Images, seed uint64, precisionName string, epoch func()) (*nn.Model, error) {
 	m, err := nn.New(spec, seed)
 	if err != nil {
 		return nil, err
 	}
 	m.Record = t.metadata(seed, images.Len())
-	err = train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, t.config(seed, precisionName),
+	if d.Name != "" {
+		m.Record["defense"] = d.String()
+	}
+	c := t.config(seed, precisionName)
+	c.Defense = d
+	err = train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, c,
 		train.Options{Progress: func(int, float64) {
 			if epoch != nil {
 				epoch()
@@ -224,7 +231,7 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 				defer s.RangeOf("repeat", j.repeat).End()
 			}
 			defer s.Range("train " + j.name).End()
-			m, err := fit(s, j.spec, j.recipe, images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
+			m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
 			if err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ type TrainJob struct {
 	Poisons   string // folder of poisons that go into the training images; "": none
 	Model     Model
 	Train     Train
+	Defense   train.Defense // "": none
 	Precision string
 	Seed      uint64
 	Threads   int
@@ -47,7 +48,7 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	if err := decide(&j.Precision, dev); err != nil {
 		return nil, err
 	}
-	if err := j.Train.validate(); err != nil {
+	if err := j.Train.validate(j.Defense); err != nil {
 		return nil, err
 	}
 	if err := fresh(j.Out); err != nil {
@@ -70,13 +71,16 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
+	if err := (train.Config{Defense: j.Defense}).Fits(spec); err != nil {
+		return nil, err
+	}
 	content := data.Dataset{H: p.H, W: p.W, C: p.C, Images: images.Pixels, Labels: images.Labels, Classes: p.Classes}
 	t.Images, t.Data = images.Len(), content.Hash()
 	task := progress.Or(report).Phase("train", j.Train.Epochs)
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
 		defer s.Range("train").End()
-		m, err := fit(s, spec, j.Train, images, j.Seed, j.Precision, func() { task.Add(1) })
+		m, err := fit(s, spec, j.Train, j.Defense, images, j.Seed, j.Precision, func() { task.Add(1) })
 		if err != nil {
 			return err
 		}

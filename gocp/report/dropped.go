@@ -2,15 +2,27 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/result"
 )
 
+// defenceText says what victims and benign models were trained under. Empty without a defence.
+func defenceText(r *result.Result) string {
+	text := droppedText(r)
+	if t := r.Config.Training; t != "" {
+		text = strings.TrimSpace(text + " Every victim and benign model was trained under " + t + "; the adversary's were not.")
+	}
+	return text
+}
+
 // droppedText says what the defence left out of training images, by condition: of the poisons (or the
-// noisy images in their place), of the others, and of those of benign models. Empty without a defence.
+// noisy images in their place), of the others, and of those of benign models. Empty without a filter.
 func droppedText(r *result.Result) string {
-	if r.Config.Defense == "" {
+	training, _, _ := strings.Cut(r.Config.Training, " ")
+	filters := slices.DeleteFunc(strings.Split(r.Config.Defense, ","), func(name string) bool { return name == "" || name == training })
+	if len(filters) == 0 {
 		return ""
 	}
 	type sum struct{ models, samples, poisons, of int }
@@ -52,5 +64,5 @@ func droppedText(r *result.Result) string {
 		parts = append(parts, fmt.Sprintf("under %s %s of %s poisons and %s other images", c, num(result.Number(float64(s.poisons)/n), 1), num(result.Number(float64(s.of)/n), 1),
 			num(result.Number(float64(s.samples-s.poisons)/n), 1)))
 	}
-	return fmt.Sprintf("Every victim and benign model was trained a second time, on what %s left of its images, told the number of poisons. Dropped in the mean: %s.", r.Config.Defense, strings.Join(parts, "; "))
+	return fmt.Sprintf("Every victim and benign model was trained a second time, on what %s left of its images, told the number of poisons. Dropped in the mean: %s.", strings.Join(filters, " and then "), strings.Join(parts, "; "))
 }

@@ -28,3 +28,15 @@ func TestDroppedText(t *testing.T) {
 		}
 	}
 }
+
+// A defence of training is named with its settings; a filter beside it is named alone.
+func TestDefenceText(t *testing.T) {
+	r := &result.Result{Config: result.Config{Defense: "sam", Training: "sam radius=0.05"}}
+	if got := defenceText(r); got != "Every victim and benign model was trained under sam radius=0.05; the adversary's were not." {
+		t.Error(got)
+	}
+	r.Config.Defense = "spectral,sam"
+	if got := defenceText(r); !strings.Contains(got, "what spectral left") || !strings.Contains(got, "under sam radius=0.05") {
+		t.Error(got)
+	}
+}

@@ -32,7 +32,7 @@ func Text(w io.Writer, r *result.Result) error {
 	if t := trainedBy(c); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}
-	if t := droppedText(r); t != "" {
+	if t := defenceText(r); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}
 	if n := r.Dataset.Copies; n > 0 {

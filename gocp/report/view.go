@@ -580,7 +580,7 @@ func (v *view) facts() {
 	} else {
 		conf.add("Victim training", trainText(c.VictimTrain))
 	}
-	conf.add("Defence", droppedText(r))
+	conf.add("Defence", defenceText(r))
 	surrogates := fmt.Sprintf("%d; ", c.Surrogates)
 	if n := len(c.MoreSurrogates); n > 0 {
 		surrogates = fmt.Sprintf("%d of %d kinds in turn; ", c.Surrogates, 1+n)

@@ -71,9 +71,10 @@ type Config struct {
 	Targets    int    `json:"targets"`    // V, targets per repeat
 	Seed       uint64 `json:"seed"`
 	Precision  string `json:"precision"`
-	// Defense is the filter by which all models but the adversary's dropped training images, told the number
-	// of poisons; empty: none.
-	Defense string `json:"defense,omitempty"`
+	// Defense is what all models but the adversary's were trained under: names with commas, of filters that dropped
+	// training images, told the number of poisons, and of Training, with its settings; empty: none.
+	Defense  string `json:"defense,omitempty"`
+	Training string `json:"training_defense,omitempty"`
 
 	SurrogateModel string `json:"surrogate_model"` // the model spec string, as in a safetensors file
 	VictimModel    string `json:"victim_model"`    // empty where a command trains them

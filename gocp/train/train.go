@@ -33,6 +33,7 @@ type Config struct {
 	Flip        bool             `json:"flip"`         // random horizontal flips
 	Seed        uint64           `json:"seed"`         // order and augmentation; initialisation is the model's own
 	Precision   kernel.Precision `json:"precision"`
+	Defense     Defense          `json:"defense,omitzero"` // what a step does to take their effect from poisons
 }
 
 // WithDefaults returns c with the defaults filled in.
@@ -63,6 +64,7 @@ func (c Config) WithDefaults() Config {
 		wd := 5e-4
 		c.WeightDecay = &wd
 	}
+	c.Defense = c.Defense.WithDefaults()
 	return c
 }
 
@@ -88,7 +90,10 @@ func (c Config) Validate() error {
 	case c.Nesterov && *c.Momentum == 0:
 		return usage.Errorf("train: Nesterov's momentum without momentum; give one above 0")
 	}
-	return c.checkSchedule()
+	if err := c.checkSchedule(); err != nil {
+		return err
+	}
+	return c.Defense.Validate()
 }
 
 // A Set is labelled images.
@@ -141,6 +146,10 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	}
 	defer s.Scope()()
 	t, first := newTrainer(s, m, set, cfg), 0
+	way, err := t.way()
+	if err != nil {
+		return err
+	}
 	if o.Resume != nil {
 		first = o.Resume.Epoch
 		device.Upload(s, t.momentum, o.Resume.Momentum)
@@ -151,7 +160,7 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 		if err := s.Context().Err(); err != nil {
 			return err
 		}
-		loss, err := t.epoch(epoch)
+		loss, err := t.epoch(way, epoch)
 		if err != nil {
 			return fmt.Errorf("train: epoch %d: %w", epoch+1, err)
 		}
@@ -190,37 +199,43 @@ type trainer struct {
 	cfg  Config
 	spec nn.Spec
 	n    int // samples
+	room int // the most samples of a step
 
 	net               *nn.Net
 	freeNet           func()
 	images, labels    device.Ptr // the whole set
-	plan              device.Ptr // [steps,1+batch], of this epoch: a step's learning rate, float32, and its images, int32
-	lr, index         device.Ptr // the part of it that belongs to the step under way: float32, int32[batch]
-	batchLabels       device.Ptr // int32[batch]
+	plan              device.Ptr // [steps,1+room], of this epoch: a step's learning rate, float32, and its images, int32
+	planned           int        // how many steps it has room for
+	lr, index         device.Ptr // the part of it that belongs to the step under way: float32, int32[room]
+	batchLabels       device.Ptr // int32[room]
 	aug               kernel.Augmentation
 	step              device.Ptr // uint64: counts steps for the draws of augmentation and dropout
 	theta, grad       tensor.Tensor
 	momentum, running device.Ptr
 	x                 tensor.Tensor
-	losses            device.Ptr // float32[n], of this epoch, in visiting order
 
-	steps map[int]*device.Graph // recorded steps, by batch: the full one, and an epoch's last
+	lists map[list]*device.Graph // what steps do, recorded
+}
+
+// A list is a recorded part of steps: its name, and the samples of the batch.
+type list struct {
+	name string
+	size int
 }
 
 func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	n := len(set.Labels)
-	batch := min(cfg.Batch, n)
-	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n,
-		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n), plan: s.Alloc(4 * (1 + batch) * ((n + batch - 1) / batch)),
-		lr: s.Alloc(4 * (1 + batch)), batchLabels: s.Alloc(4 * batch),
-		step: s.Alloc(8), losses: s.Alloc(4 * n),
+	room := cfg.Defense.room(min(cfg.Batch, n), n)
+	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n, room: room,
+		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n),
+		lr: s.Alloc(4 * (1 + room)), batchLabels: s.Alloc(4 * room), step: s.Alloc(8),
 		theta: tensor.New(s, len(m.Theta)), grad: tensor.New(s, len(m.Theta)), momentum: s.Alloc(4 * len(m.Theta)),
-		x:     tensor.New(s, batch, m.H, m.W, m.C),
-		steps: map[int]*device.Graph{},
+		x:     tensor.New(s, room, m.H, m.W, m.C),
+		lists: map[list]*device.Graph{},
 	}
 	t.index = t.lr.Add(4)
 	if cfg.Shift > 0 || cfg.Flip {
-		t.aug = kernel.Augmentation{Draws: s.Alloc(4 * 3 * batch), Reflect: cfg.Pad == PadReflect}
+		t.aug = kernel.Augmentation{Draws: s.Alloc(4 * 3 * room), Reflect: cfg.Pad == PadReflect}
 	}
 	device.Upload(s, t.images, set.Images)
 	device.Upload(s, t.labels, set.Labels)
@@ -230,87 +245,150 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 		device.Upload(s, t.running, m.Running)
 	}
 	t.freeNet = s.Scope()
-	t.net = nn.NewNet(s, m.Spec, batch, nn.Options{Precision: cfg.Precision})
+	t.net = nn.NewNet(s, m.Spec, room, nn.Options{Precision: cfg.Precision, Persample: cfg.Defense.persample()})
 	return t
 }
 
-// epoch visits every sample once and returns the mean loss.
-func (t *trainer) epoch(epoch int) (float64, error) {
+// epoch visits every sample once, or what the defence lets it visit, and returns the mean loss.
+func (t *trainer) epoch(way way, epoch int) (float64, error) {
 	defer t.s.RangeOf("epoch", epoch).End()
-	s, batch := t.s, min(t.cfg.Batch, t.n)
-	steps := (t.n + batch - 1) / batch
-	plan := make([]int32, steps*(1+batch))
-	for k := range steps {
-		plan[k*(1+batch)] = int32(math.Float32bits(float32(t.cfg.rate(epoch, k, steps))))
+	s := t.s
+	batches, err := way.batches(epoch)
+	if err != nil {
+		return 0, err
 	}
-	for i, p := range rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(t.n) {
-		plan[1+i+i/batch] = int32(p)
-	}
-	device.Upload(s, t.plan, plan)
-	if t.draws() { // every step adds one
-		device.Upload(s, t.step, []uint64{uint64(epoch * steps)})
-	}
-	for k := 0; k < steps; k++ {
+	seen := t.upload(epoch, batches)
+	losses := s.Alloc(4 * seen) // in visiting order
+	defer s.Free(losses)
+	seen = 0
+	for k, batch := range batches {
 		if s.Context().Err() != nil {
 			return 0, s.Context().Err()
 		}
-		size := min(batch, t.n-k*batch)
+		size := len(batch)
 		step := s.RangeOf("step", k)
-		if size < t.spec.MinBatch() {
+		if size > 0 && size < t.spec.MinBatch() {
 			step.End()
 			break // batch norm has one value of a channel: PyTorch refuses such a batch, loaders drop it
 		}
-		s.Copy(t.lr, t.plan.Add(4*k*(1+batch)), 4*(1+size))
-		t.run(size)
-		s.Copy(t.losses.Add(4*k*batch), t.net.LossBuffer(), 4*size)
+		s.Copy(t.lr, t.plan.Add(4*k*(1+t.room)), 4*(1+size))
+		if err := way.step(epoch, k, batch); err != nil {
+			return 0, err
+		}
+		s.Copy(losses.Add(4*seen), t.net.LossBuffer(), 4*size)
+		seen += size
 		step.End()
 	}
-	losses := make([]float32, t.n)
-	if err := device.Download(s, losses, t.losses); err != nil {
+	each := make([]float32, seen)
+	if err := device.Download(s, each, losses); err != nil {
 		return 0, err
 	}
 	var sum float64
-	for _, l := range losses {
+	for _, l := range each {
 		sum += float64(l)
 	}
-	return sum / float64(t.n), nil
+	return sum / float64(seen), nil
 }
 
-// run does one step, which is recorded when it is first done.
-func (t *trainer) run(size int) {
-	g := t.steps[size]
+// shuffled cuts the samples, in an order that is drawn for the epoch, into batches.
+func (t *trainer) shuffled(epoch int, samples []int32) [][]int32 {
+	var batches [][]int32
+	for i, p := range rng.New(t.cfg.Seed, rng.Stream("order", uint64(epoch))).Perm(len(samples)) {
+		if i%t.cfg.Batch == 0 {
+			batches = append(batches, nil)
+		}
+		last := &batches[len(batches)-1]
+		*last = append(*last, samples[p])
+	}
+	return batches
+}
+
+// all are the numbers of all samples.
+func (t *trainer) all() []int32 {
+	samples := make([]int32, t.n)
+	for i := range samples {
+		samples[i] = int32(i)
+	}
+	return samples
+}
+
+// upload puts an epoch's rates and batches on the device and returns how many samples it visits.
+func (t *trainer) upload(epoch int, batches [][]int32) (seen int) {
+	s, steps := t.s, len(batches)
+	if steps > t.planned {
+		s.Free(t.plan)
+		t.plan, t.planned = s.Alloc(4*(1+t.room)*steps), steps
+	}
+	plan := make([]int32, steps*(1+t.room))
+	for k, batch := range batches {
+		at := k * (1 + t.room)
+		plan[at] = int32(math.Float32bits(float32(t.cfg.rate(epoch, k, steps))))
+		copy(plan[at+1:], batch)
+		seen += len(batch)
+	}
+	device.Upload(s, t.plan, plan)
+	if t.draws() { // every step adds one
+		device.Upload(s, t.step, []uint64{t.number(epoch, 0)})
+	}
+	return seen
+}
+
+// number counts steps through a run: no two have the same.
+func (t *trainer) number(epoch, k int) uint64 {
+	return uint64(epoch*((t.n+t.cfg.Batch-1)/t.cfg.Batch) + k)
+}
+
+// do does a part of a step on a batch of so many samples. It is recorded when it is first done.
+func (t *trainer) do(name string, size int, record func()) {
+	at := list{name, size}
+	g := t.lists[at]
 	if g == nil {
 		var err error
-		if g, err = t.s.Capture(func() { t.record(size) }); err != nil {
+		g, err = t.s.Capture(func() {
+			defer t.s.Range("record a step").End()
+			record()
+		})
+		if err != nil {
 			t.s.Fail(fmt.Errorf("train: record a step: %w", err))
 			return
 		}
-		t.steps[size] = g
+		t.lists[at] = g
 	}
 	g.Launch()
 }
 
-// record issues the launches of one step on the batch in index.
-func (t *trainer) record(size int) {
-	defer t.s.Range("record a step").End()
-	s, spec := t.s, t.spec
+// drawn draws the step's shifts and flips, and lets the next step draw others.
+func (t *trainer) drawn(size int) {
 	if t.aug.Draws != 0 {
-		kernel.AugmentDraw(s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug.Draws)
+		kernel.AugmentDraw(t.s, t.cfg.Seed, t.step, size, t.cfg.Shift, t.cfg.Flip, t.aug.Draws)
 	}
 	if t.draws() {
-		kernel.Increment(s, t.step)
+		kernel.Increment(t.s, t.step)
 	}
-	x := t.x.Slice(0, size, spec.H, spec.W, spec.C)
-	kernel.Gather(s, t.images, t.index, t.aug, size, spec.H, spec.W, spec.C, x)
-	kernel.GatherInt32(s, t.labels, t.index, size, t.batchLabels)
-	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: t.theta, Running: t.running, X: x, Draws: nn.Draws{Seed: t.cfg.Seed, Step: t.step}})
-	_, dlogits := t.net.Loss(t.batchLabels)
-	t.net.Backward(dlogits, t.grad, tensor.Tensor{})
-	t.net.UpdateRunning(t.running)
-	kernel.SGD(s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/float64(size), t.cfg.Nesterov, t.theta.Len())
 }
 
-// draws reports whether a step draws anything.
+// batch is the first so many places of the batch's images.
+func (t *trainer) batch(x tensor.Tensor, size int) tensor.Tensor {
+	return x.Slice(0, size, t.spec.H, t.spec.W, t.spec.C)
+}
+
+// load gathers the batch's images, augmented, and its labels.
+func (t *trainer) load(size int, x tensor.Tensor) {
+	kernel.Gather(t.s, t.images, t.index, t.aug, size, t.spec.H, t.spec.W, t.spec.C, x)
+	kernel.GatherInt32(t.s, t.labels, t.index, size, t.batchLabels)
+}
+
+// forward is a forward pass in training mode with the parameters theta.
+func (t *trainer) forward(theta, x tensor.Tensor) {
+	t.net.Forward(nn.Pass{Mode: nn.Train, Theta: theta, Running: t.running, X: x, Draws: nn.Draws{Seed: t.cfg.Seed, Step: t.step}})
+}
+
+// descend is SGD's step along grad, the gradient summed over so many samples.
+func (t *trainer) descend(samples float64) {
+	kernel.SGD(t.s, t.theta.P, t.grad.P, t.momentum, t.lr, *t.cfg.Momentum, *t.cfg.WeightDecay, 1/samples, t.cfg.Nesterov, t.theta.Len())
+}
+
+// draws reports whether a step draws anything on the device.
 func (t *trainer) draws() bool { return t.aug.Draws != 0 || t.spec.Dropout > 0 }
 
 // download returns a copy of m with the parameters as they are now.
