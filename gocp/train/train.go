@@ -213,6 +213,8 @@ type trainer struct {
 	theta, grad       tensor.Tensor
 	momentum, running device.Ptr
 	x                 tensor.Tensor
+	losses            device.Ptr // float32 [visits], of this epoch, in visiting order
+	visits            int        // how many samples there is room for
 
 	lists map[list]*device.Graph // what steps do, recorded
 }
@@ -258,8 +260,10 @@ func (t *trainer) epoch(way way, epoch int) (float64, error) {
 		return 0, err
 	}
 	seen := t.upload(epoch, batches)
-	losses := s.Alloc(4 * seen) // in visiting order
-	defer s.Free(losses)
+	if seen > t.visits {
+		s.Free(t.losses)
+		t.losses, t.visits = s.Alloc(4*seen), seen
+	}
 	seen = 0
 	for k, batch := range batches {
 		if s.Context().Err() != nil {
@@ -275,12 +279,12 @@ func (t *trainer) epoch(way way, epoch int) (float64, error) {
 		if err := way.step(epoch, k, batch); err != nil {
 			return 0, err
 		}
-		s.Copy(losses.Add(4*seen), t.net.LossBuffer(), 4*size)
+		s.Copy(t.losses.Add(4*seen), t.net.LossBuffer(), 4*size)
 		seen += size
 		step.End()
 	}
 	each := make([]float32, seen)
-	if err := device.Download(s, each, losses); err != nil {
+	if err := device.Download(s, each, t.losses); err != nil {
 		return 0, err
 	}
 	var sum float64
