@@ -55,7 +55,7 @@ func TestVictimCommand(t *testing.T) {
 		{"--victim-timeout does nothing here", []string{"--victim-timeout", "2s"}},
 		{"--victim-timeout is -1s; it must be above 0", []string{"--victim-command", trainerLine(), "--victim-timeout", "-1s"}},
 		{"--victims-at-once is 0; it must be at least 1", []string{"--victim-command", trainerLine(), "--victims-at-once", "0"}},
-		{"the defence loss reads the features of models", []string{"--victim-command", trainerLine(), "--defense", "loss"}},
+		{"the defence loss is part of how gocp trains", []string{"--victim-command", trainerLine(), "--defense", "loss"}},
 	} {
 		refuses(t, dir, c.want, append(append(slices.Clone(tinyAudit), "--out", "other"), c.args...)...)
 	}

@@ -202,7 +202,7 @@ func TestCommandsConfig(t *testing.T) {
 		want   string
 	}{
 		{func(c *Config) { c.VictimCommand, c.ReferenceCommand = nil, []string{"x"} }, "none for the victims"},
-		{func(c *Config) { c.Defense = "loss" }, "the defence loss reads the features"},
+		{func(c *Config) { c.Defense = "loss" }, "the defence loss is part of how gocp trains"},
 		{func(c *Config) { c.VictimTimeout = -1 }, "above 0"},
 		{func(c *Config) { c.VictimsAtOnce = -2 }, "-2 victims at once"},
 	} {

@@ -293,7 +293,7 @@ func (c Config) Validate() error {
 	case len(c.VictimCommand) == 0 && len(c.ReferenceCommand) > 0:
 		return usage.Errorf("audit: there is a command for the benign models and none for the victims; they are compared, so give both")
 	case len(c.VictimCommand) > 0 && c.Defense != "":
-		return usage.Errorf("audit: the defence %s trains or asks models of gocp, which a command does not; leave one of the two out", c.Defense)
+		return usage.Errorf("audit: the defence %s is part of how gocp trains, and a command trains in its place; leave one of the two out", c.Defense)
 	case c.VictimTimeout < 0:
 		return usage.Errorf("audit: victims may take %v; that must be above 0", c.VictimTimeout)
 	}
