@@ -17,6 +17,7 @@ import (
 	"github.com/gocp/gocp/gocp/owner"
 	"github.com/gocp/gocp/gocp/progress"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/store"
 	"github.com/gocp/gocp/gocp/telemetry"
 	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/trainer"
@@ -31,6 +32,7 @@ type Options struct {
 	More     []*device.Device // of the same kind: jobs are spread over all of them
 	Meter    *telemetry.Meter // watches the machine; nil: nobody does
 	Tally    *progress.Tally  // counts jobs and what they do
+	Store    *store.Store     // of finished jobs, which several audits share; nil: there is none
 
 	Shard    Shard // the part of the work that RunShard does
 	TakeOver bool  // from another process that is not at work in the folder any more, although nobody can tell from here
@@ -44,6 +46,7 @@ const (
 	TallyEpochs  = "epochs_total"
 	TallySteps   = "craft_steps_total"
 	TallyPoisons = "poisons_crafted_total"
+	TallyFound   = "jobs_found_total" // in Options.Store
 )
 
 // run is an audit under way.
@@ -65,6 +68,9 @@ type run struct {
 
 	victimSpec     nn.Spec
 	surrogateSpecs []nn.Spec // by kind
+
+	maker maker
+	asked func() string // digest of splits.whole
 
 	workers int
 	said    sync.Map // what was noted of memory
@@ -320,6 +326,8 @@ func newRun(ctx context.Context, f *fleet, c Config, d Data, o Options) (*run, e
 		return nil, err
 	}
 	id.Commands = commands{commandRecord(r.victimCommand), commandRecord(r.referenceCommand)}
+	r.maker = maker{Engine: id.Engine, Program: id.Program}
+	r.asked = sync.OnceValue(func() string { return digest(r.split.whole.Images, false) })
 	r.folder, err = openFolder(id, o, progress.Or(o.Progress).Note)
 	return r, err
 }

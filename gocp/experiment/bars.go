@@ -89,6 +89,20 @@ func (b *bars) whole(role string) func() {
 	return func() { t.task.Add(b.units[bar]) }
 }
 
+// found counts the work of a job whose files were there already.
+func (r *run) found(role string) {
+	r.opt.Tally.Add(TallyFound, 1)
+	b, bar := r.bars, barOf(role)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.units[bar] * b.passes(role)
+	if t := b.tasks[bar]; t != nil {
+		t.task.Add(n)
+	} else {
+		b.total[bar] -= n // nobody has seen it yet
+	}
+}
+
 // done ends the phase of a job that was its last.
 func (b *bars) done(j *job) {
 	bar := barOf(j.role)

@@ -30,6 +30,43 @@ func (r *run) craft(ctx context.Context, g int) error {
 	if err != nil {
 		return err
 	}
+	if err := r.folder.mine(); err != nil {
+		return err
+	}
+	dir := r.folder.path(poisonsDir, bundleName(g))
+	if err := os.RemoveAll(dir); err != nil { // what is left of a damaged one
+		return fmt.Errorf("run folder: %w", err)
+	}
+	files, found, err := r.shared(ctx, func() (string, error) { return r.craftKey(g, groups[g], p) }, dir, func() ([]string, error) {
+		b, err := r.bundle(ctx, g, groups[g], p)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.folder.mine(); err != nil {
+			return nil, err
+		}
+		crafted = len(b.Bases)
+		return attack.WriteBundle(dir, b)
+	})
+	if err != nil {
+		return err
+	}
+	for i, file := range files {
+		files[i] = poisonsDir + "/" + bundleName(g) + "/" + file
+	}
+	if err := r.folder.journal.Wrote(files...); err != nil {
+		return err
+	}
+	if found {
+		r.found(roleCraft)
+		return nil
+	}
+	r.opt.Tally.Add(TallyPoisons, crafted)
+	return r.folder.tick("craft", time.Since(start))
+}
+
+// bundle makes the poisons that p asks for.
+func (r *run) bundle(ctx context.Context, g int, gr group, p *attack.Problem) (*attack.Bundle, error) {
 	var poisons *attack.Poisons
 	for {
 		err := r.fleet.Do(ctx, 1, func(s *device.Stream) (err error) {
@@ -38,14 +75,14 @@ func (r *run) craft(ctx context.Context, g int) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("group %d: %w", g, err)
+			return nil, fmt.Errorf("group %d: %w", g, err)
 		}
 		if r.cfg.Budget != BudgetAuto {
 			break
 		}
-		kept, err := r.keeps(ctx, g, groups[g], poisons)
+		kept, err := r.keeps(ctx, g, gr, poisons)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if kept || p.Count/2 < len(p.Classes) {
 			break
@@ -56,29 +93,10 @@ func (r *run) craft(ctx context.Context, g int) error {
 	for _, i := range poisons.Bases {
 		b.DataIndex = append(b.DataIndex, r.split.auxTrain.index[i])
 	}
-	for _, t := range groups[g].targets {
+	for _, t := range gr.targets {
 		b.Targets = append(b.Targets, attack.Aimed{Index: r.split.whole.index[t.row], Label: t.belief.Label, Aim: t.aim})
 	}
-	if err := r.folder.mine(); err != nil {
-		return err
-	}
-	dir := r.folder.path(poisonsDir, bundleName(g))
-	if err := os.RemoveAll(dir); err != nil { // what is left of a damaged one
-		return fmt.Errorf("run folder: %w", err)
-	}
-	files, err := attack.WriteBundle(dir, b)
-	if err != nil {
-		return err
-	}
-	for i, file := range files {
-		files[i] = poisonsDir + "/" + bundleName(g) + "/" + file
-	}
-	if err := r.folder.journal.Wrote(files...); err != nil {
-		return err
-	}
-	crafted = len(poisons.Bases)
-	r.opt.Tally.Add(TallyPoisons, crafted)
-	return r.folder.tick("craft", time.Since(start))
+	return b, nil
 }
 
 // problem states the poisoning task of a group: two of the surrogates, their training images and
@@ -138,9 +156,13 @@ func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons
 	return poisons, nil
 }
 
+func (c Config) noiseSeed(g int, cond result.Condition) uint64 {
+	return c.seedOf("noise "+string(cond), g)
+}
+
 // noise makes the poisons of a noise control for group g.
 func (r *run) noise(g int, c result.Condition, bases attack.Images, index []int) (*attack.Poisons, error) {
-	seed := r.cfg.seedOf("noise "+string(c), g)
+	seed := r.cfg.noiseSeed(g, c)
 	if c == result.RandGa {
 		return attack.RandGa(bases, index, r.cfg.Craft.Epsilon255, seed)
 	}
@@ -226,6 +248,8 @@ func room(seed uint64, train []int32, classes int, labels []int32, place []int) 
 // retrained is how many fresh surrogates judge a budget under BudgetAuto, at least one of each kind.
 const retrained = 2
 
+func (r *run) judges() int { return max(retrained, len(r.surrogateSpecs)) }
+
 // keeps reports whether surrogates that are retrained on the poisons still predict the targets as
 // before.
 func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bool, error) {
@@ -236,7 +260,7 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 	}
 	k := r.split.classes
 	mean := make([]float64, len(gr.targets)*k)
-	for i := range max(retrained, len(r.surrogateSpecs)) {
+	for i := range r.judges() {
 		err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()

@@ -220,52 +220,62 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var dropped *result.Dropped
-		if r.cfg.defends(j.role) {
-			if images, dropped, err = r.defended(ctx, j, images, poisons); err != nil {
-				return err
-			}
-		}
-		err = r.fleet.Do(ctx, 1, func(s *device.Stream) error {
-			if j.repeat >= 0 {
-				defer s.RangeOf("repeat", j.repeat).End()
-			}
-			defer s.Range("train " + j.name).End()
-			m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
-			if err != nil {
-				return err
-			}
-			out := &safetensors.File{Meta: map[string]string{"name": j.name, "seed": strconv.FormatUint(j.seed, 10)}}
-			noteDropped(out, dropped)
-			for _, set := range []struct {
-				name string
-				part part
-			}{{"calibration", j.cal}, {"test", r.split.whole}} {
-				p, err := train.Predict(s, m, set.part.Pixels, precision(r.cfg.Precision))
-				if err != nil {
-					return err
-				}
-				out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
-			}
-			if err := r.folder.mine(); err != nil {
-				return err
-			}
-			if j.keepModel {
-				if err := m.Save(r.folder.path(modelFile(j.name))); err != nil {
-					return err
-				}
-			}
-			return out.Save(r.folder.path(logitsFile(j.name)))
-		})
+		_, found, err := r.shared(ctx, func() (string, error) { return r.modelKey(j, images, poisons) }, r.folder.dir,
+			func() ([]string, error) { return j.files(), r.train(ctx, j, images, poisons) })
 		if err != nil {
 			return err
 		}
 		if err := r.folder.journal.Wrote(j.files()...); err != nil {
 			return err
 		}
+		if found {
+			r.found(j.role)
+			return nil
+		}
 		pieces = 1
 		return r.folder.tick("train "+j.role, time.Since(start))
 	}
+}
+
+// train trains the model on what the defence leaves of its images and writes its files.
+func (r *run) train(ctx context.Context, j modelJob, images attack.Images, poisons []int) (err error) {
+	var dropped *result.Dropped
+	if r.cfg.defends(j.role) {
+		if images, dropped, err = r.defended(ctx, j, images, poisons); err != nil {
+			return err
+		}
+	}
+	return r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+		if j.repeat >= 0 {
+			defer s.RangeOf("repeat", j.repeat).End()
+		}
+		defer s.Range("train " + j.name).End()
+		m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
+		if err != nil {
+			return err
+		}
+		out := &safetensors.File{Meta: map[string]string{"name": j.name, "seed": strconv.FormatUint(j.seed, 10)}}
+		noteDropped(out, dropped)
+		for _, set := range []struct {
+			name string
+			part part
+		}{{"calibration", j.cal}, {"test", r.split.whole}} {
+			p, err := train.Predict(s, m, set.part.Pixels, precision(r.cfg.Precision))
+			if err != nil {
+				return err
+			}
+			out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
+		}
+		if err := r.folder.mine(); err != nil {
+			return err
+		}
+		if j.keepModel {
+			if err := m.Save(r.folder.path(modelFile(j.name))); err != nil {
+				return err
+			}
+		}
+		return out.Save(r.folder.path(logitsFile(j.name)))
+	})
 }
 
 // readLogits reads a model's artefact.

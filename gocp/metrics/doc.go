@@ -5,7 +5,7 @@
 //	gocp_phase_units, gocp_phase_units_done
 //	                      epochs or crafting steps of each phase
 //	gocp_jobs_planned, gocp_jobs_done_total, gocp_epochs_total, gocp_craft_steps_total,
-//	gocp_poisons_crafted_total
+//	gocp_poisons_crafted_total, gocp_jobs_found_total
 //	                      an audit's jobs and their work
 //	process_…             this process
 package metrics
