@@ -204,8 +204,17 @@ dnnl::convolution_forward::primitive_desc forward_desc(const ConvDescs& d, Type 
 #endif
 }
 
+// oneDNN 2.6's weights' gradient of strided 1×1 convolutions for AVX2 gathers the pixels it needs
+// by whole vectors, and writes past the end of that copy if the channels are none
+// (findings/onednn-strided-1x1.sh). It is not taken for weights in their plain form.
+Tag weight_form(const ConvDescs& d) {
+  const bool overruns = d.strides[0] > 1 && d.w.end()[-1] == 1 && d.w.end()[-3] % 8 != 0;
+  return overruns ? d.plain : Tag::any;
+}
+
 dnnl::convolution_backward_weights::primitive_desc weight_desc(const ConvDescs& d, Type in) {
-  const memory::desc x(d.x, in, Tag::nhwc), w(d.w, Type::f32, Tag::any), y(d.y, in, Tag::nhwc);
+  const memory::desc x(d.x, in, Tag::nhwc), w(d.w, Type::f32, weight_form(d)),
+      y(d.y, in, Tag::nhwc);
   const auto hint = forward_desc(d, in, in, {});
 #if DNNL_VERSION_MAJOR >= 3
   return {cpu(), kDirect, x, w, y, d.strides, d.left, d.right, hint};
