@@ -113,7 +113,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"unknown precision", []string{"audit", "--out", "x", "--precision", "f16"}, `(known: f32, bf16, tf32, auto)`},
 		{"precision of a GPU on the CPU", []string{"audit", "--out", "x", "--device", "cpu", "--precision", "tf32"}, `precision tf32 is a rounding of GPUs, and this runs on the CPU: take f32, bf16 or auto`},
 		{"precision of a GPU to train with on the CPU", []string{"train", "--out", "x", "--device", "cpu", "--precision", "tf32"}, `precision tf32 is a rounding of GPUs`},
-		{"unknown bases", []string{"audit", "--out", "x", "--bases", "best"}, `(known: nearest, random, gradnorm)`},
+		{"unknown bases", []string{"audit", "--out", "x", "--bases", "best"}, `(known: nearest, random, gradnorm, alignment)`},
 		{"unknown condition", []string{"audit", "--out", "x", "--conditions", "attack,luck"}, `unknown condition "luck"`},
 		{"unknown data", []string{"audit", "--out", "x", "--data", "imagenot"}, `is neither a known data set nor a file or folder; the known ones are cifar10-sample`},
 		{"unknown device", []string{"audit", "--out", "x", "--device", "tpu"}, `there is no device "tpu"; known: auto, cpu, cuda`},

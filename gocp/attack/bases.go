@@ -27,6 +27,12 @@ func (v *Solver) rank(y int, m []int) ([]int, error) {
 			return nil, err
 		}
 		return sortBy(m, func(i int) float64 { return -norms[i] }), nil
+	case BasesAlignment:
+		cos, err := v.alignments(m)
+		if err != nil {
+			return nil, err
+		}
+		return sortBy(m, func(i int) float64 { return -cos[i] }), nil
 	default:
 		d, err := v.distances(m)
 		if err != nil {
@@ -101,33 +107,44 @@ func squaredDistance(a, b []float32) float64 {
 
 // gradientNorms returns ‖∇_θ l(x, y)‖ of the pool's images m, mean over surrogates.
 func (v *Solver) gradientNorms(m []int) ([]float64, error) {
-	s, pool := v.s, v.p.Pool.Select(m)
-	defer s.Scope()()
-	pixels, labels := uploaded(s, pool.Pixels), uploaded(s, pool.Labels)
-	batch := min(craftBatch, len(m))
-	x := tensor.New(s, batch, pool.H, pool.W, pool.C)
-	squares := s.Alloc(4 * len(m))
-	out, square := make([]float64, len(m)), make([]float32, len(m))
+	images, out := v.p.Pool.Select(m), make([]float64, len(m))
 	for _, f := range v.fields {
-		free := s.Scope()
-		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision, Persample: true})
-		each := nn.NewPersample(net)
-		for at := 0; at < len(m); at += batch {
-			b := min(batch, len(m)-at)
-			xb := x.Slice(0, b, pool.H, pool.W, pool.C)
-			kernel.Gather(s, pixels.Add(at*pool.Size()), 0, kernel.Augmentation{}, b, pool.H, pool.W, pool.C, xb)
-			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
-			_, dlogits := net.Loss(labels.Add(4 * at))
-			net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
-			each.SqNorm(dlogits, squares.Add(4*at))
-		}
-		free()
-		if err := device.Download(s, square, squares); err != nil {
+		norms, err := v.norms(f, images)
+		if err != nil {
 			return nil, err
 		}
-		for i, q := range square {
-			out[i] += math.Sqrt(float64(q)) / float64(len(v.fields))
+		for i, n := range norms {
+			out[i] += n / float64(len(v.fields))
 		}
+	}
+	return out, nil
+}
+
+// norms returns ‖∇_θ l(x, y)‖ of images on surrogate f.
+func (v *Solver) norms(f *field, images Images) ([]float64, error) {
+	s, n := v.s, images.Len()
+	defer s.Scope()()
+	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
+	batch := min(craftBatch, n)
+	x := tensor.New(s, batch, images.H, images.W, images.C)
+	squares := s.Alloc(4 * n)
+	net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision, Persample: true})
+	each := nn.NewPersample(net)
+	for at := 0; at < n; at += batch {
+		b := min(batch, n-at)
+		xb := x.Slice(0, b, images.H, images.W, images.C)
+		kernel.Gather(s, pixels.Add(at*images.Size()), 0, kernel.Augmentation{}, b, images.H, images.W, images.C, xb)
+		net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
+		_, dlogits := net.Loss(labels.Add(4 * at))
+		net.Backward(dlogits, tensor.Tensor{}, tensor.Tensor{})
+		each.SqNorm(dlogits, squares.Add(4*at))
+	}
+	square, out := make([]float32, n), make([]float64, n)
+	if err := device.Download(s, square, squares); err != nil {
+		return nil, err
+	}
+	for i, q := range square {
+		out[i] = math.Sqrt(float64(q))
 	}
 	return out, nil
 }

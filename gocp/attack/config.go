@@ -32,10 +32,16 @@ const (
 
 // Ways to choose the images that become poisons.
 const (
-	BasesNearest  = "nearest"  // nearest to the targets in the surrogates' penultimate features
-	BasesRandom   = "random"   // drawn from the class
-	BasesGradNorm = "gradnorm" // largest per-sample gradient norm, mean over surrogates
+	BasesNearest   = "nearest"   // nearest to the targets in the surrogates' penultimate features
+	BasesRandom    = "random"    // drawn from the class
+	BasesGradNorm  = "gradnorm"  // largest per-sample gradient norm, mean over surrogates
+	BasesAlignment = "alignment" // own gradient best aligned with ∇ℓ3, mean over surrogates
 )
+
+// Choices lists them.
+func Choices() []string {
+	return []string{BasesNearest, BasesRandom, BasesGradNorm, BasesAlignment}
+}
 
 // Starts of δ.
 const (
@@ -47,7 +53,8 @@ const (
 type Config struct {
 	Method     string        `json:"method"`              // one of MethodNames (default alignment)
 	Epsilon255 float64       `json:"epsilon_255"`         // ball radius ϵ in 255ths (default 16)
-	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm
+	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm, alignment
+	Diverse    bool          `json:"diverse,omitempty"`   // of the best of them, take those that lie apart
 	Align      string        `json:"align"`               // sum (default), poison, batch
 	Batch      int           `json:"batch"`               // mini-batch of align=batch (default 128)
 	Steps      int           `json:"steps"`               // M (default 40)
@@ -134,7 +141,7 @@ func (c Config) Validate() error {
 		return err
 	}
 	for _, e := range []error{
-		oneOf("choice of bases", c.Bases, BasesNearest, BasesRandom, BasesGradNorm),
+		oneOf("choice of bases", c.Bases, Choices()...),
 		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
 		oneOf("threshold", c.Threshold, ThresholdFixed, ThresholdMoving),
 		oneOf("start", c.Start, StartUniform, StartNormal),

@@ -2,7 +2,6 @@ package attack
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/device"
@@ -196,7 +195,12 @@ func (v *Solver) Bases() ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		pick := slices.Clone(rank[:n])
+		pick := rank[:n]
+		if v.cfg.Diverse {
+			if pick, err = v.diverse(rank, n); err != nil {
+				return nil, err
+			}
+		}
 		all = append(all, pick...)
 	}
 	return all, nil

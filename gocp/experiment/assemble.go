@@ -312,7 +312,7 @@ func (r *run) record() (result.Config, error) {
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
-		Bases:  k.Bases,
+		Bases:  k.Bases, Diverse: k.Diverse,
 		Craft: result.Craft{Method: k.Method, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: stealth, KeepBeta: result.Number(k.KeepBeta), KeepTrue: stealth,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,

@@ -91,3 +91,11 @@ func splitText(r *result.Result, p *result.Poisons) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// basesOf says how the images that become poisons were chosen.
+func basesOf(c *result.Config) string {
+	if c.Diverse {
+		return c.Bases + ", those that lie apart"
+	}
+	return c.Bases
+}

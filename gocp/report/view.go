@@ -545,7 +545,7 @@ func (v *view) facts() {
 	}
 	attack.add("Budget", budget)
 	attack.add("Ball", general(c.Budget.Epsilon255)+"/255 in every pixel, on the 8-bit grid")
-	attack.add("Poison bases", c.Bases)
+	attack.add("Poison bases", basesOf(c))
 	k := &c.Craft
 	if t := misclassified(r); t != "" {
 		attack.add("Method", t)

@@ -59,8 +59,10 @@ type Config struct {
 	Coverage    string            `json:"coverage"`    // decimal string 1−ε
 
 	Budget Budget `json:"budget"`
-	Bases  string `json:"bases"` // nearest | random | gradnorm
-	Craft  Craft  `json:"craft"`
+	Bases  string `json:"bases"` // nearest | random | gradnorm | alignment
+	// Diverse: of the best bases those were taken that lie apart.
+	Diverse bool  `json:"diverse,omitempty"`
+	Craft   Craft `json:"craft"`
 
 	Access     string `json:"access"`     // "black-box" | "white-box"
 	Surrogates int    `json:"surrogates"` // models the poisons are crafted on
