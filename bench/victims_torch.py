@@ -50,11 +50,11 @@ targets, group = pixels("target_images"), z["target_group"]
 def victim(seed, arm=None, g=0):
     """Set sizes on all targets, coverage and accuracy of a model trained with arm's poisons of group g."""
     torch.manual_seed(seed)
-    x = train_x
+    x, y = train_x, train_y
     if arm:
         begin, end = z[f"poison_{arm}_begin"][g : g + 2]
-        x = x.clone()
-        x[z[f"poison_{arm}_index"][begin:end]] = pixels(f"poison_{arm}")[begin:end]
+        x, y, at = x.clone(), y.clone(), z[f"poison_{arm}_index"][begin:end]
+        x[at], y[at] = pixels(f"poison_{arm}")[begin:end], labels(f"poison_{arm}_labels")[begin:end]
     mean, std = train_x.mean((0, 2, 3)).tolist(), train_x.std((0, 2, 3)).tolist()
     net = ConvNet(args.width, len(z["classes"]), x.shape[1:], args.batchnorm, args.stem, mean, std)
     net = net.to(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def victim(seed, arm=None, g=0):
     for _ in range(args.epochs):
         for i in torch.randperm(len(x)).split(128):
             opt.zero_grad()
-            F.cross_entropy(net(x[i].contiguous(memory_format=torch.channels_last)), train_y[i]).backward()
+            F.cross_entropy(net(x[i].contiguous(memory_format=torch.channels_last)), y[i]).backward()
             opt.step()
     cp = SplitPredictor(LAC(), net, alpha=args.alpha)
     cp.calibrate(cal)

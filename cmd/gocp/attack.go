@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,7 +23,7 @@ func attackCommand() *cli.Command {
 			"takes images 0 to 4499 of the shuffled training split as what poisons are made from and the next 500\n" +
 			"to calibrate on; targets are images of the test split.",
 		Flags: append([]cli.Flag{
-			outFlag("folder to write: manifest, 8-bit images before and after, δ"),
+			outFlag("folder to write: manifest with labels, 8-bit images before and after, δ"),
 			&cli.StringSliceFlag{Name: "surrogate", Usage: "model file; give several for an ensemble"},
 			&cli.StringFlag{Name: "target", Usage: "images of the test split whose sets are to change, such as 3,17"},
 			dataFlag(), testSplitFlag(), takeFlag("take", "training images that poisons are made from", ":"),
@@ -79,7 +80,14 @@ func attackCommand() *cli.Command {
 				return printJSON(c.App.Writer, map[string]any{"folder": job.Out, "poisons": b.Before.Len(), "max_abs_255": largest,
 					"mean_abs_255": mean, "sha256": b.Hash(), "targets": b.Targets, "crafting": b.Report})
 			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s: %d poisons, pixels moved by at most %d/255, %.1f/255 on average\n", job.Out, b.Before.Len(), largest, mean)
+			var did []string
+			if b.Turned != nil {
+				did = append(did, "labels turned")
+			}
+			if b.Epsilon255 > 0 {
+				did = append(did, fmt.Sprintf("pixels moved by at most %d/255, %.1f/255 on average", largest, mean))
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s: %d poisons, %s\n", job.Out, b.Before.Len(), strings.Join(did, ", "))
 			return err
 		},
 	}

@@ -54,6 +54,18 @@ func craftBy(names ...string) (string, func(*experiment.Config) bool) {
 	return "--method " + orList(names), func(c *experiment.Config) bool { return slices.Contains(names, c.Craft.Method) }
 }
 
+func pixels() (string, func(*experiment.Config) bool) {
+	return "--poison images or both", func(c *experiment.Config) bool { return c.Craft.MovesPixels() }
+}
+
+func turns() (string, func(*experiment.Config) bool) {
+	return "--poison labels or both", func(c *experiment.Config) bool { return c.Craft.TurnsLabels() }
+}
+
+func chosen() (string, func(*experiment.Config) bool) {
+	return "--poison images", func(c *experiment.Config) bool { return !c.Craft.TurnsLabels() }
+}
+
 func order2() (string, func(*experiment.Config) bool) {
 	return "--order 2", func(c *experiment.Config) bool { return c.Craft.Order == 2 }
 }
@@ -111,11 +123,13 @@ func craftOptions() []auditOption {
 		text("method", "how they are crafted: "+strings.Join(attack.MethodNames(), ", "), &d, func(c *C) *string { return &c.Craft.Method }),
 		text("adversarial-label", "what targets are to be taken for: "+strings.Join(attack.AdversarialLabels(), ", "), &brew, func(c *C) *string { return &c.Craft.AdversarialLabel }).only(craftBy(attack.MethodWitchesBrew)),
 		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
-		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }),
+		text("poison", "what poisons change: images, their pixels; labels; both", &d, func(c *C) *string { return &c.Craft.Poison }),
+		count("rounds", "parts in which labels are turned; between them the surrogates train on for an epoch", 1, &C{Craft: attack.Config{Rounds: 1}}, func(c *C) *int { return &c.Craft.Rounds }).only(turns()),
+		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }).only(pixels()),
 		text("bases", "which images become poisons: "+strings.Join(attack.Choices(), ", "),
-			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }),
-		truth("diverse", "of the best of them, take those that lie apart", func(c *C) *bool { return &c.Craft.Diverse }),
-		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }),
+			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }).only(chosen()),
+		truth("diverse", "of the best of them, take those that lie apart", func(c *C) *bool { return &c.Craft.Diverse }).only(chosen()),
+		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }).only(pixels()),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }).only(ofSets()),
 		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }).only(craftBy(attack.MethodAlignment)),
 		text("second-order", "once: one solve a surrogate; exact: two in every step, as the paper does", &second, func(c *C) *string { return &c.Craft.Second.Mode }).only(order2()),
@@ -127,12 +141,12 @@ func craftOptions() []auditOption {
 		count("solve-iterations", "iterations of the solver, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Iterations }).only(iterates()),
 		number("solve-tolerance", "residual at which the solver ends, as a share of the gradient's norm", 0, &second, func(c *C) *float64 { return &c.Craft.Second.Tolerance }).only(iterates()),
 		count("curvature-images", "of how many of the adversary's training images the curvature is taken, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Images }).only(order2()),
-		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }),
-		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }),
+		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }).only(pixels()),
+		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }).only(pixels()),
 		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }).
 			only("--align batch", func(c *C) bool { return c.Craft.Align == attack.AlignBatch }),
-		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }),
-		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }),
+		number("step-size", "step of crafting, as a share of epsilon", 0, &d, func(c *C) *float64 { return &c.Craft.StepSize }).only(pixels()),
+		text("start", "where crafting starts: uniform, normal", &d, func(c *C) *string { return &c.Craft.Start }).only(pixels()),
 		text("threshold", "in the loss's gradient, the threshold is fixed, or moving with the calibration scores", &d, func(c *C) *string { return &c.Craft.Threshold }).only(ofSets()),
 		number("keep-beta", "how far the prediction is secured before the loss stops caring", 0, &d, func(c *C) *float64 { return &c.Craft.KeepBeta }).
 			only("a goal that keeps the prediction, not with --reckless or a method that misclassifies", func(c *C) bool { return !c.Goal.Reckless && !c.Craft.Misclassifies() }),

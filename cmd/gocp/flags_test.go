@@ -205,7 +205,7 @@ func scoreTrials() map[string]trial {
 }
 
 func craftTrials() map[string]trial {
-	return map[string]trial{"method": {value: "witchesbrew"}, "adversarial-label": {value: "random", with: []string{"--method", "witchesbrew"}}, "budget": {value: "0.2"}, "epsilon": {value: "32"}, "bases": {value: "gradnorm"}, "diverse": {}, "align": {value: "poison"}, "loss": {value: "softquantile"}, "steps": {value: "2"}, "restarts": {value: "2"},
+	return map[string]trial{"method": {value: "witchesbrew"}, "adversarial-label": {value: "random", with: []string{"--method", "witchesbrew"}}, "budget": {value: "0.2"}, "epsilon": {value: "32"}, "bases": {value: "gradnorm"}, "diverse": {}, "poison": {value: "labels", less: "steps"}, "rounds": {value: "2", less: "steps", with: []string{"--poison", "labels"}}, "align": {value: "poison"}, "loss": {value: "softquantile"}, "steps": {value: "2"}, "restarts": {value: "2"},
 		"craft-batch": {value: "8", with: []string{"--align", "batch", "--craft-batch", "4"}}, "step-size": {value: "0.3"}, "start": {value: "normal"}, "threshold": {value: "moving"}, "keep-beta": {value: "0.01", less: "labels", with: grow}, "margin": {value: "0.8"},
 		"window": {value: "1", with: []string{"--threshold", "moving"}}, "bandwidth": {value: "0.2", with: []string{"--loss", "softquantile", "--threshold", "moving"}}, "plain": {}, "sam-rho": {value: "0.5"}, "sam-p": {value: "3"}, "sam-steps": {value: "2"},
 		"order": {value: "2"}, "second-order": {value: "exact", with: alongSolve}, "curvature": {value: "hessian", with: alongSolve}, "damping": {value: "0.5", with: alongSolve}, "solver": {value: "lissa", with: alongSolve}, "preconditioner": {value: "kfac", with: alongSolve}, "solve-iterations": {value: "2", with: alongSolve},

@@ -9,6 +9,7 @@ import (
 	"image"
 	"image/png"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,7 +26,9 @@ const (
 	DeltaFile    = "delta.safetensors"
 )
 
-// Manifest describes a bundle of poisons. It is written last: a folder without one is not a bundle.
+// Manifest describes a bundle of poisons. It is written last: a folder without one is not a bundle. In schema 1 poisons
+// have the labels of the clean images; one whose labels are turned has schema 2, so that who knows 1 alone does not take it
+// for such.
 type Manifest struct {
 	Schema     int       `json:"schema"`
 	Method     string    `json:"method"`
@@ -48,13 +51,14 @@ const ballAround = "epsilon_255 bounds after against before, in 255ths: the clea
 
 // Entry is one poison.
 type Entry struct {
-	Base   int    `json:"base"`          // index of the clean image in the training part of the data set
-	Pool   int    `json:"pool"`          // index of the clean image in the adversary's training images
-	Label  int    `json:"label"`         // which never changes
-	Before string `json:"before"`        // PNG of the clean image
-	After  string `json:"after"`         // PNG of the poison
-	SHA256 string `json:"sha256"`        // of the poison's pixels, HWC
-	Clean  string `json:"before_sha256"` // of the clean image's pixels, HWC
+	Base   int    `json:"base"`                   // index of the clean image in the training part of the data set
+	Pool   int    `json:"pool"`                   // index of the clean image in the adversary's training images
+	Label  int    `json:"label"`                  // of the clean image
+	Turned *int   `json:"turned_label,omitempty"` // of the poison, where it is another: schema 2
+	Before string `json:"before"`                 // PNG of the clean image
+	After  string `json:"after"`                  // PNG of the poison
+	SHA256 string `json:"sha256"`                 // of the poison's pixels, HWC
+	Clean  string `json:"before_sha256"`          // of the clean image's pixels, HWC
 }
 
 // Aimed is a target and what is wanted of its prediction set.
@@ -96,6 +100,9 @@ func WriteBundle(dir string, b *Bundle) (files []string, err error) {
 		e := Entry{Base: base, Pool: base, Label: int(b.Before.Labels[i]),
 			Before: fmt.Sprintf("before/%04d.png", i), After: fmt.Sprintf("after/%04d.png", i),
 			SHA256: hash(after.At(i)), Clean: hash(b.Before.At(i))}
+		if b.Turned != nil {
+			m.Schema, e.Turned = 2, new(int(b.Turned[i]))
+		}
 		if b.DataIndex != nil {
 			e.Base = b.DataIndex[i]
 		}
@@ -161,8 +168,8 @@ func ReadBundle(dir string) (*Bundle, error) {
 	if err := strictjson.Unmarshal(text, &m); err != nil {
 		return nil, usage.Errorf("%s: %s: %w", dir, ManifestFile, err)
 	}
-	if m.Schema != 1 || m.H < 1 || m.W < 1 || (m.C != 1 && m.C != 3) || m.H > 1<<12 || m.W > 1<<12 {
-		return nil, usage.Errorf("%s: the manifest has schema %d and images of %dx%dx%d; this gocp reads schema 1, with 1 or 3 channels", dir, m.Schema, m.H, m.W, m.C)
+	if m.Schema != 1 && m.Schema != 2 || m.H < 1 || m.W < 1 || (m.C != 1 && m.C != 3) || m.H > 1<<12 || m.W > 1<<12 {
+		return nil, usage.Errorf("%s: the manifest has schema %d and images of %dx%dx%d; this gocp reads schemas 1 and 2, with 1 or 3 channels", dir, m.Schema, m.H, m.W, m.C)
 	}
 	delta, err := os.ReadFile(filepath.Join(dir, DeltaFile))
 	switch {
@@ -198,6 +205,14 @@ func ReadBundle(dir string) (*Bundle, error) {
 		}
 		if e.Label < 0 {
 			return nil, usage.Errorf("%s: poison %d has the label %d", dir, i, e.Label)
+		}
+		switch turned := m.Schema == 2; {
+		case turned != (e.Turned != nil):
+			return nil, usage.Errorf("%s: poison %d and schema %d disagree on whether labels are turned", dir, i, m.Schema)
+		case turned && (*e.Turned < 0 || *e.Turned == e.Label || *e.Turned > math.MaxInt32):
+			return nil, usage.Errorf("%s: the label of poison %d is %d, turned from %d", dir, i, *e.Turned, e.Label)
+		case turned:
+			p.Turned = append(p.Turned, int32(*e.Turned))
 		}
 		p.Bases = append(p.Bases, e.Pool)
 		p.Before.Labels = append(p.Before.Labels, int32(e.Label))

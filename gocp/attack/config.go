@@ -52,6 +52,8 @@ const (
 // Config is the crafting loop. Its zero value is the recipe that the demo runs.
 type Config struct {
 	Method     string        `json:"method"`              // one of MethodNames (default alignment)
+	Poison     string        `json:"poison"`              // what poisons change: images (default), labels, both
+	Rounds     int           `json:"rounds,omitempty"`    // of turning labels: parts of the budget, between which the surrogates move (default 1)
 	Epsilon255 float64       `json:"epsilon_255"`         // ball radius ϵ in 255ths (default 16)
 	Bases      string        `json:"bases"`               // nearest (default), random, gradnorm, alignment
 	Diverse    bool          `json:"diverse,omitempty"`   // of the best of them, take those that lie apart
@@ -102,18 +104,29 @@ func orDefault[T comparable](v *T, d T) {
 // WithDefaults returns c with every field that was left zero set to its default.
 func (c Config) WithDefaults() Config {
 	orDefault(&c.Method, defaultMethod)
+	orDefault(&c.Poison, PoisonImages)
 	m, err := c.method()
 	if err != nil {
 		m = alignment // Validate says it
 	}
+	align, steps := c.Align, c.Steps
 	m.defaults(&c)
-	orDefault(&c.Epsilon255, 16)
-	orDefault(&c.Bases, BasesNearest)
-	orDefault(&c.Batch, 128)
-	orDefault(&c.Restarts, 1)
-	orDefault(&c.StepSize, 0.1)
-	orDefault(&c.Decay, 0.3)
-	orDefault(&c.Start, StartUniform)
+	if c.TurnsLabels() {
+		orDefault(&c.Rounds, 1)
+	} else {
+		orDefault(&c.Bases, BasesNearest)
+	}
+	if c.MovesPixels() {
+		orDefault(&c.Epsilon255, 16)
+		orDefault(&c.Batch, 128)
+		orDefault(&c.Restarts, 1)
+		orDefault(&c.StepSize, 0.1)
+		orDefault(&c.Decay, 0.3)
+		orDefault(&c.Start, StartUniform)
+	} else {
+		c.Align, c.Steps = align, steps
+		c.Shift, c.Pad, c.Flip = 0, "", false // one setting says them for training and for crafting, which there is none of
+	}
 	orDefault(&c.Threshold, ThresholdFixed)
 	orDefault(&c.Margin, 0.3)
 	orDefault(&c.KeepBeta, 2)
@@ -141,25 +154,19 @@ func (c Config) Validate() error {
 		return err
 	}
 	for _, e := range []error{
-		oneOf("choice of bases", c.Bases, Choices()...),
-		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
+		oneOf("kind of poison", c.Poison, PoisonKinds()...),
+		c.validateLabels(),
 		oneOf("threshold", c.Threshold, ThresholdFixed, ThresholdMoving),
-		oneOf("start", c.Start, StartUniform, StartNormal),
 		oneOf("padding", cmp.Or(c.Pad, train.PadZero), train.Pads()...),
 	} {
 		if e != nil {
 			return e
 		}
 	}
-	bad := func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
-	switch {
-	case bad(c.Epsilon255) || c.Epsilon255 < 1 || c.Epsilon255 > 255:
-		return usage.Errorf("crafting: epsilon is %g/255; it must be 1/255 to 255/255, so that the ball holds a step of the 8-bit grid", c.Epsilon255)
-	case c.Steps < 1 || c.Restarts < 1 || c.Batch < 1:
-		return usage.Errorf("crafting: %d steps, %d restarts and batch %d; each must be at least 1", c.Steps, c.Restarts, c.Batch)
-	case bad(c.StepSize) || c.StepSize <= 0 || bad(c.Decay) || c.Decay <= 0 || c.Decay > 1:
-		return usage.Errorf("crafting: step size %g and decay %g; the step must be positive and the decay in (0, 1]", c.StepSize, c.Decay)
-	case bad(c.Margin) || bad(c.KeepBeta) || bad(c.Bandwidth) || c.Bandwidth < 0 || c.Window < 0:
+	if err := c.validatePixels(); err != nil {
+		return err
+	}
+	if bad(c.Margin) || bad(c.KeepBeta) || bad(c.Bandwidth) || c.Bandwidth < 0 || c.Window < 0 {
 		return usage.Errorf("crafting: margin %g, clamp %g, bandwidth %g and window %d; all must be finite, the last two not negative", c.Margin, c.KeepBeta, c.Bandwidth, c.Window)
 	}
 	if c.Order != 1 && c.Order != 2 {
@@ -184,6 +191,65 @@ func (c Config) Validate() error {
 	return nil
 }
 
+func bad(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
+
+// validatePixels is Validate of what moves pixels.
+func (c Config) validatePixels() error {
+	if !c.MovesPixels() {
+		return nil
+	}
+	for _, e := range []error{
+		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
+		oneOf("start", c.Start, StartUniform, StartNormal),
+	} {
+		if e != nil {
+			return e
+		}
+	}
+	switch {
+	case bad(c.Epsilon255) || c.Epsilon255 < 1 || c.Epsilon255 > 255:
+		return usage.Errorf("crafting: epsilon is %g/255; it must be 1/255 to 255/255, so that the ball holds a step of the 8-bit grid", c.Epsilon255)
+	case c.Steps < 1 || c.Restarts < 1 || c.Batch < 1:
+		return usage.Errorf("crafting: %d steps, %d restarts and batch %d; each must be at least 1", c.Steps, c.Restarts, c.Batch)
+	case bad(c.StepSize) || c.StepSize <= 0 || bad(c.Decay) || c.Decay <= 0 || c.Decay > 1:
+		return usage.Errorf("crafting: step size %g and decay %g; the step must be positive and the decay in (0, 1]", c.StepSize, c.Decay)
+	}
+	return nil
+}
+
+// validateLabels is Validate of what turns labels, and of what does nothing beside it.
+func (c Config) validateLabels() error {
+	if !c.TurnsLabels() {
+		if c.Rounds != 0 {
+			return usage.Errorf("crafting: rounds do nothing here: they go with poison labels or both")
+		}
+		return oneOf("choice of bases", c.Bases, Choices()...)
+	}
+	switch {
+	case c.Method != MethodAlignment && c.Method != MethodWitchesBrew:
+		return usage.Errorf("crafting: poison %s goes with the methods %s and %s: labels are turned along the gradient of a loss", c.Poison, MethodAlignment, MethodWitchesBrew)
+	case c.Rounds < 1:
+		return usage.Errorf("crafting: %d rounds; there must be at least 1", c.Rounds)
+	case c.Bases != "" || c.Diverse:
+		return usage.Errorf("crafting: a choice of bases does nothing here: with poison %s images are chosen by what their turned labels gain", c.Poison)
+	case c.Order == 2 && c.Second.Mode == SecondExact:
+		return usage.Errorf("crafting: labels are chosen along one solution of second order; with poison %s say once and not exact", c.Poison)
+	}
+	if c.MovesPixels() {
+		return nil
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"epsilon", c.Epsilon255 != 0}, {"align", c.Align != ""}, {"batch", c.Batch != 0}, {"steps", c.Steps != 0}, {"restarts", c.Restarts != 0},
+		{"step size", c.StepSize != 0}, {"decay", c.Decay != 0}, {"start", c.Start != ""}} {
+		if f.set {
+			return usage.Errorf("crafting: %s does nothing here: it is of pixels, and poison labels leaves them as they are", f.name)
+		}
+	}
+	return nil
+}
+
 // batch is how many poisons pass through a network together at most.
 func (c Config) batch() int {
 	if c.Align == AlignBatch {
@@ -196,6 +262,17 @@ func (c Config) batch() int {
 func (c Config) Chunk(n int) int {
 	batch := c.batch()
 	return share(n, (n+batch-1)/batch)[0]
+}
+
+// Work is how many steps the crafting of one set of poisons tells of: those of pixels and the rounds of labels.
+func (c Config) Work() int { return c.Steps*c.Restarts + c.Rounds }
+
+// AlongBatch is how many images of the pool pass through a network in dual numbers together, 0 if none do.
+func (c Config) AlongBatch(pool int) int {
+	if c.TurnsLabels() || c.Bases == BasesAlignment {
+		return min(craftBatch, pool)
+	}
+	return 0
 }
 
 // epsilon is the radius in pixel units.

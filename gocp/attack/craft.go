@@ -316,6 +316,11 @@ func (l *loop) images(clean, out []uint8) error {
 // Craft moves the pool's images at the given indices to where training on them goes down ℓ3, and
 // calls step, if given, after every step.
 func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
+	return v.craft(bases, nil, step)
+}
+
+// craft is Craft for images whose labels are turned, if turned is not nil.
+func (v *Solver) craft(bases []int, turned []int32, step func()) (*Poisons, error) {
 	defer v.s.Range("craft").End()
 	defer v.s.Scope()()
 	images := v.p.Pool.Select(bases)
@@ -324,6 +329,9 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 		return nil, err
 	}
 	l.sumClean()
+	if turned != nil {
+		l.labels = uploaded(l.s, turned)
+	}
 	if err := l.s.Sync(); err != nil {
 		return nil, err
 	}
@@ -339,14 +347,7 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 		launch = graph.Launch
 	}
 
-	report := &Crafting{}
-	for _, f := range v.fields {
-		report.L2 += f.l2 / float64(len(v.fields))
-		report.L3 += f.l3 / float64(len(v.fields))
-		if f.solve != nil {
-			report.Solves = append(report.Solves, *f.solve)
-		}
-	}
+	report := v.report()
 	best := make([]uint8, len(images.Pixels))
 	for r := range v.cfg.Restarts {
 		l.start(r)
@@ -383,8 +384,21 @@ func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
 			}
 		}
 	}
-	p := &Poisons{Method: v.cfg.record(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Report: report}
+	p := &Poisons{Method: v.cfg.record(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Turned: turned, Report: report}
 	return p, p.check()
+}
+
+// report begins with what the surrogates have.
+func (v *Solver) report() *Crafting {
+	r := &Crafting{}
+	for _, f := range v.fields {
+		r.L2 += f.l2 / float64(len(v.fields))
+		r.L3 += f.l3 / float64(len(v.fields))
+		if f.solve != nil {
+			r.Solves = append(r.Solves, *f.solve)
+		}
+	}
+	return r
 }
 
 // sumClean stores Σ∇l of the clean bases on every surrogate, if that is part of the alignment.

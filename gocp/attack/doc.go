@@ -1,4 +1,4 @@
-// Package attack makes poisons: images with unchanged labels, moved inside a small ball, that
+// Package attack makes poisons: images with unchanged labels, moved inside a small ball, or images with other labels, that
 // steer the conformal prediction sets of whoever trains on them.
 //
 // A Goal says which labels are to leave (R_v) or enter (A_v) the prediction set of a target. On
@@ -18,6 +18,9 @@
 // gradient ∇_δi Φ = ∇_x ⟨v, ∇_θ l(X_i+δ_i, Y_i)⟩, v = ∂Φ/∂g, is the tangent of the input gradient
 // of one pass in dual numbers θ + κv. RandUn and RandGa are noise of the same size on the same
 // images: the controls.
+//
+// Labels (Config.Poison) are turned where that gains most: ⟨∇ℓ3, ∇l(X,Y′) − ∇l(X,Y)⟩ = ż_Y − ż_Y′, of all images and all
+// labels from one forward pass in dual numbers θ* + κ∇ℓ3. RandLabel is the control.
 //
 // Source: Li, Chen, Qian, Zhao, Lidder, Huai, "Data Poisoning Attacks against Conformal
 // Prediction", ICML 2024; Geiping et al., "Witches' Brew", ICLR 2021 (gradient matching).

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -299,6 +300,8 @@ func (l *loss) gradient(theta device.Ptr, grad tensor.Tensor) (value, norm float
 	return value, math.Sqrt(square[0]), err
 }
 
+var errZero = errors.New("the adversary's gradient is zero")
+
 // judge refuses a gradient that no poison can be aligned with, and says why there is none.
 func (l *loss) judge(value, norm float64) error {
 	switch {
@@ -309,11 +312,11 @@ func (l *loss) judge(value, norm float64) error {
 	case l.adversarial != 0:
 		return usage.Errorf("the adversary's gradient is zero, its loss %.4g: this model takes the targets for the adversarial label with certainty; choose other targets", value)
 	case l.rank > l.n:
-		return usage.Errorf("the adversary's gradient is zero: %d calibration images are too few for a finite threshold (rank %d)", l.n, l.rank)
+		return usage.Errorf("%w: %d calibration images are too few for a finite threshold (rank %d)", errZero, l.n, l.rank)
 	case l.wished > 0:
-		return usage.Errorf("the adversary's gradient is zero, its loss %.4g: the labels that are to move have no probability at all on this model, its softmax is saturated; train it for fewer epochs or choose other targets", value)
+		return usage.Errorf("%w, its loss %.4g: the labels that are to move have no probability at all on this model, its softmax is saturated; train it for fewer epochs or choose other targets", errZero, value)
 	}
-	return usage.Errorf("the adversary's gradient is zero, its loss %.4g: on this model the sets are as wanted already, by more than the margin %.3g; raise the margin or choose other targets", value, l.cfg.margin())
+	return usage.Errorf("%w, its loss %.4g: on this model the sets are as wanted already, by more than the margin %.3g; raise the margin or choose other targets", errZero, value, l.cfg.margin())
 }
 
 // worst computes ℓ2 at theta, and ℓ3, its value at the worst point of the ball around theta, with

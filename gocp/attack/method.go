@@ -12,6 +12,7 @@ const (
 	MethodWitchesBrew  = "witchesbrew" // along that of a cross entropy: misclassification, to compare with
 	MethodFirstOrder   = "firstorder"  // what a record says of alignment with ∇ℓ3
 	MethodSecondOrder  = "secondorder" // and with (C + λI)⁻¹∇ℓ3
+	MethodLabels       = "labels"      // and of labels alone
 	defaultMethod      = MethodAlignment
 	doesNothingWithout = "crafting: %s does nothing with the method %s; leave it out"
 )
@@ -93,6 +94,8 @@ func (c Config) record() string {
 	switch {
 	case c.Method != MethodAlignment:
 		return c.Method
+	case !c.MovesPixels():
+		return MethodLabels
 	case c.Order == 2:
 		return MethodSecondOrder
 	}

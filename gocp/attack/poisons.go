@@ -2,6 +2,7 @@ package attack
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -40,14 +41,15 @@ func (m Images) check(what string) error {
 	return nil
 }
 
-// Poisons are images that were moved inside the ball, on the 8-bit grid.
+// Poisons are images that were moved inside the ball, on the 8-bit grid, or have other labels, or both.
 type Poisons struct {
-	Method     string  // firstorder, secondorder, witchesbrew, randun, randga
-	Epsilon255 float64 // radius of the ball in 255ths
+	Method     string  // firstorder, secondorder, labels, witchesbrew, randun, randga, randlabel
+	Epsilon255 float64 // radius of the ball in 255ths; 0: pixels do not change
 	Seed       uint64
 	Bases      []int     // indices of the clean images in Problem.Pool
-	Before     Images    // the clean images and their labels, which do not change
+	Before     Images    // the clean images and their labels
 	After      []uint8   // the poisons, as Before.Pixels
+	Turned     []int32   // their labels, none as before; nil: labels do not change
 	Report     *Crafting // what crafting saw; nil for noise
 }
 
@@ -55,6 +57,9 @@ type Poisons struct {
 func (p *Poisons) Images() Images {
 	m := p.Before
 	m.Pixels = p.After
+	if p.Turned != nil {
+		m.Labels = p.Turned
+	}
 	return m
 }
 
@@ -84,14 +89,27 @@ func (p *Poisons) Spread() (largest int, mean float64) {
 	return largest, mean
 }
 
-// Hash is the SHA-256 of the 8-bit poisons.
+// Hash is the SHA-256 of the 8-bit poisons and, where labels are turned, of their labels after them, 4 bytes each.
 func (p *Poisons) Hash() string {
-	h := sha256.Sum256(p.After)
-	return hex.EncodeToString(h[:])
+	h := sha256.New()
+	h.Write(p.After)
+	for _, y := range p.Turned {
+		h.Write(binary.LittleEndian.AppendUint32(nil, uint32(y)))
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
-// check holds the promise of every method: the ball and the pixel range hold on the 8-bit grid.
+// check holds the promise of every method: the ball and the pixel range hold on the 8-bit grid, and a label that is turned
+// is another.
 func (p *Poisons) check() error {
+	if p.Turned != nil && len(p.Turned) != p.Before.Len() {
+		return fmt.Errorf("attack: %s: %d labels for %d poisons", p.Method, len(p.Turned), p.Before.Len())
+	}
+	for i, y := range p.Turned {
+		if y == p.Before.Labels[i] {
+			return fmt.Errorf("attack: %s: the label of poison %d is turned into itself, %d", p.Method, i, y)
+		}
+	}
 	if largest, _ := p.Spread(); float64(largest) > p.Epsilon255 {
 		return fmt.Errorf("attack: %s: |δ| is %d/255, outside the ball of radius %g/255", p.Method, largest, p.Epsilon255)
 	}

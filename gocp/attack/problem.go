@@ -8,6 +8,7 @@ import (
 	"github.com/gocp/gocp/gocp/kernel"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/tensor"
+	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -16,6 +17,7 @@ type Surrogate struct {
 	Name        string
 	Model       *nn.Model
 	Calibration Images
+	Train       train.Config // how it trains on between rounds of turning labels
 }
 
 // A Target is an image with what is wanted of its prediction set.
@@ -34,14 +36,16 @@ type Problem struct {
 	Pool       Images // the adversary's training images: poisons are made from some of them
 	Classes    []int  // the classes they come from; Count is split evenly among these
 	Count      int    // P
-	Precision  kernel.Precision
-	Seed       uint64
+	// Room is how many images of each class can have their label turned, which Classes do not bound; nil: all.
+	Room      []int
+	Precision kernel.Precision
+	Seed      uint64
 
 	// Memory changes no bit of the result.
 	Memory Memory
 }
 
-func (p *Problem) check() error {
+func (p *Problem) check(cfg Config) error {
 	if err := p.Pool.check("pool"); err != nil {
 		return err
 	}
@@ -50,7 +54,11 @@ func (p *Problem) check() error {
 		return fmt.Errorf("attack: no surrogates")
 	case len(p.Targets) == 0:
 		return fmt.Errorf("attack: no targets")
-	case len(p.Classes) == 0 || p.Count < len(p.Classes):
+	case p.Room != nil && len(p.Room) != p.Surrogates[0].Model.Classes:
+		return fmt.Errorf("attack: room in %d classes; %s has %d", len(p.Room), p.Surrogates[0].Name, p.Surrogates[0].Model.Classes)
+	case p.Count < 1:
+		return usage.Errorf("attack: a budget of %d poisons", p.Count)
+	case !cfg.TurnsLabels() && (len(p.Classes) == 0 || p.Count < len(p.Classes)):
 		return usage.Errorf("attack: a budget of %d poisons for %d classes of bases; there must be at least one for each", p.Count, len(p.Classes))
 	}
 	for _, f := range p.Surrogates {
@@ -119,7 +127,7 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 		return nil, err
 	}
 	defer s.Range("surrogates").End()
-	if err := p.check(); err != nil {
+	if err := p.check(cfg); err != nil {
 		return nil, err
 	}
 	v := &Solver{s: s, p: p, cfg: cfg, chunk: cfg.batch()}

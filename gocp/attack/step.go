@@ -20,24 +20,11 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 	}
 	defer s.Scope()()
 	var out After
-	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
 	for _, f := range v.fields {
 		n := f.grad.Len()
-		theta, batch := s.Alloc(4*n), min(craftBatch, images.Len())
-		free := s.Scope()
-		net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
-		g, x := tensor.New(s, n), tensor.New(s, batch, images.H, images.W, images.C)
+		theta := s.Alloc(4 * n)
 		s.Copy(theta, f.theta.P, 4*n)
-		for at := 0; at < images.Len(); at += batch {
-			b := min(batch, images.Len()-at)
-			xb := x.Slice(0, b, images.H, images.W, images.C)
-			kernel.Gather(s, pixels.Add(at*images.Size()), 0, kernel.Augmentation{}, b, images.H, images.W, images.C, xb)
-			net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
-			_, dlogits := net.Loss(labels.Add(4 * at))
-			net.Backward(dlogits, g, tensor.Tensor{})
-			kernel.Axpby(s, kernel.Coef{Value: -lr / float64(v.p.Pool.Len())}, g.P, kernel.Coef{Value: 1}, theta, n)
-		}
-		free() // but theta
+		v.addGradients(f, images, -lr/float64(v.p.Pool.Len()), theta)
 		l2, l3, err := f.after(theta)
 		if err != nil {
 			return After{}, fmt.Errorf("attack: surrogate %s after a training step: %w", f.Name, err)
@@ -47,6 +34,24 @@ func (v *Solver) Step(images Images, lr float64) (After, error) {
 		s.Free(theta)
 	}
 	return out, s.Err()
+}
+
+// addGradients adds scale·Σ∇_θ l of images, at θ* of surrogate f, to the vector to.
+func (v *Solver) addGradients(f *field, images Images, scale float64, to device.Ptr) {
+	s, n, batch := v.s, f.grad.Len(), min(craftBatch, images.Len())
+	defer s.Scope()()
+	pixels, labels := uploaded(s, images.Pixels), uploaded(s, images.Labels)
+	net := nn.NewNet(s, f.Model.Spec, batch, nn.Options{Precision: v.p.Precision})
+	g, x := tensor.New(s, n), tensor.New(s, batch, images.H, images.W, images.C)
+	for at := 0; at < images.Len(); at += batch {
+		b := min(batch, images.Len()-at)
+		xb := x.Slice(0, b, images.H, images.W, images.C)
+		kernel.Gather(s, pixels.Add(at*images.Size()), 0, kernel.Augmentation{}, b, images.H, images.W, images.C, xb)
+		net.Forward(nn.Pass{Mode: nn.Eval, Theta: f.theta.Primal(), Running: f.running, X: xb})
+		_, dlogits := net.Loss(labels.Add(4 * at))
+		net.Backward(dlogits, g, tensor.Tensor{})
+		kernel.Axpby(s, kernel.Coef{Value: scale}, g.P, kernel.Coef{Value: 1}, to, n)
+	}
 }
 
 // after returns ℓ2 and ℓ3 at theta. Where the gradient holds the threshold still, so does this: the

@@ -8,10 +8,11 @@ import (
 	"github.com/gocp/gocp/gocp/usage"
 )
 
-// Poisons replaces images of a training set; labels stay.
+// Poisons replaces images of a training set, and labels where it has some.
 type Poisons struct {
 	Index  []int   // positions in the training set, each once
 	Images []uint8 // [len(Index),H,W,C]
+	Labels []int32 // [len(Index)], or nil: labels stay
 }
 
 // Apply returns a copy of d with the poisons in place.
@@ -24,6 +25,12 @@ func (p Poisons) Apply(d *Dataset) (*Dataset, error) {
 	for j, i := range p.Index {
 		copy(out.Image(i), p.Images[j*d.Size():])
 	}
+	if p.Labels != nil {
+		out.Labels = slices.Clone(d.Labels)
+		for j, i := range p.Index {
+			out.Labels[i] = p.Labels[j]
+		}
+	}
 	out.SHA256 = out.Hash()
 	return &out, nil
 }
@@ -31,6 +38,14 @@ func (p Poisons) Apply(d *Dataset) (*Dataset, error) {
 func (p Poisons) check(d *Dataset) error {
 	if len(p.Images) != len(p.Index)*d.Size() {
 		return fmt.Errorf("data: %d bytes of pixels for %d poisons of %d bytes each", len(p.Images), len(p.Index), d.Size())
+	}
+	if p.Labels != nil && len(p.Labels) != len(p.Index) {
+		return fmt.Errorf("data: %d labels for %d poisons", len(p.Labels), len(p.Index))
+	}
+	for _, y := range p.Labels {
+		if y < 0 || int(y) >= len(d.Classes) {
+			return fmt.Errorf("data: a poison has the label %d; there are %d classes", y, len(d.Classes))
+		}
 	}
 	seen := map[int]bool{}
 	for _, i := range p.Index {
@@ -67,10 +82,11 @@ type Victim struct {
 //	arms [A]                                        the names of the arms; for each arm:
 //	poison_ARM [M,H,W,C]                            the poisoned images of all sets
 //	poison_ARM_index [M]                            which training image each one replaces
+//	poison_ARM_labels [M]                           and the label it has then
 //	poison_ARM_begin [S+1]                          set s has rows begin[s] … begin[s+1]−1
 //
-// so that with NumPy x = train_images.copy(); x[index[b:e]] = poison[b:e] is the
-// training set with the poisons in place.
+// so that with NumPy x = train_images.copy(); x[index[b:e]] = poison[b:e], and so y with the
+// labels, are the training set with the poisons in place.
 func (v *Victim) Arrays() (npy.Archive, error) {
 	if len(v.Group) != v.Targets.Len() {
 		return nil, fmt.Errorf("data: %d targets with %d groups", v.Targets.Len(), len(v.Group))
@@ -104,6 +120,7 @@ func (v *Victim) Arrays() (npy.Archive, error) {
 	for _, a := range v.Arms {
 		var images []uint8
 		var index []int
+		var labels []int64
 		begin := []int{0}
 		for s, p := range a.Sets {
 			if err := p.check(t); err != nil {
@@ -111,6 +128,13 @@ func (v *Victim) Arrays() (npy.Archive, error) {
 			}
 			images = append(images, p.Images...)
 			index = append(index, p.Index...)
+			for j, i := range p.Index {
+				y := t.Labels[i]
+				if p.Labels != nil {
+					y = p.Labels[j]
+				}
+				labels = append(labels, int64(y))
+			}
 			begin = append(begin, len(index))
 		}
 		for i, g := range v.Group {
@@ -120,6 +144,7 @@ func (v *Victim) Arrays() (npy.Archive, error) {
 		}
 		z = append(z, npy.Named{Name: "poison_" + a.Name, Array: npy.Uint8(images, len(index), t.H, t.W, t.C)},
 			npy.Named{Name: "poison_" + a.Name + "_index", Array: ints(index)},
+			npy.Named{Name: "poison_" + a.Name + "_labels", Array: npy.Int64(labels, len(labels))},
 			npy.Named{Name: "poison_" + a.Name + "_begin", Array: ints(begin)})
 	}
 	return z, nil

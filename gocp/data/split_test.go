@@ -3,6 +3,7 @@ package data
 import (
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,9 +116,10 @@ func TestExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	y := got[0].Labels[2]
 	v := &Victim{Train: got[0].Dataset, Calibration: got[1].Dataset, Test: got[2].Dataset, Targets: got[3].Dataset, Group: []int{0, 1},
-		Arms: []Arm{{"attack", []Poisons{{[]int{5, 0}, []uint8{1, 2, 3, 4}}, {[]int{2}, []uint8{5, 6}}}},
-			{"randun", []Poisons{{[]int{5, 0}, []uint8{9, 9, 9, 9}}, {}}}}}
+		Arms: []Arm{{"attack", []Poisons{{Index: []int{5, 0}, Images: []uint8{1, 2, 3, 4}}, {Index: []int{2}, Images: []uint8{5, 6}, Labels: []int32{1 - y}}}},
+			{"randun", []Poisons{{Index: []int{5, 0}, Images: []uint8{9, 9, 9, 9}}, {}}}}}
 	path := filepath.Join(t.TempDir(), "victim.npz")
 	if err := Export(path, v); err != nil {
 		t.Fatal(err)
@@ -142,6 +144,13 @@ func TestExport(t *testing.T) {
 			t.Errorf("set %d: %v, want %v", s, x, want.Images)
 		}
 	}
+	labels, err := z.Get("poison_attack_labels").Int64s()
+	if want := []int64{int64(got[0].Labels[5]), int64(got[0].Labels[0]), int64(1 - y)}; err != nil || !slices.Equal(labels, want) {
+		t.Errorf("labels %v, %v; want %v", labels, err, want)
+	}
+	if turned, err := v.Arms[0].Sets[1].Apply(v.Train); err != nil || turned.Labels[2] != 1-y || v.Train.Labels[2] != y || turned.Labels[0] != v.Train.Labels[0] {
+		t.Errorf("the turned label: %v, %v", turned, err)
+	}
 	if a := z.Get("poison_attack"); !reflect.DeepEqual(a.Shape, []int{3, 1, 2, 1}) || a.Type != "u1" {
 		t.Errorf("poison_attack: %s %v", a.Type, a.Shape)
 	}
@@ -164,9 +173,15 @@ func TestExport(t *testing.T) {
 	}
 
 	for text, spoil := range map[string]func(*Victim){
-		"occurs twice":            func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{[]int{1, 1}, make([]uint8, 4)}, {}}}} },
-		"not in a training set":   func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{[]int{6}, make([]uint8, 2)}, {}}}} },
-		"bytes of pixels":         func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{[]int{1}, make([]uint8, 3)}, {}}}} },
+		"occurs twice":          func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{Index: []int{1, 1}, Images: make([]uint8, 4)}, {}}}} },
+		"not in a training set": func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{Index: []int{6}, Images: make([]uint8, 2)}, {}}}} },
+		"2 labels for 1 poisons": func(v *Victim) {
+			v.Arms = []Arm{{"a", []Poisons{{Index: []int{1}, Images: make([]uint8, 2), Labels: []int32{0, 0}}, {}}}}
+		},
+		"there are": func(v *Victim) {
+			v.Arms = []Arm{{"a", []Poisons{{Index: []int{1}, Images: make([]uint8, 2), Labels: []int32{9}}, {}}}}
+		},
+		"bytes of pixels":         func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{Index: []int{1}, Images: make([]uint8, 3)}, {}}}} },
 		"target 1 belongs to set": func(v *Victim) { v.Arms = []Arm{{"a", []Poisons{{}}}} },
 		"two arms":                func(v *Victim) { v.Arms = append(v.Arms, v.Arms[0]) },
 		"with 1 groups":           func(v *Victim) { v.Group = v.Group[:1] },

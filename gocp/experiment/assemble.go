@@ -1,9 +1,11 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gocp/gocp/gocp/attack"
@@ -230,6 +232,10 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 	for _, x := range c.Restarts {
 		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi)})
 	}
+	for _, x := range c.Rounds {
+		p.Rounds = append(p.Rounds, result.Round{Turned: x.Turned, L2: result.Number(x.L2), L3: result.Number(x.L3), Most: result.Number(x.Most), Least: result.Number(x.Least)})
+	}
+	p.Turns = turnsOf(b.Poisons)
 	for _, x := range c.Solves {
 		p.Solves = append(p.Solves, result.Solve{Surrogate: x.Surrogate, Images: x.Images, Damping: result.Number(x.Damping), Iterations: x.Iterations, Residual: result.Number(x.Residual),
 			Least: result.Number(x.Least), Largest: result.Number(x.Largest), Cosine: result.Number(x.Cosine), Stopped: x.Stopped})
@@ -239,10 +245,31 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 	p.StepLR = result.Number(r.cfg.VictimTrain.LR)
 	p.L2After, p.L3After = result.Number(c.Attack.L2), result.Number(c.Attack.L3)
 	for i := range min(shownPoisons, len(b.Bases)) {
-		p.Samples = append(p.Samples, result.Sample{Base: b.DataIndex[i], Label: int(b.Before.Labels[i]),
-			Before: fmt.Sprintf("%s/before/%04d.png", dir, i), After: fmt.Sprintf("%s/after/%04d.png", dir, i)})
+		s := result.Sample{Base: b.DataIndex[i], Label: int(b.Before.Labels[i]),
+			Before: fmt.Sprintf("%s/before/%04d.png", dir, i), After: fmt.Sprintf("%s/after/%04d.png", dir, i)}
+		if b.Turned != nil {
+			s.Turned = new(int(b.Turned[i]))
+		}
+		p.Samples = append(p.Samples, s)
 	}
 	return p, nil
+}
+
+// turnsOf counts the labels that were turned, by what they were and are.
+func turnsOf(p *attack.Poisons) []result.Turn {
+	counts := map[result.Turn]int{}
+	for i, y := range p.Turned {
+		counts[result.Turn{From: int(p.Before.Labels[i]), To: int(y)}]++
+	}
+	var out []result.Turn
+	for t, n := range counts {
+		t.Count = n
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b result.Turn) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+	})
+	return out
 }
 
 // splitOf counts poisons by class, in the order of their first, beside the images that there are.
@@ -312,7 +339,7 @@ func (r *run) record() (result.Config, error) {
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
-		Bases:  k.Bases, Diverse: k.Diverse,
+		Poison: k.Poison, Rounds: k.Rounds, Bases: k.Bases, Diverse: k.Diverse,
 		Craft: result.Craft{Method: k.Method, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: stealth, KeepBeta: result.Number(k.KeepBeta), KeepTrue: stealth,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,

@@ -154,6 +154,7 @@ func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
 		"second order": func(c *Config) {
 			c.Craft = attack.Config{Steps: 3, Order: 2, Second: attack.SecondOrder{Preconditioner: "kfac"}}
 		},
+		"labels in rounds": func(c *Config) { c.Craft = attack.Config{Poison: attack.PoisonLabels, Rounds: 2} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tiny()

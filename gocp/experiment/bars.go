@@ -43,7 +43,7 @@ func barOf(role string) string {
 func newBars(report progress.Reporter, c Config, tally *progress.Tally) *bars {
 	return &bars{report: report, tally: tally, total: map[string]int{}, jobs: map[string]int{}, tasks: map[string]*phase{}, passes: c.passes, units: map[string]int{
 		barBenign:  c.VictimTrain.Epochs,
-		barPoisons: c.Craft.Steps * c.Craft.Restarts,
+		barPoisons: c.Craft.Work(),
 		barVictims: c.VictimTrain.Epochs,
 	}}
 }

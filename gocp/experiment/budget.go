@@ -61,6 +61,10 @@ func affordable(c Config, goal attack.Goal, s *splits, names []string) (notes []
 	}
 	room := s.room()
 	candidates := classCounts(s.whole.Labels[:s.candidates], s.classes)
+	free := c.Craft.TurnsLabels() // then poisons come from any class
+	if all := sum(room); free && p > all {
+		return nil, usage.Errorf("audit: budget %s is %d poisons; victim and adversary have %d images of the same classes at most; lower --budget to %s, or raise --train-size", c.fraction(), p, all, share(all, c.TrainSize))
+	}
 	var groups, possible, most, fewest int
 	var poor []string
 	for y, n := range candidates {
@@ -76,7 +80,7 @@ func affordable(c Config, goal attack.Goal, s *splits, names []string) (notes []
 			fewest = len(classes)
 		}
 		most = max(most, largest(classes, room))
-		if !attack.Fits(p, classes, room) {
+		if !c.fits(p, classes, room) {
 			poor = append(poor, fmt.Sprintf("%d (%s)", y, names[y]))
 			continue
 		}
@@ -85,9 +89,9 @@ func affordable(c Config, goal attack.Goal, s *splits, names []string) (notes []
 	switch {
 	case possible == 0:
 		return nil, usage.Errorf("audit: goal %s%s has no targets: in %d classes there is nothing for it to add or to remove, or no other class to make poisons from", c.Goal.Name, ofSize(c.Goal.Size), s.classes)
-	case p < fewest:
+	case !free && p < fewest:
 		return nil, usage.Errorf("audit: budget %s of %d training images is %s, and poisons come from %d classes at least, one or more from each; raise --budget", c.fraction(), c.TrainSize, count(p, "poison"), fewest)
-	case p > most:
+	case !free && p > most:
 		return nil, usage.Errorf("audit: budget %s is %d poisons; victim and adversary have images of the classes that these come from for %d at most; lower --budget to %s, or raise --train-size", c.fraction(), p, most, share(most, c.TrainSize))
 	case groups < c.Repeats:
 		return nil, usage.Errorf("audit: the %d target candidates are enough for %d of %d repeats of %s of one class%s; lower --repeats or give more --candidates", s.candidates, groups, c.Repeats, count(c.Targets, "target"), without(poor, p))
@@ -96,6 +100,21 @@ func affordable(c Config, goal attack.Goal, s *splits, names []string) (notes []
 		notes = append(notes, fmt.Sprintf("no target is of class %s: victim and adversary have too few images of the classes that its %d poisons would come from", strings.Join(poor, ", "), p))
 	}
 	return notes, nil
+}
+
+// fits reports whether p poisons are to be had: of the classes that they come from, or where labels are turned of any.
+func (c Config) fits(p int, classes, room []int) bool {
+	if c.Craft.TurnsLabels() {
+		return p <= sum(room)
+	}
+	return attack.Fits(p, classes, room)
+}
+
+func sum(n []int) (all int) {
+	for _, v := range n {
+		all += v
+	}
+	return all
 }
 
 // largest is the number of poisons that classes have room for when it is split evenly.

@@ -57,7 +57,7 @@ type Config struct {
 	Miscoverage string             `json:"miscoverage"` // default 0.1
 	Budget      string             `json:"budget"`      // share of the training set, or auto (default 0.04; 0.01 where sets are to grow)
 	Craft       attack.Config      `json:"craft"`       // bases default to random where sets are to shrink
-	Conditions  []result.Condition `json:"conditions"`  // default attack, randun, randga, clean
+	Conditions  []result.Condition `json:"conditions"`  // default attack, randun, randga, clean; where labels are turned attack, randlabel, clean
 
 	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12; 20 where sets are to grow)
 	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1)
@@ -144,11 +144,11 @@ func (c Config) WithDefaults() Config {
 	if c.Budget == "" {
 		c.Budget = c.defaultBudget()
 	}
-	if c.Craft.Bases == "" {
+	if c.Craft.Bases == "" && !c.Craft.TurnsLabels() {
 		c.Craft.Bases = c.defaultBases()
 	}
 	if len(c.Conditions) == 0 {
-		c.Conditions = slices.Clone(result.Conditions[:])
+		c.Conditions = c.conditions()
 	}
 	orDefault(&c.Repeats, c.defaultRepeats())
 	orDefault(&c.Targets, 1)
@@ -184,6 +184,17 @@ func (c Config) WithDefaults() Config {
 	}
 	return c
 }
+
+// conditions are those that there can be: noise of pixels, or of labels.
+func (c Config) conditions() []result.Condition {
+	if c.Craft.TurnsLabels() {
+		return []result.Condition{result.Attack, result.RandLabel, result.Clean}
+	}
+	return []result.Condition{result.Attack, result.RandUn, result.RandGa, result.Clean}
+}
+
+// control is the noise that the attack is held against.
+func (c Config) control() result.Condition { return c.conditions()[1] }
 
 // defaultBudget is where the goal's effect is clear and the prediction still stands.
 func (c Config) defaultBudget() string {
@@ -247,6 +258,9 @@ func (c Config) Validate() error {
 		}
 		if !slices.Contains(result.Conditions[:], cond) {
 			return usage.Errorf("unknown condition %q (known: %s)", cond, joinConditions(result.Conditions[:]))
+		}
+		if known := c.conditions(); !slices.Contains(known, cond) {
+			return usage.Errorf("condition %s does nothing here: with poison %s there are %s", cond, c.Craft.Poison, joinConditions(known))
 		}
 	}
 	for _, n := range []struct {

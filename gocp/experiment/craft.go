@@ -84,7 +84,7 @@ func (r *run) bundle(ctx context.Context, g int, gr group, p *attack.Problem) (*
 		if err != nil {
 			return nil, err
 		}
-		if kept || p.Count/2 < len(p.Classes) {
+		if kept || p.Count/2 < max(1, len(p.Classes)) {
 			break
 		}
 		p.Count /= 2
@@ -114,7 +114,8 @@ func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: name, Model: m, Calibration: r.split.auxCal.Images})
+		_, recipe := r.surrogate(i)
+		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: name, Model: m, Calibration: r.split.auxCal.Images, Train: recipe.config(0, r.cfg.Precision)})
 	}
 	for _, t := range gr.targets {
 		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim})
@@ -122,26 +123,25 @@ func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 	for _, t := range gr.bystanders {
 		p.Targets = append(p.Targets, attack.Target{Image: r.split.whole.At(t.row), Aim: t.aim, Bystander: true})
 	}
-	p.Classes = sourcesOf(r.goal, gr.targets)
+	if r.cfg.Craft.TurnsLabels() {
+		p.Room = r.split.room()
+	} else {
+		p.Classes = sourcesOf(r.goal, gr.targets)
+	}
 	return p, nil
 }
 
-// solve chooses the bases, crafts, and holds one training step on the poisons against one on
-// uniform noise.
+// solve makes the poisons and holds one training step on them against one on noise in their place.
 func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons, error) {
 	solver, err := attack.NewSolver(s, p, r.cfg.Craft)
 	if err != nil {
 		return nil, err
 	}
-	bases, err := solver.Bases()
+	poisons, err := solver.Poisons(r.bars.unit(roleCraft))
 	if err != nil {
 		return nil, err
 	}
-	poisons, err := solver.Craft(bases, r.bars.unit(roleCraft))
-	if err != nil {
-		return nil, err
-	}
-	noise, err := r.noise(g, result.RandUn, poisons.Before, poisons.Bases)
+	noise, err := r.noise(g, r.cfg.control(), poisons.Before, poisons.Bases)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +163,11 @@ func (c Config) noiseSeed(g int, cond result.Condition) uint64 {
 // noise makes the poisons of a noise control for group g.
 func (r *run) noise(g int, c result.Condition, bases attack.Images, index []int) (*attack.Poisons, error) {
 	seed := r.cfg.noiseSeed(g, c)
-	if c == result.RandGa {
+	switch c {
+	case result.RandGa:
 		return attack.RandGa(bases, index, r.cfg.Craft.Epsilon255, seed)
+	case result.RandLabel:
+		return attack.RandLabel(bases, index, r.split.classes, r.cfg.Craft.Epsilon255, seed)
 	}
 	return attack.RandUn(bases, index, r.cfg.Craft.Epsilon255, seed)
 }
@@ -179,7 +182,7 @@ func (r *run) poisonsOf(g int, c result.Condition, b *attack.Bundle) (*attack.Po
 
 // inject returns the victim's training images with the poisons of group g in place, and which
 // images they replaced. A black-box adversary's images replace as many of the victim's of the
-// same class; a white-box one's replace their own bases.
+// same class, whatever their labels are turned into; a white-box one's replace their own bases.
 func (r *run) inject(g int, p *attack.Poisons) (attack.Images, []int, error) {
 	place := p.Bases
 	if !r.cfg.WhiteBox {

@@ -81,7 +81,7 @@ func Export(dir string, d Data) (*data.Victim, error) {
 			if err != nil {
 				return nil, fmt.Errorf("group %d: %w", g, err)
 			}
-			arm.Sets = append(arm.Sets, data.Poisons{Index: place, Images: p.After})
+			arm.Sets = append(arm.Sets, data.Poisons{Index: place, Images: p.After, Labels: p.Images().Labels})
 		}
 		v.Arms = append(v.Arms, arm)
 	}

@@ -47,6 +47,9 @@ func (r *run) fits(ctx context.Context) error {
 			needs = append(needs,
 				need{"training a surrogate", spec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
 				need{"crafting", spec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}})
+			if n := r.cfg.Craft.AlongBatch(r.cfg.TrainSize); n > 0 {
+				needs = append(needs, need{"asking what images gain", spec, n, nn.Options{Dual: true, Forward: true}})
+			}
 			if r.cfg.Craft.Order == 2 {
 				needs = append(needs, need{"the curvature of second order", spec, r.cfg.Craft.CurvatureBatch(r.cfg.TrainSize), nn.Options{Dual: true}})
 			}

@@ -119,7 +119,7 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 			return nil, err
 		}
 		models = append(models, m)
-		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: file, Model: m, Calibration: cal.images()})
+		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: file, Model: m, Calibration: cal.images(), Train: c.SurrogateTrain.of(m.Arch).config(0, c.Precision)})
 	}
 	b := &attack.Bundle{Dataset: pool.set.SHA256}
 	aims, err := believe(ctx, dev, c, goal, models, cal, targets, j.Targets)
@@ -135,23 +135,21 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		p.Targets = append(p.Targets, attack.Target{Image: targets.Image(t.row), Aim: t.aim})
 		b.Targets = append(b.Targets, attack.Aimed{Index: targets.Index[t.row], Label: t.belief.Label, Aim: t.aim})
 	}
-	p.Classes = sourcesOf(goal, aims)
-	if have := classCounts(pool.Labels, len(pool.Classes)); !attack.Fits(p.Count, p.Classes, have) {
+	if !c.Craft.TurnsLabels() {
+		p.Classes = sourcesOf(goal, aims)
+	}
+	if have := classCounts(pool.Labels, len(pool.Classes)); !c.Craft.TurnsLabels() && !attack.Fits(p.Count, p.Classes, have) {
 		return nil, usage.Errorf("the budget is %d poisons, split among the classes %v, and the pool's images of these are %s; change --budget", p.Count, p.Classes, countsOf(p.Classes, have))
 	}
 
-	task := progress.Or(report).Phase("craft", c.Craft.Steps*c.Craft.Restarts)
+	task := progress.Or(report).Phase("craft", c.Craft.Work())
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
 		solver, err := attack.NewSolver(s, p, c.Craft)
 		if err != nil {
 			return err
 		}
-		bases, err := solver.Bases()
-		if err != nil {
-			return err
-		}
-		b.Poisons, err = solver.Craft(bases, func() { task.Add(1) })
+		b.Poisons, err = solver.Poisons(func() { task.Add(1) })
 		return err
 	})
 	if err != nil {

@@ -142,7 +142,7 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 			t.shown = append(t.shown, len(set))
 		}
 		w := append(waiting[b.Predicted], t)
-		if !attack.Fits(count, sourcesOf(goal, w), room) {
+		if !c.fits(count, sourcesOf(goal, w), room) {
 			poor++
 			continue
 		}

@@ -35,6 +35,14 @@ var theme = map[string]color.NRGBA{
 // benign stands for the reference models where a condition is drawn.
 const benign result.Condition = "benign"
 
+// ink is the colour of a condition; there is one of the two noises that attacks are held against.
+func ink(c result.Condition) string {
+	if c == result.RandLabel {
+		c = result.RandUn
+	}
+	return string(c)
+}
+
 func faded(name string, alpha float64) color.NRGBA {
 	c := theme[name]
 	c.A = uint8(255 * alpha)
@@ -72,9 +80,9 @@ func (h haloed) DrawGlyph(c *draw.Canvas, sty draw.GlyphStyle, pt vg.Point) {
 
 // mark is the symbol of a condition: shape and colour both tell them apart.
 func mark(c result.Condition, radius vg.Length) draw.GlyphStyle {
-	g := draw.GlyphStyle{Color: theme[string(c)], Radius: radius, Shape: draw.CircleGlyph{}}
+	g := draw.GlyphStyle{Color: theme[ink(c)], Radius: radius, Shape: draw.CircleGlyph{}}
 	switch c {
-	case result.RandUn:
+	case result.RandUn, result.RandLabel:
 		g.Shape = draw.BoxGlyph{}
 	case result.RandGa:
 		g.Shape = diamond
@@ -170,7 +178,7 @@ func (c *chart) marks(g draw.GlyphStyle, pts ...plotter.XY) {
 // interval adds an estimate.
 func (c *chart) interval(m interval, radius vg.Length, y float64) {
 	if finite(m.at, m.low, m.high) && m.low < m.high {
-		c.Add(&plotter.XErrorBars{XYs: plotter.XYs{{X: m.at, Y: y}}, XErrors: plotter.XErrors{{Low: m.at - m.low, High: m.high - m.at}}, LineStyle: stroke(faded(string(m.cond), 0.55), radius/2)})
+		c.Add(&plotter.XErrorBars{XYs: plotter.XYs{{X: m.at, Y: y}}, XErrors: plotter.XErrors{{Low: m.at - m.low, High: m.high - m.at}}, LineStyle: stroke(faded(ink(m.cond), 0.55), radius/2)})
 	}
 	g := mark(m.cond, radius)
 	g.Shape = haloed{g.Shape}

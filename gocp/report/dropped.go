@@ -51,7 +51,7 @@ func droppedText(r *result.Result) string {
 		}
 	}
 	var parts []string
-	for _, c := range []result.Condition{result.Attack, result.RandUn, result.RandGa, benign} {
+	for _, c := range []result.Condition{result.Attack, result.RandUn, result.RandGa, result.RandLabel, benign} {
 		s := sums[c]
 		if s == nil {
 			continue

@@ -112,7 +112,7 @@ func rocPlot(f *result.Filtered) drawing {
 		for _, p := range by.Known.ROC {
 			curve = append(curve, plotter.XY{X: share(p.Clean), Y: share(p.Poisons)})
 		}
-		cond := result.Conditions[i%len(result.Conditions)]
+		cond := [...]result.Condition{result.Attack, result.RandUn, result.RandGa, result.Clean}[i%4]
 		c.line(stroke(faded(string(cond), 0.8), 1.6), curve...)
 		clean := math.Max(1, float64(f.Samples-by.Known.Poisons))
 		at := plotter.XY{X: share(float64(by.Known.CleanDropped) / clean), Y: share(by.Known.Recall)}

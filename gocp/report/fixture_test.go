@@ -90,6 +90,9 @@ func made(goal string, repeats, classes int, effect float64) (*result.Result, fs
 			rep.Poisons.Samples = append(rep.Poisons.Samples, sample)
 		}
 		for _, c := range result.Conditions {
+			if c == result.RandLabel { // see turned
+				continue
+			}
 			shift := map[result.Condition]float64{result.Attack: -effect, result.RandUn: -0.1}[c]
 			for v := range 2 {
 				n := clamp(base + shift + 0.6*rng.NormFloat64())
@@ -132,6 +135,34 @@ func made(goal string, repeats, classes int, effect float64) (*result.Result, fs
 		{Phase: "victims", Seconds: 141.9, Count: 8 * repeats}, {Phase: "evaluation", Seconds: 2.2},
 	}
 	return r, files
+}
+
+// turned makes of r one whose poisons have other labels, and with both other pixels too.
+func turned(r *result.Result, poison string) {
+	r.Config.Poison, r.Config.Rounds, r.Config.Bases = poison, 2, ""
+	for i := range r.Repeats {
+		rep := &r.Repeats[i]
+		rep.Poisons.Turns = []result.Turn{{From: 1, To: 0, Count: 100}, {From: 0, To: 1, Count: 80}}
+		rep.Poisons.Rounds = []result.Round{{Turned: 90, L2: 0.4, L3: 0.5, Most: 2, Least: 1}, {Turned: 90, L2: 0.1, L3: 0.2, Most: 1, Least: 0.5}}
+		for s := range rep.Poisons.Samples {
+			rep.Poisons.Samples[s].Turned = new((rep.Poisons.Samples[s].Label + 1) % len(r.Dataset.Classes))
+		}
+		if poison == "labels" {
+			rep.Poisons.Restarts, rep.Poisons.MaxAbs, rep.Poisons.MeanAbs = nil, 0, 0
+			r.Config.Budget.Epsilon255 = 0
+		}
+		var kept []result.Victim
+		for _, v := range rep.Victims {
+			if v.Condition == result.RandUn {
+				v.Condition = result.RandLabel
+			}
+			if v.Condition != result.RandGa {
+				kept = append(kept, v)
+			}
+		}
+		rep.Victims = kept
+	}
+	r.Summary = result.Summarise(r.Repeats, len(r.Dataset.Classes))
 }
 
 // picture is a smooth random image, or base with every pixel moved by at most radius.

@@ -164,11 +164,16 @@ func conditionName(c result.Condition) string {
 		return "Uniform noise"
 	case result.RandGa:
 		return "Gaussian noise"
+	case result.RandLabel:
+		return "Random labels"
 	case result.Clean:
 		return "Clean retraining"
 	}
 	return string(c)
 }
+
+// noiseName is what the attack is held against, in a sentence.
+func noiseName(s *result.Summary) string { return strings.ToLower(conditionName(s.Noise())) }
 
 // upperFirst capitalises the first letter.
 func upperFirst(s string) string {

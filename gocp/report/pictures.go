@@ -78,6 +78,9 @@ type triplet struct {
 // loadTriplet reads a poison and computes its amplified difference from the files themselves.
 func loadTriplet(fsys fs.FS, r *result.Result, s result.Sample) (triplet, error) {
 	t := triplet{Label: className(r, s.Label), Base: s.Base}
+	if s.Turned != nil {
+		t.Label += " → " + className(r, *s.Turned)
+	}
 	before, rawBefore, err := readPNG(fsys, s.Before)
 	if err != nil {
 		return t, err

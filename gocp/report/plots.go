@@ -61,7 +61,7 @@ func (p rows) drawing() drawing {
 		y := float64(-i)
 		for j, x := range r.faint { // a fixed small stagger keeps equal values apart
 			g := mark(r.marks[0].cond, 3.2)
-			g.Color = faded(string(r.marks[0].cond), 0.3)
+			g.Color = faded(ink(r.marks[0].cond), 0.3)
 			c.marks(g, plotter.XY{X: x, Y: y + float64(j%5-2)*3.4/float64(p.h)})
 		}
 		if r.join != "" {
@@ -104,11 +104,11 @@ func (p rows) drawing() drawing {
 }
 
 // shown is the order of conditions in figures: from nothing done to the attack.
-var shown = [...]result.Condition{result.Clean, result.RandGa, result.RandUn, result.Attack}
+var shown = [...]result.Condition{result.Clean, result.RandGa, result.RandUn, result.RandLabel, result.Attack}
 
 // strip is a row of an estimate and the repeats it was made from.
 func (v *view) strip(c result.Condition, name string, e result.Estimate, decimals int, of func(*result.Repeat) float64) row {
-	r := row{name: name, ink: string(c), marks: []interval{intervalOf(c, e)}, text: num(e.Mean, decimals)}
+	r := row{name: name, ink: ink(c), marks: []interval{intervalOf(c, e)}, text: num(e.Mean, decimals)}
 	if e.SE.Finite() {
 		r.small = "± " + num(e.SE, decimals)
 	}
@@ -177,7 +177,7 @@ func (v *view) stepPlot() rows {
 	}
 	d := places(all...)
 	return rows{name: "sgd-step", label: "Change of the adversary's loss after one SGD step", axis: "← helps the adversary\u00a0\u00a0\u00a0 Δℓ₃\u00a0\u00a0\u00a0 hinders →",
-		w: half, h: 92, radius: 6, at: new(float64), rows: []row{v.strip(result.RandUn, "Uniform noise", v.Sum.Crafting.StepRandUn, d, noise),
+		w: half, h: 92, radius: 6, at: new(float64), rows: []row{v.strip(v.Sum.Noise(), conditionName(v.Sum.Noise()), v.Sum.Crafting.StepRandUn, d, noise),
 			v.strip(result.Attack, "Crafted poisons", v.Sum.Crafting.StepAttack, d, attack)}}
 }
 
@@ -288,7 +288,7 @@ func histograms(d drawing, most int, panels ...panel) drawing {
 			}
 			c.X.Tick.Marker, c.X.Label.Text = names, "labels in the set (0 = empty)"
 		}
-		h := &plotter.Histogram{FillColor: faded(string(p.cond), 0.82)}
+		h := &plotter.Histogram{FillColor: faded(ink(p.cond), 0.82)}
 		for k, share := range shares[i] {
 			if share > 0 {
 				h.Bins = append(h.Bins, plotter.HistogramBin{Min: float64(k) - 0.38, Max: float64(k) + 0.38, Weight: share})
@@ -302,10 +302,10 @@ func histograms(d drawing, most int, panels ...panel) drawing {
 		c.Add(h)
 		c.X.Min, c.X.Max, c.Y.Min, c.Y.Max = -0.5, float64(bars)-0.5, 0, peak
 		if at := (p.mean.Float()+0.5)/float64(width) - 0.5; at >= c.X.Min && at <= c.X.Max {
-			c.marks(draw.GlyphStyle{Color: theme[string(p.cond)], Radius: 1, Shape: meanTick}, plotter.XY{X: at})
+			c.marks(draw.GlyphStyle{Color: theme[ink(p.cond)], Radius: 1, Shape: meanTick}, plotter.XY{X: at})
 		}
 		if p.name != "" {
-			c.write(c.X.Min, peak*0.55, p.name, lettering(string(p.cond), 12.5, draw.XRight), -14, 0)
+			c.write(c.X.Min, peak*0.55, p.name, lettering(ink(p.cond), 12.5, draw.XRight), -14, 0)
 			c.write(c.X.Min, peak*0.2, "mean "+num(p.mean, 2), lettering("mute", 12, draw.XRight), -14, 0)
 		}
 		grid[i] = []*plot.Plot{c.Plot}
@@ -328,15 +328,15 @@ func (v *view) histograms() drawing {
 	return histograms(drawing{name: "size-histograms", label: "Histograms of the targets' set sizes, one panel for each condition", w: half, h: 78*vg.Length(len(list)) + 44}, 25, list...)
 }
 
-// dumbbell draws every target under attack and under uniform noise, joined.
+// dumbbell draws every target under attack and under noise, joined.
 func (v *view) dumbbell() rows {
-	p := rows{name: "targets", label: upperFirst(v.Aim.name) + " of every target, attack and uniform noise", axis: v.Aim.name, w: half, at: new(float64)}
+	p := rows{name: "targets", label: upperFirst(v.Aim.name) + " of every target, attack and " + noiseName(&v.Sum), axis: v.Aim.name, w: half, at: new(float64)}
 	for i := range v.R.Repeats {
 		r := &v.R.Repeats[i]
 		for t := range r.Targets {
 			name := fmt.Sprintf("%s #%d", className(v.R, r.Targets[t].Predicted), r.Targets[t].ID)
-			att, run := v.change(r, t, result.Attack), v.change(r, t, result.RandUn)
-			if w := (row{name: clip(name, 18), marks: []interval{{cond: result.RandUn, at: run}, {cond: result.Attack, at: att}}, join: "attack"}); finite(att, run) {
+			att, run := v.change(r, t, result.Attack), v.change(r, t, v.Sum.Noise())
+			if w := (row{name: clip(name, 18), marks: []interval{{cond: v.Sum.Noise(), at: run}, {cond: result.Attack, at: att}}, join: "attack"}); finite(att, run) {
 				if v.Aim.sign*(att-run) < 0 {
 					w.join = "mute"
 				}
@@ -406,11 +406,11 @@ func (v *view) alignmentPlot() drawing {
 	return drawing{"alignment", "Alignment of the poisons' gradient with the adversary's, over crafting steps", half, 306, c.Draw}
 }
 
-// classPlot draws test coverage by true class under attack, uniform noise and clean retraining.
+// classPlot draws test coverage by true class under attack, noise and clean retraining.
 func (v *view) classPlot() rows {
 	p := rows{name: "coverage-by-class", label: "Test coverage by true class", axis: "test coverage, mean ± standard error over repeats", w: full, h: 26, radius: 3.6}
 	p.at, p.atText = v.promised()
-	att, run := v.Sum.Row(result.Attack), v.Sum.Row(result.RandUn)
+	att, run := v.Sum.Row(result.Attack), v.Sum.Row(v.Sum.Noise())
 	if att == nil {
 		return p
 	}
@@ -427,7 +427,7 @@ func (v *view) classPlot() rows {
 	}
 	for _, k := range classes[:min(20, len(classes))] {
 		r := row{name: clip(className(v.R, k), 18)}
-		for _, c := range []result.Condition{result.Clean, result.RandUn, result.Attack} {
+		for _, c := range []result.Condition{result.Clean, v.Sum.Noise(), result.Attack} {
 			if s := v.Sum.Row(c); s != nil {
 				r.marks = append(r.marks, intervalOf(c, s.Classes[k]))
 			}

@@ -38,6 +38,9 @@ func poisonsSentence(r *result.Result) string {
 	slices.Sort(splits)
 	splits = slices.Compact(splits)
 	t := "The poisons of a group are " + span(counts) + " images of "
+	if r.Config.TurnsLabels() {
+		t = "The poisons of a group are " + span(counts) + " images with another label than their own, of "
+	}
 	most := slices.Max(classes)
 	if most == 1 {
 		t += "one class"
@@ -94,8 +97,67 @@ func splitText(r *result.Result, p *result.Poisons) string {
 
 // basesOf says how the images that become poisons were chosen.
 func basesOf(c *result.Config) string {
+	if c.TurnsLabels() {
+		return "" // the labels tell
+	}
 	if c.Diverse {
 		return c.Bases + ", those that lie apart"
 	}
 	return c.Bases
+}
+
+// poisonText says in the lead what poisons are.
+func poisonText(c *result.Config) string {
+	t := ""
+	if c.MovesPixels() {
+		t = fmt.Sprintf(" within %s/255 of the originals", general(c.Budget.Epsilon255))
+	}
+	switch {
+	case !c.TurnsLabels():
+		return t + ", labels unchanged"
+	case c.MovesPixels():
+		return t + " and with other labels"
+	}
+	return ", images unchanged and with other labels"
+}
+
+// changeText is the same for the text on a terminal.
+func changeText(c *result.Config) string {
+	t := "labels turned"
+	if c.MovesPixels() {
+		ball := fmt.Sprintf("ball %s/255", general(c.Budget.Epsilon255))
+		if !c.TurnsLabels() {
+			return ball
+		}
+		t += ", " + ball
+	}
+	return t
+}
+
+// turnedText says how labels were chosen, "" where they stay.
+func turnedText(c *result.Config) string {
+	if !c.TurnsLabels() {
+		return ""
+	}
+	t := "turned, those that gain most"
+	if c.Rounds > 1 {
+		t += fmt.Sprintf(", in %d rounds", c.Rounds)
+	}
+	return t
+}
+
+// turnsShown is how many pairs of labels turnsText names.
+const turnsShown = 3
+
+// turnsText says into what the labels of one group were turned: "cat into dog 12, deer into dog 8".
+func turnsText(r *result.Result, p *result.Poisons) string {
+	var parts []string
+	for i, t := range p.Turns {
+		if i == turnsShown {
+			parts = append(parts, "…")
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%s into %s %d", className(r, t.From), className(r, t.To), t.Count))
+	}
+	return strings.Join(parts, ", ")
 }

@@ -65,15 +65,17 @@ func cases() map[string]func() (*result.Result, fs.FS) {
 		}
 	}
 	return map[string]func() (*result.Result, fs.FS){
-		"clear": with("overconfidence", 12, 10, 1.3, nil),
-		"none":  with("overconfidence", 12, 10, 0.1, nil),
-		"under": with("underconfidence", 12, 10, -1.4, nil),
-		"wrong": with("underconfidence", 12, 10, 1.4, nil),
-		"empty": with("overconfidence", 12, 10, 2.6, nil),
-		"one":   with("overconfidence", 1, 10, 1, nil),
-		"large": with("overconfidence", 40, 100, 1, nil),
-		"two":   with("remove", 5, 2, 1, nil),
-		"group": with("unequal", 8, 10, 1.5, nil),
+		"clear":  with("overconfidence", 12, 10, 1.3, nil),
+		"none":   with("overconfidence", 12, 10, 0.1, nil),
+		"under":  with("underconfidence", 12, 10, -1.4, nil),
+		"wrong":  with("underconfidence", 12, 10, 1.4, nil),
+		"empty":  with("overconfidence", 12, 10, 2.6, nil),
+		"one":    with("overconfidence", 1, 10, 1, nil),
+		"large":  with("overconfidence", 40, 100, 1, nil),
+		"two":    with("remove", 5, 2, 1, nil),
+		"group":  with("unequal", 8, 10, 1.5, nil),
+		"labels": with("overconfidence", 8, 10, 1.3, func(r *result.Result) { turned(r, "labels") }),
+		"both":   with("add", 8, 10, 1.3, func(r *result.Result) { turned(r, "both") }),
 		"nothing": func() (*result.Result, fs.FS) {
 			r, _ := made("overconfidence", 3, 10, 1)
 			r.Repeats = nil
@@ -139,6 +141,37 @@ func TestEveryShape(t *testing.T) {
 			}
 		}
 		keep(t, name, []byte(page))
+	}
+}
+
+// A report of turned labels claims of none that it is unchanged, and of no pixel that it was moved, unless it was.
+func TestReportOfTurnedLabels(t *testing.T) {
+	for poison, c := range map[string]struct{ has, hasNot []string }{
+		"labels": {[]string{"images unchanged and with other labels", "may turn the labels of 4", "Attack − random labels", "carry random labels instead", "with another label, below", " → ", "into", "in 2 rounds"},
+			[]string{"labels unchanged", "none with a wrong label", "uniform noise", "Uniform noise", "with the same label", "255 of the originals", "largest change", "signed Adam"}},
+		"both": {[]string{"16/255 of the originals and with other labels", "each with a wrong label", "Random labels", "largest change"},
+			[]string{"labels unchanged", "none with a wrong label", "uniform noise", "with the same label"}},
+	} {
+		r, f := made("overconfidence", 6, 10, 1.3)
+		turned(r, poison)
+		page := pictures.ReplaceAllString(write(t, r, f), "")
+		var text bytes.Buffer
+		if err := Text(&text, r); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.has {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s: the page does not say %q", poison, want)
+			}
+		}
+		for _, bad := range c.hasNot {
+			if strings.Contains(page, bad) || strings.Contains(text.String(), bad) {
+				t.Errorf("%s: page or text say %q", poison, bad)
+			}
+		}
+		if !strings.Contains(text.String(), "labels turned") || !strings.Contains(text.String(), "attack − randlabel") {
+			t.Errorf("%s:\n%s", poison, text.String())
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Text writes the compact table that `gocp audit` prints at the end: the conditions with standard
-// errors, the paired differences from uniform noise, the verdict. Plain text of at most 100
+// errors, the paired differences from noise, the verdict. Plain text of at most 100
 // columns, no colours.
 func Text(w io.Writer, r *result.Result) error {
 	if err := r.Validate(); err != nil {
@@ -19,8 +19,8 @@ func Text(w io.Writer, r *result.Result) error {
 	s := result.Summarise(r.Repeats, len(r.Dataset.Classes))
 	var b strings.Builder
 	c := &r.Config
-	fmt.Fprintf(&b, "%s, %s, %s, budget %s (%s), ball %s/255, %s, coverage %s\n",
-		c.Goal, r.Dataset.Name, c.Access, fractionPercent(c.Budget.Fraction), plural(c.Budget.Count, "poison"), general(c.Budget.Epsilon255), c.Score, c.Coverage)
+	fmt.Fprintf(&b, "%s, %s, %s, budget %s (%s), %s, %s, coverage %s\n",
+		c.Goal, r.Dataset.Name, c.Access, fractionPercent(c.Budget.Fraction), plural(c.Budget.Count, "poison"), changeText(c), c.Score, c.Coverage)
 	fmt.Fprintf(&b, "%s × %s × %s; mean ± standard error over repeats\n",
 		plural(len(r.Repeats), "repeat"), plural(max(1, c.Targets), "target"), plural(c.Victims, "victim"))
 	if t := misclassified(r); t != "" {
@@ -61,8 +61,8 @@ func Text(w io.Writer, r *result.Result) error {
 	}
 	align(&b, rows)
 
-	if d := s.Difference(result.QSize, result.Attack, result.RandUn); d != nil {
-		b.WriteString("\nattack − randun, paired over repeats\n")
+	if d := s.Difference(result.QSize, result.Attack, s.Noise()); d != nil {
+		fmt.Fprintf(&b, "\nattack − %s, paired over repeats\n", d.B)
 		rows = [][]string{}
 		for _, q := range []struct {
 			key, name string
@@ -84,7 +84,7 @@ func Text(w io.Writer, r *result.Result) error {
 			if a.Shrinks && strings.HasPrefix(q.key, "expansion") || !a.Shrinks && strings.HasPrefix(q.key, "reduction") {
 				continue
 			}
-			if d := s.Difference(q.key, result.Attack, result.RandUn); d != nil {
+			if d := s.Difference(q.key, result.Attack, s.Noise()); d != nil {
 				row := []string{q.name, signed(d.Mean, q.d), "± " + num(d.SE, q.d), "z = " + num(d.Z, 1), pValue(d.P)}
 				if q.key == a.quantity {
 					row = append(row, "← decides")

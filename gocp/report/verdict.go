@@ -55,12 +55,12 @@ func isClear(z, p float64) bool { return z >= clearZ && p <= clearP }
 
 func newVerdict(r *result.Result, s *result.Summary) verdict {
 	a := aimOf(r.Config.Goal)
-	att, run, clean := s.Row(result.Attack), s.Row(result.RandUn), s.Row(result.Clean)
-	d := s.Difference(a.quantity, result.Attack, result.RandUn)
+	att, run, clean := s.Row(result.Attack), s.Row(s.Noise()), s.Row(result.Clean)
+	d := s.Difference(a.quantity, result.Attack, s.Noise())
 	if att == nil || run == nil || d == nil || !d.Z.Finite() && !math.IsInf(d.Z.Float(), 0) {
 		return verdict{Class: "unknown", Label: "No verdict",
 			Headline: "Too little has been run for a verdict.",
-			Points: []point{{"What is missing", "A verdict needs crafted poisons and the uniform-noise control " +
+			Points: []point{{"What is missing", "A verdict needs poisons and their noise control " +
 				"on at least two targets; this result does not hold them."}}}
 	}
 	var v verdict
@@ -119,8 +119,8 @@ func tooFew(r *result.Result) string {
 }
 
 func effect(r *result.Result, s *result.Summary, att, run, clean *result.Row) string {
-	t := fmt.Sprintf("A target’s set holds %s labels under the attack and %s when the same images carry uniform noise instead",
-		plusMinus(att.SetSize, 2), plusMinus(run.SetSize, 2))
+	t := fmt.Sprintf("A target’s set holds %s labels under the attack and %s when the same images carry %s instead",
+		plusMinus(att.SetSize, 2), plusMinus(run.SetSize, 2), noiseName(s))
 	if clean != nil {
 		t += fmt.Sprintf("; victims retrained on clean data give %s", plusMinus(clean.SetSize, 2))
 	}
@@ -129,8 +129,8 @@ func effect(r *result.Result, s *result.Summary, att, run, clean *result.Row) st
 }
 
 func paired(a aim, d *result.Paired) string {
-	t := fmt.Sprintf("Within each repeat, the %s differs from that under uniform noise by %s\u00a0±\u00a0%s on average",
-		a.name, signed(d.Mean, 2), num(d.SE, 2))
+	t := fmt.Sprintf("Within each repeat, the %s differs from that under %s by %s\u00a0±\u00a0%s on average",
+		a.name, strings.ToLower(conditionName(d.B)), signed(d.Mean, 2), num(d.SE, 2))
 	t += fmt.Sprintf(": %s standard errors from zero, %s (two-sided t, n = %d). ", num(absolute(d.Z), 1), pValue(d.P), d.N)
 	switch z := a.sign * d.Z.Float(); {
 	case isClear(z, d.P.Float()):
@@ -151,8 +151,8 @@ func absolute(x result.Number) result.Number { return result.Number(math.Abs(x.F
 const stealthMove = 0.02
 
 func stealth(r *result.Result, s *result.Summary, att, run *result.Row) string {
-	base, name := run, "under uniform noise"
-	against := result.RandUn
+	base, name := run, "under "+noiseName(s)
+	against := s.Noise()
 	if c := s.Row(result.Clean); c != nil {
 		base, name, against = c, "after clean retraining", result.Clean
 	}
@@ -170,22 +170,22 @@ func stealth(r *result.Result, s *result.Summary, att, run *result.Row) string {
 }
 
 func kept(s *result.Summary, att, run *result.Row) string {
-	t := fmt.Sprintf("The predicted label of the targets is that of the benign models in %s of the attacked outcomes, %s under uniform noise; "+
-		"its mean probability is %s against %s.", percent(att.Kept.Mean), percent(run.Kept.Mean), num(att.Prob.Mean, 2), num(run.Prob.Mean, 2))
-	if d := s.Difference(result.QKept, result.Attack, result.RandUn); d != nil && d.Mean < -0.1 {
+	t := fmt.Sprintf("The predicted label of the targets is that of the benign models in %s of the attacked outcomes, %s under %s; "+
+		"its mean probability is %s against %s.", percent(att.Kept.Mean), percent(run.Kept.Mean), noiseName(s), num(att.Prob.Mean, 2), num(run.Prob.Mean, 2))
+	if d := s.Difference(result.QKept, result.Attack, s.Noise()); d != nil && d.Mean < -0.1 {
 		t += " Part of the effect is therefore plain misclassification."
 	}
 	return t
 }
 
 func empty(s *result.Summary, a aim, att, run *result.Row) string {
-	t := fmt.Sprintf("%s of the attacked sets are empty (uniform noise: %s), and an empty set is not a confident one. ",
-		percent(att.Empty.Mean), percent(run.Empty.Mean))
+	t := fmt.Sprintf("%s of the attacked sets are empty (%s: %s), and an empty set is not a confident one. ",
+		percent(att.Empty.Mean), noiseName(s), percent(run.Empty.Mean))
 	q, name := result.QReduction1, "reduction"
 	if !a.Shrinks {
 		q, name = result.QExpansion1, "expansion"
 	}
-	if d := s.Difference(q, result.Attack, result.RandUn); d != nil {
+	if d := s.Difference(q, result.Attack, s.Noise()); d != nil {
 		t += fmt.Sprintf("Counted as size 1, the paired difference of the %s ratio is %s\u00a0±\u00a0%s (z = %s).", name, signed(d.Mean, 2), num(d.SE, 2), num(d.Z, 1))
 	}
 	return t
@@ -224,7 +224,7 @@ func places(xs ...float64) int {
 	return min(max(2-int(math.Floor(math.Log10(m))), 0), 9)
 }
 
-// moved names what moved clearly against uniform noise besides the quantity that decides.
+// moved names what moved clearly against noise besides the quantity that decides.
 func moved(s *result.Summary, a aim) []string {
 	var out []string
 	for _, q := range []struct{ key, name string }{
@@ -234,7 +234,7 @@ func moved(s *result.Summary, a aim) []string {
 		{result.QCoverage, "test coverage"},
 		{result.QAccuracy, "test accuracy"},
 	} {
-		d := s.Difference(q.key, result.Attack, result.RandUn)
+		d := s.Difference(q.key, result.Attack, s.Noise())
 		if q.key == a.quantity || d == nil || !isClear(math.Abs(d.Z.Float()), d.P.Float()) {
 			continue
 		}
@@ -248,8 +248,19 @@ func moved(s *result.Summary, a aim) []string {
 }
 
 func meaning(r *result.Result, class string, a aim, moved bool) string {
-	who := fmt.Sprintf("Someone who may alter %s of the training images (%s of %s), none by more than %s/255 per pixel and none with a wrong label",
-		fractionPercent(r.Config.Budget.Fraction), thousands(r.Config.Budget.Count), thousands(trainSize(r)), general(r.Config.Budget.Epsilon255))
+	of := fmt.Sprintf("%s of the training images (%s of %s)", fractionPercent(r.Config.Budget.Fraction), thousands(r.Config.Budget.Count), thousands(trainSize(r)))
+	who := "Someone who may alter " + of
+	if r.Config.MovesPixels() {
+		who += fmt.Sprintf(", none by more than %s/255 per pixel and ", general(r.Config.Budget.Epsilon255))
+	}
+	switch {
+	case !r.Config.TurnsLabels():
+		who += "none with a wrong label"
+	case r.Config.MovesPixels():
+		who += "each with a wrong label"
+	default:
+		who = "Someone who may turn the labels of " + of
+	}
 	if r.Config.Access == "black-box" {
 		who += ", without seeing the victim"
 	}

@@ -34,6 +34,8 @@ type view struct {
 	Near      []nearView
 	CardsLeft int // repeats that are not shown
 	Amplify   int
+	Turned    bool   // poisons have other labels
+	Noise     string // what the attack is held against
 
 	Facts   []factGroup
 	Splits  []splitRow
@@ -112,6 +114,7 @@ func newView(r *result.Result, fsys fs.FS) (*view, error) {
 	// Summed up again here: the figures then follow from the repeats, whatever the file says.
 	v.Sum = result.Summarise(r.Repeats, len(r.Dataset.Classes))
 	v.Verdict = newVerdict(r, &v.Sum)
+	v.Turned, v.Noise = r.Config.TurnsLabels(), noiseName(&v.Sum)
 	v.Title = upperFirst(r.Config.Goal) + " attack"
 	if r.Config.Goal == "unequal" {
 		v.Title = "Unequal-coverage attack"
@@ -140,28 +143,28 @@ func lead(r *result.Result) string {
 	if c.Access == "white-box" {
 		access = "a white-box adversary"
 	}
-	return fmt.Sprintf("%s replaced %s of the training images (%s) by poisons within %s/255 of the originals, labels unchanged, to change the conformal "+
+	return fmt.Sprintf("%s replaced %s of the training images (%s) by poisons%s, to change the conformal "+
 		"prediction sets of %s at %s coverage. %s per target and condition were trained from scratch and calibrated on clean data.",
-		upperFirst(access), fractionPercent(c.Budget.Fraction), thousands(c.Budget.Count), general(c.Budget.Epsilon255),
+		upperFirst(access), fractionPercent(c.Budget.Fraction), thousands(c.Budget.Count), poisonText(c),
 		plural(n*max(1, c.Targets), "target"), fractionPercent(c.Coverage), upperFirst(plural(c.Victims, "victim")))
 }
 
 func (v *view) tiles() {
 	a, s := v.Aim, &v.Sum
-	att, run := s.Row(result.Attack), s.Row(result.RandUn)
+	att, run := s.Row(result.Attack), s.Row(s.Noise())
 	if att == nil {
 		return
 	}
 	note := ""
 	if run != nil {
-		note = "uniform noise: " + num(run.SetSize.Mean, 2)
+		note = noiseName(s) + ": " + num(run.SetSize.Mean, 2)
 	}
 	v.Tiles = append(v.Tiles, tile{num(att.SetSize.Mean, 2), "labels in a target’s set under attack", note, "attack"})
-	if d := s.Difference(a.quantity, result.Attack, result.RandUn); d != nil {
-		v.Tiles = append(v.Tiles, tile{signed(d.Mean, 2), a.name + ", attack − uniform noise", fmt.Sprintf("± %s, z = %s, n = %d", num(d.SE, 2), num(d.Z, 1), d.N), v.Verdict.Class})
+	if d := s.Difference(a.quantity, result.Attack, s.Noise()); d != nil {
+		v.Tiles = append(v.Tiles, tile{signed(d.Mean, 2), a.name + ", attack − " + noiseName(s), fmt.Sprintf("± %s, z = %s, n = %d", num(d.SE, 2), num(d.Z, 1), d.N), v.Verdict.Class})
 	}
 	if run != nil {
-		v.Tiles = append(v.Tiles, tile{percent(att.Kept.Mean), "targets’ predictions kept", "uniform noise: " + percent(run.Kept.Mean), ""})
+		v.Tiles = append(v.Tiles, tile{percent(att.Kept.Mean), "targets’ predictions kept", noiseName(s) + ": " + percent(run.Kept.Mean), ""})
 	}
 	v.Tiles = append(v.Tiles, tile{num(att.Coverage.Mean, 3), "test coverage under attack", "promised: " + v.R.Config.Coverage, ""})
 }
@@ -252,9 +255,9 @@ func (v *view) table() {
 				row.Cells = append(row.Cells, cell{})
 			}
 			for _, c := range conds {
-				row.Cells = append(row.Cells, newCell(q.of(v.Sum.Row(c)), q.decimals, string(c)))
+				row.Cells = append(row.Cells, newCell(q.of(v.Sum.Row(c)), q.decimals, ink(c)))
 			}
-			if d := v.Sum.Difference(q.key, result.Attack, result.RandUn); d != nil {
+			if d := v.Sum.Difference(q.key, result.Attack, v.Sum.Noise()); d != nil {
 				row.Diff, row.Z, row.P = signed(d.Mean, q.decimals), num(d.Z, 1), strings.TrimPrefix(strings.TrimPrefix(pValue(d.P), "p = "), "p ")
 				if d.SE.Finite() {
 					row.SE = num(d.SE, q.decimals)
@@ -344,8 +347,13 @@ func (v *view) cards(fsys fs.FS) error {
 		if t := splitText(r, &rep.Poisons); t != "" {
 			from = []string{t}
 		}
-		c.Count = fmt.Sprintf("%s from %s; largest change %s/255, mean %s/255", plural(rep.Poisons.Count, "poison"),
-			strings.Join(from, ", "), num(rep.Poisons.MaxAbs, 0), num(rep.Poisons.MeanAbs, 1))
+		c.Count = fmt.Sprintf("%s from %s", plural(rep.Poisons.Count, "poison"), strings.Join(from, ", "))
+		if t := turnsText(r, &rep.Poisons); t != "" {
+			c.Count += "; " + t
+		}
+		if r.Config.MovesPixels() {
+			c.Count += fmt.Sprintf("; largest change %s/255, mean %s/255", num(rep.Poisons.MaxAbs, 0), num(rep.Poisons.MeanAbs, 1))
+		}
 		if rep.Poisons.Phi.Finite() {
 			c.Note = "Φ = " + num(rep.Poisons.Phi, 2)
 		}
@@ -544,12 +552,15 @@ func (v *view) facts() {
 		budget += ", found automatically"
 	}
 	attack.add("Budget", budget)
-	attack.add("Ball", general(c.Budget.Epsilon255)+"/255 in every pixel, on the 8-bit grid")
-	attack.add("Poison bases", basesOf(c))
+	attack.add("Labels", turnedText(c))
 	k := &c.Craft
 	if t := misclassified(r); t != "" {
 		attack.add("Method", t)
 	}
+	if c.MovesPixels() {
+		attack.add("Ball", general(c.Budget.Epsilon255)+"/255 in every pixel, on the 8-bit grid")
+	}
+	attack.add("Poison bases", basesOf(c))
 	attack.add("Alignment", k.Align)
 	if t := secondOrder(r); t != "" {
 		attack.add("Order", t)
@@ -569,7 +580,9 @@ func (v *view) facts() {
 		attack.add("Loss ℓ₃", fmt.Sprintf("ρ = %s, p = %s, %s", general(k.SAMRho), general(k.SAMP), plural(k.SAMSteps, "ascent step")))
 	}
 	attack.add("Keep prediction, true label", yesNo(k.Keep)+", "+yesNo(k.KeepTrue))
-	attack.add("Crafting", fmt.Sprintf("%s, %s, signed Adam with step %s, batch %d, augmentation: %s", plural(k.Steps, "step"), plural(k.Restarts, "restart"), general(k.LR), k.Batch, yesNo(k.Augment)))
+	if c.MovesPixels() {
+		attack.add("Crafting", fmt.Sprintf("%s, %s, signed Adam with step %s, batch %d, augmentation: %s", plural(k.Steps, "step"), plural(k.Restarts, "restart"), general(k.LR), k.Batch, yesNo(k.Augment)))
+	}
 
 	conf.add("Score", c.Score.String())
 	conf.add("Miscoverage ε", c.Miscoverage)

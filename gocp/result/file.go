@@ -271,9 +271,9 @@ func (t *Target) validate(k int) error {
 
 func (v *Victim) validate(targets []Target, k int) error {
 	switch v.Condition {
-	case Attack, RandUn, RandGa, Clean:
+	case Attack, RandUn, RandGa, RandLabel, Clean:
 	default:
-		return fmt.Errorf("unknown condition %q: known are attack, randun, randga, clean", v.Condition)
+		return fmt.Errorf("unknown condition %q: known are attack, randun, randga, randlabel, clean", v.Condition)
 	}
 	if len(v.Outcomes) != len(targets) {
 		return fmt.Errorf("%d outcomes for %d targets", len(v.Outcomes), len(targets))

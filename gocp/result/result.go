@@ -15,11 +15,14 @@ const (
 	Attack Condition = "attack" // the crafted poisons
 	RandUn Condition = "randun" // uniform noise in the ball, same images, same budget
 	RandGa Condition = "randga" // Gaussian noise of the same second moment, clipped to the ball
-	Clean  Condition = "clean"  // nothing: natural churn between training runs
+	// RandLabel is where labels are turned: labels drawn from the others, same images, same budget, and where pixels move
+	// too uniform noise.
+	RandLabel Condition = "randlabel"
+	Clean     Condition = "clean" // nothing: natural churn between training runs
 )
 
 // Conditions is the order in which conditions are shown.
-var Conditions = [...]Condition{Attack, RandUn, RandGa, Clean}
+var Conditions = [...]Condition{Attack, RandUn, RandGa, RandLabel, Clean}
 
 // Role of an attacked label.
 const (
@@ -59,7 +62,9 @@ type Config struct {
 	Coverage    string            `json:"coverage"`    // decimal string 1−ε
 
 	Budget Budget `json:"budget"`
-	Bases  string `json:"bases"` // nearest | random | gradnorm | alignment
+	Poison string `json:"poison,omitempty"` // what poisons change: images (also ""), labels, both
+	Rounds int    `json:"rounds,omitempty"` // of turning labels
+	Bases  string `json:"bases,omitempty"`  // nearest | random | gradnorm | alignment; none where labels are turned
 	// Diverse: of the best bases those were taken that lie apart.
 	Diverse bool  `json:"diverse,omitempty"`
 	Craft   Craft `json:"craft"`
@@ -100,6 +105,18 @@ type Command struct {
 type Kind struct {
 	Model string `json:"model"` // the model spec string
 	Train Train  `json:"train"`
+}
+
+// TurnsLabels and MovesPixels tell what the poisons change.
+func (c *Config) TurnsLabels() bool { return c.Poison == "labels" || c.Poison == "both" }
+func (c *Config) MovesPixels() bool { return c.Poison != "labels" }
+
+// Control is the noise that the attack is held against.
+func (c *Config) Control() Condition {
+	if c.TurnsLabels() {
+		return RandLabel
+	}
+	return RandUn
 }
 
 // Budget is how much of the training set the adversary replaces.
@@ -287,6 +304,8 @@ type Poisons struct {
 	Phi      Number    `json:"phi"`      // Φ after quantisation to 8 bits
 
 	Solves []Solve `json:"solves,omitempty"` // of second order, one for each surrogate
+	Rounds []Round `json:"rounds,omitempty"` // of turning labels
+	Turns  []Turn  `json:"turns,omitempty"`  // the most frequent first
 
 	L2 Number `json:"l2"` // ℓ2 on the surrogates before crafting (mean)
 	L3 Number `json:"l3"`
@@ -295,7 +314,7 @@ type Poisons struct {
 	// data with poisons in place, less ℓ3 after the same step with the clean images in theirs;
 	// negative is down, as the adversary wants.
 	StepAttack Number `json:"step_attack"` // crafted poisons
-	StepRandUn Number `json:"step_randun"` // RandUn poisons, same bases
+	StepRandUn Number `json:"step_randun"` // noise on the same bases: RandUn, where labels are turned RandLabel
 	StepLR     Number `json:"step_lr"`     // its learning rate
 	L2After    Number `json:"l2_after"`    // ℓ2 and ℓ3 after the step on the crafted poisons
 	L3After    Number `json:"l3_after"`
@@ -316,6 +335,22 @@ type Solve struct {
 	Stopped    string `json:"stopped"` // converged | iterations | rounding | negative curvature | factors
 }
 
+// Turn counts poisons whose label was turned.
+type Turn struct {
+	From  int `json:"from"`
+	To    int `json:"to"`
+	Count int `json:"count"`
+}
+
+// Round is one choice of labels to turn, on the surrogates as they were then.
+type Round struct {
+	Turned int    `json:"turned"`
+	L2     Number `json:"l2"`
+	L3     Number `json:"l3"`
+	Most   Number `json:"most"` // gain ⟨∇ℓ3, ∇l(X,Y′) − ∇l(X,Y)⟩/‖∇ℓ3‖ of the first label that it turned, mean over surrogates
+	Least  Number `json:"least"`
+}
+
 // PoisonedClass is the part of one class in a poison set.
 type PoisonedClass struct {
 	Label int `json:"label"`
@@ -333,8 +368,9 @@ type Restart struct {
 type Sample struct {
 	Base   int    `json:"base"` // index in the victim's training set
 	Label  int    `json:"label"`
-	Before string `json:"before"` // the clean image
-	After  string `json:"after"`  // the poison
+	Turned *int   `json:"turned_label,omitempty"` // of the poison, where it is another
+	Before string `json:"before"`                 // the clean image
+	After  string `json:"after"`                  // the poison
 }
 
 // Victim is one model trained from a fresh initialisation under one condition, calibrated on

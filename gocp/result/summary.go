@@ -109,6 +109,14 @@ func (s *Summary) Row(c Condition) *Row {
 	return nil
 }
 
+// Noise is the condition that the attack is held against: random labels where these were run, else uniform noise.
+func (s *Summary) Noise() Condition {
+	if s.Row(RandLabel) != nil {
+		return RandLabel
+	}
+	return RandUn
+}
+
 // Difference returns the paired difference a − b of a quantity, nil if it is not there.
 func (s *Summary) Difference(quantity string, a, b Condition) *Paired {
 	for i := range s.Paired {
@@ -172,7 +180,7 @@ func Summarise(repeats []Repeat, classes int) Summary {
 			s.Rows = append(s.Rows, newRow(c, row, classes))
 		}
 	}
-	for _, pair := range [...][2]Condition{{Attack, RandUn}, {Attack, RandGa}, {Attack, Clean}, {RandUn, Clean}} {
+	for _, pair := range [...][2]Condition{{Attack, RandUn}, {Attack, RandGa}, {Attack, RandLabel}, {Attack, Clean}, {RandUn, Clean}, {RandLabel, Clean}} {
 		a, b := cells[pair[0]], cells[pair[1]]
 		if a != nil && b != nil {
 			s.Paired = append(s.Paired, pairedAll(pair[0], pair[1], a, b)...)
