@@ -166,9 +166,13 @@ func sizeOptions() []auditOption {
 	type C = experiment.Config
 	d := defaults
 	return under("The experiment", []auditOption{
-		count("repeats", "groups of targets, each with its own poisons; where sets are to grow 20 unless given", 1, &d, func(c *C) *int { return &c.Repeats }),
+		count("repeats", "groups of targets, each with its own poisons; where sets are to grow 20 unless given, 6 of unequal", 1, &d, func(c *C) *int { return &c.Repeats }),
 		count("set-size", "size of the sets that targets begin with; 0: what suits the goal", 0, &d, func(c *C) *int { return &c.Goal.Size }),
-		count("targets", "targets of a group", 1, &d, func(c *C) *int { return &c.Targets }),
+		count("targets", "targets of a group; of unequal, all of one subgroup, 16 unless given", 1, &d, func(c *C) *int { return &c.Targets }),
+		text("subgroups", "goal unequal: how images are divided, each repeat attacks one part: clusters of the surrogates' features, classes, coarse classes of CIFAR-100, or a file with a number for each image of the test part",
+			&C{Subgroups: experiment.Subgroups{By: experiment.SubgroupClusters}}, func(c *C) *string { return &c.Subgroups.By }).only(goals("unequal")),
+		count("clusters", "how many clusters", 2, &C{Subgroups: experiment.Subgroups{Clusters: 20}}, func(c *C) *int { return &c.Subgroups.Clusters }).
+			only("--subgroups clusters", func(c *C) bool { return c.Subgroups.By == experiment.SubgroupClusters }),
 		count("victims", "victims of a group, under attack and randun; half as many under randga, and under clean the controls", 1, &d, func(c *C) *int { return &c.Victims }),
 		{
 			flag: &cli.StringFlag{Name: "conditions", Usage: "what is compared", DefaultText: joinConditions(d.Conditions)},

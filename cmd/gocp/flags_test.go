@@ -158,7 +158,8 @@ func walks() []walk {
 		{"audit", small("audit", "--out", "r2", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--references", "1", "--controls", "1", "--train-size", "160", "--cal-size", "60", "--candidates", "100",
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
 			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "shard": {value: "0/1"}, "stage": {value: "benign", with: []string{"--shard", "0/1"}}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
-				"quick": {less: "surrogates"}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
+				"quick": {less: "surrogates"}, "subgroups": {value: "blobs_g.csv", less: "labels", with: []string{"--goal", "unequal", "--targets", "2", "--subgroups", "classes"}},
+				"clusters": {value: "3", less: "labels", with: []string{"--goal", "unequal", "--targets", "2", "--clusters", "4"}}, "repeats": {value: "2"}, "targets": {value: "2"}, "victims": {value: "2"}, "conditions": {value: "attack,randun", less: "controls"}, "surrogates": {value: "2"}, "attackers": {value: "1", with: []string{"--surrogates", "2"}},
 				"surrogate-arch": {value: "x", refused: true}, "surrogate-width": {value: "4,6", less: "surrogates"}, "surrogate-stem": {value: "pool"}, "surrogate-head": {value: "mlp", refused: true}, "surrogate-batchnorm": {}, "references": {value: "2"}, "controls": {value: "2"}, "white-box": {}, "victim-command": {value: trainer}, "reference-command": {value: trainer + " probabilities", with: []string{"--victim-command", trainer}}, "train-size": {value: "150"}, "cal-size": {value: "50"}, "candidates": {value: "90"}}, defenceTrials, map[string]trial{"defense": {value: "loss"}})},
 	}
 }
@@ -354,7 +355,7 @@ func flagFiles(t testing.TB, dir string) {
 	for name, text := range map[string]string{
 		"test.csv": shift("test.csv", 7), "test_y.csv": shift("test_y.csv", 3), "test_g.csv": shift("test_g.csv", 1), "cal2.csv": shift("cal.csv", 5), "cal2_y.csv": shift("cal_y.csv", 2),
 		"cal3_g.csv": strings.Repeat("1\n0\n2\n0\n", 10), "votes.csv": strings.Repeat("3,1,1\n0,5,0\n1,1,3\n2,2,1\n", 10), "votes2.csv": strings.Repeat("2,2,1\n3,1,1\n0,5,0\n1,1,3\n", 10),
-		"at.csv": "5\n0\n7\n", "at2.csv": "1\n", "truth.csv": strings.Repeat("1,0,0\n1,1,0\n0,0,1\n0,1,0\n", 10), "truth2.csv": strings.Repeat("0,0,1\n0,1,1\n1,0,0\n1,0,0\n", 10),
+		"blobs_g.csv": strings.Repeat("0\n1\n2\n1\n", 40), "at.csv": "5\n0\n7\n", "at2.csv": "1\n", "truth.csv": strings.Repeat("1,0,0\n1,1,0\n0,0,1\n0,1,0\n", 10), "truth2.csv": strings.Repeat("0,0,1\n0,1,1\n1,0,0\n1,0,0\n", 10),
 		"p.csv": strings.Repeat("0.5,0.25,0.25\n0.125,0.75,0.125\n0,0.5,0.5\n0.25,0.125,0.625\n", 10), "rounded.csv": strings.Repeat("0.334,0.334,0.333\n0.2,0.5,0.3\n0.5,0.3,0.2\n0,0.5,0.5\n", 10),
 	} {
 		write(t, dir, name, []byte(text))

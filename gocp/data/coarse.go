@@ -32,32 +32,40 @@ var superclasses = map[string]string{
 	"vehicles_2":                     "lawn_mower rocket streetcar tank tractor",
 }
 
+// Superclasses are CIFAR-100's coarse classes, in the order of their names, which is CIFAR-100's, and of each of the classes
+// the one that it belongs to.
+func Superclasses(classes []string) (names []string, of []int, err error) {
+	by := map[string]string{}
+	for c, fine := range superclasses {
+		names = append(names, c)
+		for _, f := range strings.Fields(fine) {
+			by[f] = c
+		}
+	}
+	sort.Strings(names)
+	for _, c := range classes {
+		s, ok := by[strings.ReplaceAll(c, " ", "_")]
+		if !ok {
+			return nil, nil, usage.Errorf("class %q is none of CIFAR-100, which alone has coarse labels", c)
+		}
+		of = append(of, sort.SearchStrings(names, s))
+	}
+	return names, of, nil
+}
+
 // coarsen gives sets whose classes are called as CIFAR-100's their superclasses as labels, in the
 // order of their names, which is CIFAR-100's.
 func coarsen(origin string, splits []*Dataset) ([]*Dataset, error) {
-	var coarse []string
-	of := map[string]string{}
-	for c, fine := range superclasses {
-		coarse = append(coarse, c)
-		for _, f := range strings.Fields(fine) {
-			of[f] = c
-		}
-	}
-	sort.Strings(coarse)
 	all := make([]*Dataset, len(splits))
 	for i, d := range splits {
-		label := make([]int32, len(d.Classes))
-		for k, c := range d.Classes {
-			s, ok := of[strings.ReplaceAll(c, " ", "_")]
-			if !ok {
-				return nil, usage.Errorf("%s: its class %q is none of CIFAR-100, which alone has coarse labels", origin, c)
-			}
-			label[k] = int32(sort.SearchStrings(coarse, s))
+		coarse, label, err := Superclasses(d.Classes)
+		if err != nil {
+			return nil, usage.Errorf("%s: its %w", origin, err)
 		}
 		out := *d
 		out.Classes, out.Labels = coarse, make([]int32, d.Len())
 		for j, y := range d.Labels {
-			out.Labels[j] = label[y]
+			out.Labels[j] = int32(label[y])
 		}
 		out.SHA256 = out.Hash()
 		all[i] = &out

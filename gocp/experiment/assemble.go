@@ -126,6 +126,7 @@ func (r *run) onTest(v *verdict) result.Test {
 			t.Empty++
 		}
 	}
+	t.Groups = r.bySubgroup(v)
 	t.Coverage = result.Number(float64(t.Covered) / float64(t.N))
 	t.Accuracy = result.Number(float64(t.Correct) / float64(t.N))
 	t.MeanSize = result.Number(float64(size) / float64(t.N))
@@ -152,7 +153,7 @@ func consensus(vs []*verdict) []int {
 
 // repeat assembles one group.
 func (r *run) repeat(g int, gr group, benign map[string][]*verdict, near map[int]*result.Near) (*result.Repeat, error) {
-	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g)}
+	rep := &result.Repeat{ID: g, Seed: r.cfg.seedOf("craft", g), Subgroup: gr.subgroup}
 	for _, t := range gr.targets {
 		rt := result.Target{ID: r.split.whole.index[t.row], Label: t.belief.Label, Predicted: t.belief.Predicted,
 			Why: r.why(t), Chosen: t.shown, Attacked: attacked(t.aim), Picture: t.picture, Near: near[t.row], Adversarial: t.aim.Adversarial}
@@ -338,8 +339,8 @@ func (r *run) record() (result.Config, error) {
 	out := result.Config{
 		Goal: c.Goal.Name, Labels: c.Goal.Labels, AddM: count,
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
-		Budget: result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
-		Poison: k.Poison, Rounds: k.Rounds, Bases: k.Bases, Diverse: k.Diverse,
+		Budget:    result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
+		Subgroups: r.subgroupsRecord(), Poison: k.Poison, Rounds: k.Rounds, Bases: k.Bases, Diverse: k.Diverse,
 		Craft: result.Craft{Method: k.Method, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: stealth, KeepBeta: result.Number(k.KeepBeta), KeepTrue: stealth,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,

@@ -75,6 +75,8 @@ type run struct {
 	workers int
 	said    sync.Map // what was noted of memory
 
+	division *division // into subgroups; nil: none, or none yet
+
 	once   sync.Once
 	groups []group
 	agreed []int        // what the reference models predict together for every row of splits.whole
@@ -288,7 +290,7 @@ func prepare(c Config, d Data) (*run, error) {
 	}
 	r := &run{cfg: c, data: d, split: split, judge: j, goal: goal,
 		victimSpec: c.Victim.spec(split.train.Images, split.classes)}
-	if err := r.victimSpec.Validate(); err != nil {
+	if err := cmp.Or(r.victimSpec.Validate(), r.readSubgroups()); err != nil {
 		return nil, err
 	}
 	if err := (train.Config{Defense: c.Training}).Fits(r.victimSpec); err != nil {
@@ -425,6 +427,7 @@ func (r *run) benign(role string, i int) modelJob {
 	if role == roleSurrogate {
 		j.spec, j.recipe = r.surrogate(i)
 		j.cal = r.split.auxCal
+		j.features = i < r.cfg.Attackers && r.cfg.Subgroups.By == SubgroupClusters
 		j.images = func() (attack.Images, []int, error) { return r.split.auxTrain.Images, nil, nil }
 		return j
 	}
@@ -477,7 +480,18 @@ func (r *run) targets() ([]group, error) {
 		if vs, r.err = r.verdicts(roleSurrogate, r.cfg.Surrogates); r.err != nil {
 			return
 		}
-		if r.groups, r.err = choose(r.cfg, r.goal, r.split, r.judge, vs); r.err != nil {
+		switch {
+		case !r.cfg.divides():
+			r.groups, r.err = choose(r.cfg, r.goal, r.split, r.judge, vs)
+		case r.division == nil:
+			if r.division, r.err = r.cluster(); r.err != nil {
+				return
+			}
+			fallthrough
+		default:
+			r.groups, r.err = chooseSubgroups(r.cfg, r.goal, r.split, r.judge, vs, r.division)
+		}
+		if r.err != nil {
 			return
 		}
 		r.aimed = map[int]bool{}

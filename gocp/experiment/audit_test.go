@@ -245,8 +245,10 @@ func TestVariants(t *testing.T) {
 		"underconfidence": func(c *Config) {
 			c.Goal, c.Score = attack.GoalConfig{Name: "underconfidence", Count: 2}, conformal.Variant{Name: "aps", U: conformal.DrawSample}
 		},
-		"auto budget":  func(c *Config) { c.Goal, c.Budget = attack.GoalConfig{Name: "add", Labels: []int{0}}, BudgetAuto },
-		"unequal":      func(c *Config) { c.Goal, c.Targets = attack.GoalConfig{Name: "unequal"}, 2 },
+		"auto budget": func(c *Config) { c.Goal, c.Budget = attack.GoalConfig{Name: "add", Labels: []int{0}}, BudgetAuto },
+		"unequal": func(c *Config) {
+			c.Goal, c.Targets, c.Subgroups = attack.GoalConfig{Name: "unequal"}, 2, Subgroups{By: SubgroupClasses}
+		},
 		"remove truth": func(c *Config) { c.Goal, c.WhiteBox = attack.GoalConfig{Name: "remove", True: true}, true },
 		"sum, gradnorm, quantile": func(c *Config) {
 			c.Craft = attack.Config{Steps: 3, Align: "sum", Bases: "gradnorm", Loss: "softquantile", Restarts: 2, Start: "normal"}

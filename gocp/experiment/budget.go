@@ -93,6 +93,7 @@ func affordable(c Config, goal attack.Goal, s *splits, names []string) (notes []
 		return nil, usage.Errorf("audit: budget %s of %d training images is %s, and poisons come from %d classes at least, one or more from each; raise --budget", c.fraction(), c.TrainSize, count(p, "poison"), fewest)
 	case !free && p > most:
 		return nil, usage.Errorf("audit: budget %s is %d poisons; victim and adversary have images of the classes that these come from for %d at most; lower --budget to %s, or raise --train-size", c.fraction(), p, most, share(most, c.TrainSize))
+	case c.divides(): // targets are of one subgroup, not of one class
 	case groups < c.Repeats:
 		return nil, usage.Errorf("audit: the %d target candidates are enough for %d of %d repeats of %s of one class%s; lower --repeats or give more --candidates", s.candidates, groups, c.Repeats, count(c.Targets, "target"), without(poor, p))
 	}

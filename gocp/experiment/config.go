@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"math/big"
 	"reflect"
 	"slices"
@@ -59,8 +60,8 @@ type Config struct {
 	Craft       attack.Config      `json:"craft"`       // bases default to random where sets are to shrink
 	Conditions  []result.Condition `json:"conditions"`  // default attack, randun, randga, clean; where labels are turned attack, randlabel, clean
 
-	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12; 20 where sets are to grow)
-	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1)
+	Repeats int `json:"repeats"` // groups of targets, each with its own poisons (default 12; 20 where sets are to grow; 6 of unequal)
+	Targets int `json:"targets"` // V, targets of one group, all of one class (default 1; 16 of unequal, of one subgroup)
 	Victims int `json:"victims"` // victims of each group and condition (default 2)
 	// GaussVictims is the number of victims that see Gaussian noise, the second of two noise
 	// controls (default: half of Victims, rounded up).
@@ -87,6 +88,8 @@ type Config struct {
 	// same). None: gocp trains Victim.
 	VictimCommand    []string `json:"victim_command,omitempty"`
 	ReferenceCommand []string `json:"reference_command,omitempty"`
+	// Subgroups are those of the goal unequal, one of which each repeat attacks.
+	Subgroups Subgroups `json:"subgroups,omitzero"`
 	// Defense is what all models but the adversary's are trained under: names with commas, of filters (defense.Filters)
 	// that drop training images, one after the other, and at most one of train.Defenses.
 	Defense string `json:"defense,omitempty"`
@@ -151,6 +154,10 @@ func (c Config) WithDefaults() Config {
 		c.Conditions = c.conditions()
 	}
 	orDefault(&c.Repeats, c.defaultRepeats())
+	if c.divides() {
+		c.Subgroups = c.Subgroups.withDefaults()
+		orDefault(&c.Targets, 16)
+	}
 	orDefault(&c.Targets, 1)
 	orDefault(&c.Victims, 2)
 	orDefault(&c.GaussVictims, (c.Victims+1)/2)
@@ -207,6 +214,9 @@ func (c Config) defaultBudget() string {
 // defaultRepeats is enough for the effect to stand clear of chance: targets differ more in how far
 // their sets can grow than in how far they can shrink.
 func (c Config) defaultRepeats() int {
+	if c.divides() {
+		return 6
+	}
 	if g, err := attack.NewGoal(c.Goal); err == nil && g.Grows() {
 		return 20
 	}
@@ -218,6 +228,9 @@ func (c Config) defaultRepeats() int {
 // they sharpen the class around the target whatever is done to them, and the noise control, on the
 // same images, takes half of the effect (docs/math.md). Random ones leave the attack as strong.
 func (c Config) defaultBases() string {
+	if c.divides() {
+		return attack.BasesNearest // near the subgroup
+	}
 	if g, err := attack.NewGoal(c.Goal); err == nil && g.Grows() {
 		return attack.BasesNearest
 	}
@@ -300,7 +313,7 @@ func (c Config) Validate() error {
 	case c.CalSize < level.MinCalibration():
 		return usage.Errorf("audit: %d calibration images are too few for miscoverage %s, which needs at least %d", c.CalSize, c.Miscoverage, level.MinCalibration())
 	}
-	if err := knownPrecision(c.Precision); err != nil {
+	if err := cmp.Or(knownPrecision(c.Precision), c.validateSubgroups()); err != nil {
 		return err
 	}
 	switch {

@@ -199,6 +199,7 @@ type modelJob struct {
 	images    func() (attack.Images, []int, error) // what it trains on, and the places of the poisons in it
 	cal       part
 	keepModel bool
+	features  bool             // and writes the features of its training images and of splits.whole
 	command   *trainer.Command // which trains it; nil: gocp does
 }
 
@@ -265,6 +266,16 @@ func (r *run) train(ctx context.Context, j modelJob, images attack.Images, poiso
 				return err
 			}
 			out.Tensors = append(out.Tensors, safetensors.FromFloat32(set.name, p.Logits, set.part.Len(), r.split.classes))
+			if j.features && set.name == "test" {
+				out.Tensors = append(out.Tensors, safetensors.FromFloat32(featuresTest, p.Features, set.part.Len(), j.spec.NumFeatures()))
+			}
+		}
+		if j.features {
+			p, err := train.Predict(s, m, images.Pixels, precision(r.cfg.Precision))
+			if err != nil {
+				return err
+			}
+			out.Tensors = append(out.Tensors, safetensors.FromFloat32(featuresTrain, p.Features, images.Len(), j.spec.NumFeatures()))
 		}
 		if err := r.folder.mine(); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 	"github.com/gocp/gocp/gocp/conformal"
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/progress"
-	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/store"
 	"github.com/gocp/gocp/gocp/train"
 )
@@ -38,6 +37,7 @@ type modelKey struct {
 	Images      string            `json:"images"`           // that it trains on, with labels
 	Calibration string            `json:"calibration"`      // pixels
 	Test        string            `json:"test"`             // pixels
+	Features    bool              `json:"features,omitempty"`
 	Defense     *defenseKey       `json:"defense,omitempty"`
 }
 
@@ -61,6 +61,8 @@ type craftKey struct {
 	Level       string            `json:"level"`
 	Targets     []targetKey       `json:"targets"`
 	Classes     []int             `json:"classes"`
+	Room        []int             `json:"room,omitempty"`   // where labels are turned
+	Trains      []train.Config    `json:"trains,omitempty"` // of the surrogates between rounds
 	Count       int               `json:"count"`
 	Precision   string            `json:"precision"`
 	Seed        uint64            `json:"seed"`
@@ -100,7 +102,7 @@ func digest(m attack.Images, labelled bool) string {
 // modelKey is that of a job which trains on images, with poisons in these places of them.
 func (r *run) modelKey(j modelJob, images attack.Images, poisons []int) (string, error) {
 	k := modelKey{Kind: "model", Maker: r.maker, Name: j.name, Spec: j.spec, Train: j.recipe.config(j.seed, r.cfg.Precision),
-		Images: digest(images, true), Calibration: digest(j.cal.Images, false), Test: r.asked()}
+		Images: digest(images, true), Calibration: digest(j.cal.Images, false), Test: r.asked(), Features: j.features}
 	if j.keepModel {
 		k.Record = j.recipe.metadata(j.seed, images.Len())
 	}
@@ -123,10 +125,13 @@ func (r *run) modelKey(j modelJob, images attack.Images, poisons []int) (string,
 // craftKey is that of the poisons of group g.
 func (r *run) craftKey(g int, gr group, p *attack.Problem) (string, error) {
 	k := craftKey{Kind: "poisons", Maker: r.maker, Dataset: r.data.Train.SHA256, Pool: digest(p.Pool, true), Index: r.split.auxTrain.index,
-		Calibration: digest(r.split.auxCal.Images, true), Score: p.Score, Level: p.Level.String(), Classes: p.Classes, Count: p.Count,
-		Precision: r.cfg.Precision, Seed: p.Seed, Craft: r.cfg.Craft, NoiseSeed: r.cfg.noiseSeed(g, result.RandUn), StepLR: r.cfg.VictimTrain.LR}
+		Calibration: digest(r.split.auxCal.Images, true), Score: p.Score, Level: p.Level.String(), Classes: p.Classes, Room: p.Room, Count: p.Count,
+		Precision: r.cfg.Precision, Seed: p.Seed, Craft: r.cfg.Craft, NoiseSeed: r.cfg.noiseSeed(g, r.cfg.control()), StepLR: r.cfg.VictimTrain.LR}
 	for _, s := range p.Surrogates {
 		k.Surrogates = append(k.Surrogates, s.Name)
+		if r.cfg.Craft.Rounds > 1 {
+			k.Trains = append(k.Trains, s.Train)
+		}
 		k.Files = append(k.Files, r.folder.journal.SHA256(modelFile(s.Name)))
 	}
 	for i, t := range slices.Concat(gr.targets, gr.bystanders) {

@@ -106,6 +106,7 @@ type target struct {
 type group struct {
 	targets    []target
 	bystanders []target
+	subgroup   *int // that is attacked, if there are subgroups
 }
 
 // bystandersPerTarget keeps the crafting loss balanced between those it attacks and those it spares.
@@ -121,14 +122,11 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 	room := s.room()
 	var groups []group
 	waiting := map[int][]target{} // by predicted class
-	used := map[int]bool{}
 	// In an order of their own: targets come from the test part and from spare images alike.
 	order := rng.New(c.Seed, rng.Stream("candidates")).Perm(s.candidates)
 	eligible, poor := 0, 0
-	beliefs := make([]attack.Belief, s.candidates)
 	for _, i := range order {
 		b := belief(surrogates, i, j.labels[i])
-		beliefs[i] = b
 		if len(groups) == c.Repeats || s.copied[i] || !goal.Eligible(b) {
 			continue
 		}
@@ -148,9 +146,6 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 		}
 		if len(w) == c.Targets {
 			groups = append(groups, group{targets: w})
-			for _, t := range w {
-				used[t.row] = true
-			}
 			w = nil
 		}
 		waiting[b.Predicted] = w
@@ -166,23 +161,6 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 		}
 		return nil, usage.Errorf("audit: only %d of %d candidates%s are fair targets for %s%s, enough for %d of %d repeats of %d; lower --repeats or give more candidates",
 			eligible-poor, s.candidates, copies, c.Goal.Name, less, len(groups), c.Repeats, c.Targets)
-	}
-	spare, ok := goal.(attack.Bystander)
-	if !ok {
-		return groups, nil
-	}
-	for g := range groups {
-		class := groups[g].targets[0].belief.Label
-		for _, i := range order {
-			b := beliefs[i]
-			if len(groups[g].bystanders) == bystandersPerTarget*c.Targets {
-				break
-			}
-			if used[i] || s.copied[i] || b.Label == class || b.Predicted != b.Label || !slices.Contains(b.Union(), b.Label) {
-				continue
-			}
-			groups[g].bystanders = append(groups[g].bystanders, target{row: i, belief: b, aim: spare.Others(b)})
-		}
 	}
 	return groups, nil
 }

@@ -137,6 +137,30 @@ func made(goal string, repeats, classes int, effect float64) (*result.Result, fs
 	return r, files
 }
 
+// divided makes of r one with subgroups, of which each repeat attacks another.
+func divided(r *result.Result) {
+	r.Config.Subgroups = &result.Subgroups{By: "clusters"}
+	for i := range r.Repeats {
+		r.Config.Subgroups.Names = append(r.Config.Subgroups.Names, fmt.Sprintf("cluster %d: cat, dog", i))
+	}
+	for i := range r.Repeats {
+		rep := &r.Repeats[i]
+		rep.Subgroup = new(i)
+		for v := range rep.Victims {
+			vic := &rep.Victims[v]
+			vic.Test.Groups = nil
+			for g := range r.Repeats {
+				p := result.PerGroup{N: 60, Covered: 54 + (i+v+g)%3, Correct: 30, Size: 150}
+				if g == i && vic.Condition == result.Attack {
+					p.Covered = 20 + i + v%2
+				}
+				vic.Test.Groups = append(vic.Test.Groups, p)
+			}
+		}
+	}
+	r.Summary = result.Summarise(r.Repeats, len(r.Dataset.Classes))
+}
+
 // turned makes of r one whose poisons have other labels, and with both other pixels too.
 func turned(r *result.Result, poison string) {
 	r.Config.Poison, r.Config.Rounds, r.Config.Bases = poison, 2, ""

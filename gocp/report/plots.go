@@ -158,7 +158,7 @@ func (v *view) drawings() []drawing {
 		func(x *result.Victim) float64 { return x.Test.Accuracy.Float() }, func(r *result.Row) result.Estimate { return r.Accuracy })
 
 	list := []drawing{sizes.drawing(), v.histograms(), v.dumbbell().drawing(), confidence.drawing(), margins.drawing(),
-		coverage.drawing(), accuracy.drawing(), v.classPlot().drawing(), v.alignmentPlot(), v.stepPlot().drawing()}
+		coverage.drawing(), accuracy.drawing(), v.subgroupPlot().drawing(), v.classPlot().drawing(), v.alignmentPlot(), v.stepPlot().drawing()}
 	return slices.DeleteFunc(list, func(d drawing) bool { return d.paint == nil })
 }
 
@@ -218,7 +218,7 @@ func benignSize(t result.Target) float64 {
 // change is what decides the verdict, for one target under one condition, victims averaged: the
 // set size ratio in the goal's direction, or the share of attacked labels inside.
 func (v *view) change(r *result.Repeat, t int, c result.Condition) float64 {
-	if v.Aim.quantity == result.QInside {
+	if v.Aim.quantity == result.QInside || v.Aim.quantity == result.QMembers {
 		return victimMean(r, c, func(x *result.Victim) float64 {
 			in := 0
 			for _, a := range r.Targets[t].Attacked {
@@ -330,7 +330,11 @@ func (v *view) histograms() drawing {
 
 // dumbbell draws every target under attack and under noise, joined.
 func (v *view) dumbbell() rows {
-	p := rows{name: "targets", label: upperFirst(v.Aim.name) + " of every target, attack and " + noiseName(&v.Sum), axis: v.Aim.name, w: half, at: new(float64)}
+	what := v.Aim.name
+	if v.Aim.quantity == result.QMembers {
+		what = "share of attacked labels in the set" // of the images that the adversary saw
+	}
+	p := rows{name: "targets", label: upperFirst(what) + " of every target, attack and " + noiseName(&v.Sum), axis: what, w: half, at: new(float64)}
 	for i := range v.R.Repeats {
 		r := &v.R.Repeats[i]
 		for t := range r.Targets {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -65,17 +66,18 @@ func cases() map[string]func() (*result.Result, fs.FS) {
 		}
 	}
 	return map[string]func() (*result.Result, fs.FS){
-		"clear":  with("overconfidence", 12, 10, 1.3, nil),
-		"none":   with("overconfidence", 12, 10, 0.1, nil),
-		"under":  with("underconfidence", 12, 10, -1.4, nil),
-		"wrong":  with("underconfidence", 12, 10, 1.4, nil),
-		"empty":  with("overconfidence", 12, 10, 2.6, nil),
-		"one":    with("overconfidence", 1, 10, 1, nil),
-		"large":  with("overconfidence", 40, 100, 1, nil),
-		"two":    with("remove", 5, 2, 1, nil),
-		"group":  with("unequal", 8, 10, 1.5, nil),
-		"labels": with("overconfidence", 8, 10, 1.3, func(r *result.Result) { turned(r, "labels") }),
-		"both":   with("add", 8, 10, 1.3, func(r *result.Result) { turned(r, "both") }),
+		"clear":   with("overconfidence", 12, 10, 1.3, nil),
+		"none":    with("overconfidence", 12, 10, 0.1, nil),
+		"under":   with("underconfidence", 12, 10, -1.4, nil),
+		"wrong":   with("underconfidence", 12, 10, 1.4, nil),
+		"empty":   with("overconfidence", 12, 10, 2.6, nil),
+		"one":     with("overconfidence", 1, 10, 1, nil),
+		"large":   with("overconfidence", 40, 100, 1, nil),
+		"two":     with("remove", 5, 2, 1, nil),
+		"group":   with("unequal", 8, 10, 1.5, nil),
+		"divided": with("unequal", 8, 10, 1.5, divided),
+		"labels":  with("overconfidence", 8, 10, 1.3, func(r *result.Result) { turned(r, "labels") }),
+		"both":    with("add", 8, 10, 1.3, func(r *result.Result) { turned(r, "both") }),
 		"nothing": func() (*result.Result, fs.FS) {
 			r, _ := made("overconfidence", 3, 10, 1)
 			r.Repeats = nil
@@ -141,6 +143,28 @@ func TestEveryShape(t *testing.T) {
 			}
 		}
 		keep(t, name, []byte(page))
+	}
+}
+
+func TestReportOfSubgroups(t *testing.T) {
+	r, f := made("unequal", 6, 10, 1.3)
+	divided(r)
+	page := pictures.ReplaceAllString(write(t, r, f), "")
+	var text bytes.Buffer
+	if err := Text(&text, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Clear effect", "lower the coverage of a subgroup", "Coverage of the attacked subgroups", "Coverage outside of it", "that the adversary did not see"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	low, high := conformal.ClopperPearson(21, 60, 0.95) // the first repeat: 20 and 21 of 60, at the mean
+	if want := fmt.Sprintf("0.342 (%.3f–%.3f)", low, high); !strings.Contains(text.String(), "coverage of the attacked subgroups") || !strings.Contains(text.String(), want) {
+		t.Errorf("the text does not say %q:\n%s", want, text.String())
+	}
+	if !strings.Contains(text.String(), "coverage of the subgroup's other members") || !strings.Contains(text.String(), "← decides") {
+		t.Error(text.String())
 	}
 }
 

@@ -40,7 +40,7 @@ func Text(w io.Writer, r *result.Result) error {
 	}
 	b.WriteString("\n")
 
-	a := aimOf(c.Goal)
+	a := aimOf(c)
 	word := "reduction"
 	if !a.Shrinks {
 		word = "expansion"
@@ -61,6 +61,7 @@ func Text(w io.Writer, r *result.Result) error {
 	}
 	align(&b, rows)
 
+	subgroupLines(&b, r, &s)
 	if d := s.Difference(result.QSize, result.Attack, s.Noise()); d != nil {
 		fmt.Fprintf(&b, "\nattack − %s, paired over repeats\n", d.B)
 		rows = [][]string{}
@@ -78,6 +79,10 @@ func Text(w io.Writer, r *result.Result) error {
 			{result.QInside, "attacked labels in the set", 2},
 			{result.QProb, "p of the benign prediction", 2},
 			{result.QKept, "prediction kept", 2},
+			{result.QMembers, "coverage of the subgroup's other members", 3},
+			{result.QMembersA, "accuracy of those", 3},
+			{result.QRest, "coverage outside of the subgroup", 3},
+			{result.QRestA, "accuracy there", 3},
 			{result.QCoverage, "test coverage", 3},
 			{result.QAccuracy, "test accuracy", 3},
 		} {
@@ -97,7 +102,7 @@ func Text(w io.Writer, r *result.Result) error {
 	v := newVerdict(r, &s)
 	fmt.Fprintf(&b, "\n%s: %s\n", v.Label, v.Headline)
 	for _, p := range v.Points {
-		if p.Title == "Poisons" || p.Title == "Stealth" || p.Title == "Empty sets" {
+		if p.Title == "Poisons" || p.Title == "The subgroup" || p.Title == "Stealth" || p.Title == "Empty sets" {
 			fmt.Fprintln(&b, p.Text)
 		}
 	}

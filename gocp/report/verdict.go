@@ -17,8 +17,11 @@ type aim struct {
 	Shrinks  bool    // the goal makes sets smaller
 }
 
-func aimOf(goal string) aim {
-	switch goal {
+func aimOf(c *result.Config) aim {
+	if c.Subgroups != nil {
+		return aim{result.QMembers, -1, "lower the coverage of a subgroup", "coverage of the subgroup’s other members", true}
+	}
+	switch c.Goal {
 	case "underconfidence":
 		return aim{result.QExpansion, 1, "enlarge the targets’ prediction sets", "set size expansion ratio", false}
 	case "add":
@@ -54,7 +57,7 @@ const (
 func isClear(z, p float64) bool { return z >= clearZ && p <= clearP }
 
 func newVerdict(r *result.Result, s *result.Summary) verdict {
-	a := aimOf(r.Config.Goal)
+	a := aimOf(&r.Config)
 	att, run, clean := s.Row(result.Attack), s.Row(s.Noise()), s.Row(result.Clean)
 	d := s.Difference(a.quantity, result.Attack, s.Noise())
 	if att == nil || run == nil || d == nil || !d.Z.Finite() && !math.IsInf(d.Z.Float(), 0) {
@@ -86,6 +89,9 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 	}
 	v.add("Effect", effect(r, s, att, run, clean))
 	v.add("Against noise", paired(a, d))
+	if att.Subgroup != nil && run.Subgroup != nil {
+		v.add("The subgroup", subgroupSentence(r, s, att, run, clean))
+	}
 	v.add("Stealth", stealth(r, s, att, run))
 	v.add("Predictions", kept(s, att, run))
 	if att.Empty.Mean > 0.02 {

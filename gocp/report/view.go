@@ -110,7 +110,7 @@ func newView(r *result.Result, fsys fs.FS) (*view, error) {
 	copied := *r
 	copied.Config.Coverage = level.Coverage() // follows from ε, whatever the file says
 	r = &copied
-	v := &view{R: r, Level: level, Aim: aimOf(r.Config.Goal), Band: newBand(r), Amplify: amplification(r.Config.Budget.Epsilon255), Style: style}
+	v := &view{R: r, Level: level, Aim: aimOf(&r.Config), Band: newBand(r), Amplify: amplification(r.Config.Budget.Epsilon255), Style: style}
 	// Summed up again here: the figures then follow from the repeats, whatever the file says.
 	v.Sum = result.Summarise(r.Repeats, len(r.Dataset.Classes))
 	v.Verdict = newVerdict(r, &v.Sum)
@@ -220,6 +220,7 @@ func (v *view) quantities() []struct {
 			{name: "True label in the set", decimals: 2, of: func(r *result.Row) result.Estimate { return r.TrueIn }},
 			{name: "Empty sets", key: result.QEmpty, decimals: 2, of: func(r *result.Row) result.Estimate { return r.Empty }},
 		}},
+		{"Test data, by subgroup", v.subgroupQuantities()},
 		{"Test data", []quantity{
 			{name: "Coverage", hint: "promised: " + v.R.Config.Coverage, key: result.QCoverage, decimals: 3, of: func(r *result.Row) result.Estimate { return r.Coverage }},
 			{name: "Accuracy", key: result.QAccuracy, decimals: 3, of: func(r *result.Row) result.Estimate { return r.Accuracy }},
@@ -246,6 +247,9 @@ func (v *view) table() {
 		}
 	}
 	for _, b := range v.quantities() {
+		if len(b.rows) == 0 {
+			continue
+		}
 		g := group{Name: b.name}
 		for _, q := range b.rows {
 			row := tableRow{Name: q.name, Hint: q.hint, Strong: q.key != "" && q.key == v.Aim.quantity}

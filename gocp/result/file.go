@@ -177,7 +177,7 @@ func (r *Result) Validate() error {
 			return fmt.Errorf("repeat %d is there twice", p.ID)
 		}
 		seen[p.ID] = true
-		if err := p.validate(k); err != nil {
+		if err := cmp.Or(p.validate(k), p.divided(r.Config.Subgroups)); err != nil {
 			return fmt.Errorf("repeat %d: %w", p.ID, err)
 		}
 	}
@@ -194,6 +194,23 @@ func label(what string, y, k int) error {
 func inside(name string) error {
 	if name != "" && (!fs.ValidPath(name) || strings.Contains(name, `\`) || path.IsAbs(name)) {
 		return fmt.Errorf("path %q does not stay inside the run folder", name)
+	}
+	return nil
+}
+
+// divided reports a repeat that does not fit the subgroups.
+func (r *Repeat) divided(s *Subgroups) error {
+	n := 0
+	if s != nil {
+		n = len(s.Names)
+	}
+	if (r.Subgroup != nil) != (s != nil) || r.Subgroup != nil && (*r.Subgroup < 0 || *r.Subgroup >= n) {
+		return fmt.Errorf("the subgroup that is attacked is none of %d", n)
+	}
+	for i := range r.Victims {
+		if got := len(r.Victims[i].Test.Groups); got != n {
+			return fmt.Errorf("test coverage of %d subgroups, want %d", got, n)
+		}
 	}
 	return nil
 }
@@ -280,6 +297,11 @@ func (v *Victim) validate(targets []Target, k int) error {
 	}
 	if n := len(v.Test.Classes); n != 0 && n != k {
 		return fmt.Errorf("test coverage of %d classes, want %d", n, k)
+	}
+	for g, p := range v.Test.Groups {
+		if p.N < 0 || p.Covered < 0 || p.Covered > p.N || p.Correct < 0 || p.Correct > p.N || p.Size < 0 || p.Size > p.N*k {
+			return fmt.Errorf("subgroup %d: %d covered, %d correct and %d labels of %d test images", g, p.Covered, p.Correct, p.Size, p.N)
+		}
 	}
 	for t := range v.Outcomes {
 		o := &v.Outcomes[t]

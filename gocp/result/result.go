@@ -62,6 +62,9 @@ type Config struct {
 	Coverage    string            `json:"coverage"`    // decimal string 1−ε
 
 	Budget Budget `json:"budget"`
+	// Subgroups are those of the goal unequal.
+	Subgroups *Subgroups `json:"subgroups,omitempty"`
+
 	Poison string `json:"poison,omitempty"` // what poisons change: images (also ""), labels, both
 	Rounds int    `json:"rounds,omitempty"` // of turning labels
 	Bases  string `json:"bases,omitempty"`  // nearest | random | gradnorm | alignment; none where labels are turned
@@ -117,6 +120,13 @@ func (c *Config) Control() Condition {
 		return RandLabel
 	}
 	return RandUn
+}
+
+// Subgroups are parts of the images, one of which each repeat attacks.
+type Subgroups struct {
+	By     string   `json:"by"`               // clusters | classes | coarse | the name of a file
+	SHA256 string   `json:"sha256,omitempty"` // of the file
+	Names  []string `json:"names"`
 }
 
 // Budget is how much of the training set the adversary replaces.
@@ -247,8 +257,10 @@ type Repeat struct {
 	ID      int      `json:"id"` // from 0
 	Seed    uint64   `json:"seed"`
 	Targets []Target `json:"targets"`
-	Poisons Poisons  `json:"poisons"`
-	Victims []Victim `json:"victims"` // any order; conditions × seeds
+	// Subgroup is the number of the one that is attacked, if there are subgroups.
+	Subgroup *int     `json:"subgroup,omitempty"`
+	Poisons  Poisons  `json:"poisons"`
+	Victims  []Victim `json:"victims"` // any order; conditions × seeds
 }
 
 // Target is a sample whose prediction set the adversary wants to change.
@@ -396,13 +408,22 @@ type Test struct {
 	// Agreement is the share of test images whose predicted label is that of the reference models'
 	// mean: how much else the poisons changed.
 	Agreement Number     `json:"agreement"`
-	Classes   []PerClass `json:"classes"` // by true label
+	Classes   []PerClass `json:"classes"`          // by true label
+	Groups    []PerGroup `json:"groups,omitempty"` // by subgroup
 }
 
 // PerClass is the test coverage of one class.
 type PerClass struct {
 	N       int `json:"n"`
 	Covered int `json:"covered"`
+}
+
+// PerGroup is the test data of one subgroup.
+type PerGroup struct {
+	N       int `json:"n"`
+	Covered int `json:"covered"`
+	Correct int `json:"correct"`
+	Size    int `json:"size"` // labels in all sets together
 }
 
 // Outcome is one target under one victim.

@@ -111,6 +111,60 @@ func TestSummariseByHand(t *testing.T) {
 	near(t, "step z", s.Crafting.StepPaired.Z, -3)
 }
 
+// Two subgroups: repeat 0 attacks the first, repeat 1 the second. Under attack two victims cover 4 and 6 of the 10 members, and
+// 20 and 10 of the 20; of the others 18 of 20 and 9 of 10. RandUn covers 9 of 10 and 18 of 20.
+func TestSummariseSubgroups(t *testing.T) {
+	r := small()
+	r.Config.Subgroups = &Subgroups{By: "classes", Names: []string{"a", "b"}}
+	for i := range r.Repeats {
+		rep := &r.Repeats[i]
+		rep.Subgroup = new(i)
+		for v := range rep.Victims {
+			vic := &rep.Victims[v]
+			vic.Test.Groups = []PerGroup{{N: 10, Covered: 9, Correct: 5, Size: 20}, {N: 20, Covered: 18, Correct: 10, Size: 60}}
+			if vic.Condition == Attack {
+				vic.Test.Groups[i].Covered = [2][2]int{{4, 6}, {20, 10}}[i][v]
+				vic.Test.Groups[i].Correct = [2]int{2, 12}[i]
+			}
+		}
+	}
+	if err := r.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	s := Summarise(r.Repeats, 6)
+	att, run := s.Row(Attack).Subgroup, s.Row(RandUn).Subgroup
+	near(t, "coverage", att.Coverage.Mean, (0.5+0.75)/2)
+	near(t, "coverage se", att.Coverage.SE, 0.125)
+	near(t, "accuracy", att.Accuracy.Mean, (0.2+0.6)/2)
+	near(t, "set size", att.Size.Mean, (2.0+3)/2)
+	near(t, "coverage of others", att.RestCoverage.Mean, 0.9)
+	near(t, "accuracy of others", att.RestAccuracy.Mean, 0.5)
+	near(t, "coverage under noise", run.Coverage.Mean, 0.9)
+	d := s.Difference(QMembers, Attack, RandUn)
+	near(t, "paired coverage", d.Mean, (0.5+0.75)/2-0.9)
+	near(t, "its se", d.SE, 0.125)
+	near(t, "paired coverage of others", s.Difference(QRest, Attack, RandUn).Mean, 0)
+	near(t, "paired accuracy", s.Difference(QMembersA, Attack, RandUn).Mean, -0.1)
+	plain := small()
+	if plain.Summary.Row(Attack).Subgroup != nil || plain.Summary.Difference(QMembers, Attack, RandUn) != nil {
+		t.Error("a result without subgroups has some")
+	}
+	for _, c := range []struct {
+		text  string
+		spoil func()
+	}{
+		{"is none of 2", func() { r.Repeats[0].Subgroup = new(2) }},
+		{"want 2", func() { r.Repeats[0].Subgroup = new(1); r.Repeats[1].Victims[0].Test.Groups = nil }},
+		{"11 covered", func() { r.Repeats[1].Victims[0].Test.Groups = []PerGroup{{N: 10, Covered: 11}, {}} }},
+		{"is none of 0", func() { r.Config.Subgroups = nil }},
+	} {
+		c.spoil()
+		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%q: %v", c.text, err)
+		}
+	}
+}
+
 func TestSummariseHoles(t *testing.T) {
 	// Nothing at all.
 	s := Summarise(nil, 3)

@@ -60,8 +60,21 @@ type Row struct {
 	TestSize Estimate `json:"test_size"`
 	Agree    Estimate `json:"agreement"` // predicted label as the reference models' mean, on test data
 
+	// Subgroup is of the test images of the subgroup that a repeat attacks, which are no targets, and of all others; nil: there
+	// are no subgroups.
+	Subgroup *Divided `json:"subgroup,omitempty"`
+
 	Classes   []Estimate `json:"classes"`   // test coverage by true class
 	Histogram []int      `json:"histogram"` // outcomes by set size 0…K
+}
+
+// Divided is what is measured inside and outside of the attacked subgroup.
+type Divided struct {
+	Coverage     Estimate `json:"coverage"` // of members
+	Accuracy     Estimate `json:"accuracy"`
+	Size         Estimate `json:"set_size"`
+	RestCoverage Estimate `json:"rest_coverage"` // of others
+	RestAccuracy Estimate `json:"rest_accuracy"`
 }
 
 // Paired is a difference between two conditions, taken within each repeat.
@@ -148,6 +161,12 @@ const (
 	QAccuracy      = "accuracy"
 	QTestSize      = "test_size"
 	QAgreement     = "agreement"
+
+	// Of the subgroup that a repeat attacks, where there are subgroups.
+	QMembers  = "subgroup_coverage"
+	QMembersA = "subgroup_accuracy"
+	QRest     = "rest_coverage"
+	QRestA    = "rest_accuracy"
 )
 
 // cell holds the means of one repeat under one condition. A quantity without data is NaN.
@@ -158,8 +177,52 @@ type cell struct {
 	coverage, accuracy, testSize, agree    float64
 	ratio, ratio1                          float64 // mean over targets of 1 − size/benign
 	benign, benign1, denomSize, denomSize1 float64 // over the targets with both
+	divided                                *divided
 	classes                                []float64
 	histogram                              []int
+}
+
+// divided is a repeat's test data, of one subgroup and of the others, mean over victims.
+type divided struct{ coverage, accuracy, size, restCoverage, restAccuracy float64 }
+
+func newDivided(r *Repeat, cond Condition) *divided {
+	if r.Subgroup == nil {
+		return nil
+	}
+	var coverage, accuracy, size, restCoverage, restAccuracy mean
+	for v := range r.Victims {
+		if r.Victims[v].Condition != cond {
+			continue
+		}
+		var in, out PerGroup
+		for g, p := range r.Victims[v].Test.Groups {
+			to := &out
+			if g == *r.Subgroup {
+				to = &in
+			}
+			to.N += p.N
+			to.Covered += p.Covered
+			to.Correct += p.Correct
+			to.Size += p.Size
+		}
+		share := func(k int, p PerGroup) float64 { return float64(k) / float64(p.N) } // NaN of none
+		coverage.add(share(in.Covered, in))
+		accuracy.add(share(in.Correct, in))
+		size.add(share(in.Size, in))
+		restCoverage.add(share(out.Covered, out))
+		restAccuracy.add(share(out.Correct, out))
+	}
+	return &divided{coverage.value(), accuracy.value(), size.value(), restCoverage.value(), restAccuracy.value()}
+}
+
+// inGroup is a column of what is divided; NaN where nothing is.
+func inGroup(f func(*divided) float64) func(*cell) float64 {
+	return func(c *cell) float64 {
+		if c.divided == nil {
+			return math.NaN()
+		}
+		return f(c.divided)
+	}
 }
 
 // Summarise aggregates repeats into the table that is reported. It is pure: the same repeats give
@@ -277,6 +340,7 @@ func newCell(r *Repeat, cond Condition, classes int) *cell {
 		trueIn: trueIn.value(), empty: empty.value(), coverage: coverage.value(),
 		accuracy: accuracy.value(), testSize: testSize.value(), agree: agree.value(), histogram: hist,
 	}
+	c.divided = newDivided(r, cond)
 	for k := range perClass {
 		c.classes = append(c.classes, perClass[k].value())
 	}
@@ -357,6 +421,15 @@ func newRow(cond Condition, cells []*cell, classes int) Row {
 		Mean:    of(func(c *cell) float64 { return c.ratio1 }),
 	}
 	row.Expansion, row.Expand1 = row.Reduction.Neg(), row.Reduce1.Neg()
+	if coverage := of(inGroup(func(d *divided) float64 { return d.coverage })); coverage.N > 0 {
+		row.Subgroup = &Divided{
+			Coverage:     coverage,
+			Accuracy:     of(inGroup(func(d *divided) float64 { return d.accuracy })),
+			Size:         of(inGroup(func(d *divided) float64 { return d.size })),
+			RestCoverage: of(inGroup(func(d *divided) float64 { return d.restCoverage })),
+			RestAccuracy: of(inGroup(func(d *divided) float64 { return d.restAccuracy })),
+		}
+	}
 	for k := range classes {
 		row.Classes = append(row.Classes, of(func(c *cell) float64 { return c.classes[k] }))
 	}
@@ -484,6 +557,17 @@ func pairedAll(ca, cb Condition, a, b []*cell) []Paired {
 		plain(QTestSize, func(c *cell) float64 { return c.testSize }),
 		plain(QAgreement, func(c *cell) float64 { return c.agree }),
 	)
+	for _, q := range []struct {
+		key string
+		of  func(*divided) float64
+	}{
+		{QMembers, func(d *divided) float64 { return d.coverage }}, {QMembersA, func(d *divided) float64 { return d.accuracy }},
+		{QRest, func(d *divided) float64 { return d.restCoverage }}, {QRestA, func(d *divided) float64 { return d.restAccuracy }},
+	} {
+		if p := plain(q.key, inGroup(q.of)); p.N > 0 {
+			out = append(out, p)
+		}
+	}
 	return out
 }
 
