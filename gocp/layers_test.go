@@ -38,7 +38,7 @@ var layers = [][]string{
 	{"gocp/matrix"},
 	{"gocp/internal/testfiles"}, // of tests alone
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
-	{"gocp/journal", "gocp/owner", "gocp/store"},
+	{"gocp/journal", "gocp/owner", "gocp/store", "gocp/sweep"},
 	{"gocp/atomicfile", "gocp/strictjson", "gocp/selection"},
 	{"gocp/usage", "gocp/foreign"},
 	{"gocp/internal/twin"}, // of tests alone
@@ -51,6 +51,7 @@ var owners = map[string][]string{
 	"C":                                  {"csrc", "gocp/device"},
 	"encoding/json":                      {"gocp/safetensors"}, // of headers, which have rules of their own
 	"github.com/go-json-experiment/json": {"gocp/strictjson"},
+	"go.yaml.in/yaml/v4":                 {"gocp/sweep"},
 	"mvdan.cc/sh/v3/syntax":              {"gocp/trainer"},
 }
 

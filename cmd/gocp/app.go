@@ -40,6 +40,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			calibrateCommand(),
 			attackCommand(),
 			evaluateCommand(),
+			sweepCommand(),
 			reportCommand(),
 			benchCommand(),
 			computeCommand(),

@@ -155,6 +155,7 @@ func walks() []walk {
 		{"attack", []string{"--data", "blobs.npz", "--surrogate", "m.safetensors", "--target", "1", "--take", ":160", "--calibration", "160:220", "--out", "p2", "--budget", "0.1", "--steps", "3", "--goal", "add", "--labels", "0,1,2,3", "--quiet", "--json"},
 			merge(misfit, saying, shared, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"goal": {value: "unequal", less: "labels", with: []string{"--goal", "underconfidence"}}, "labels": {value: "1,2"}, "surrogate": {value: "other.safetensors"}, "target": {value: "3"}, "out": {value: "p3"}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true},
 				"take": {value: ":120"}, "calibration": {value: "170:230"}, "shuffle": {value: "5"}})},
+		{"sweep", []string{"plan.yaml", "--out", "sw", "--quiet"}, map[string]trial{"out": {value: "sw2"}, "dry-run": {}}},
 		{"audit", small("audit", "--out", "r2", "--repeats", "1", "--victims", "1", "--surrogates", "1", "--references", "1", "--controls", "1", "--train-size", "160", "--cal-size", "60", "--candidates", "100",
 			"--budget", "0.1", "--epochs", "8", "--steps", "3", "--goal", "remove", "--labels", "0"),
 			merge(readings, shared, models, goalTrials(), scoreTrials(), craftTrials(), map[string]trial{"out": {value: "r3"}, "shard": {value: "0/1"}, "stage": {value: "benign", with: []string{"--shard", "0/1"}}, "data": {value: "other.npz"}, "test-split": {value: "train", refused: true}, "config": {value: "short.json"},
@@ -360,6 +361,8 @@ func flagFiles(t testing.TB, dir string) {
 	} {
 		write(t, dir, name, []byte(text))
 	}
+	write(t, dir, "plan.yaml", []byte("base: {data: blobs.npz, seed: 3, width: 8, batch: 16, lr: 0.05, repeats: 1, victims: 1, surrogates: 1, references: 1, controls: 1, "+
+		"train-size: 160, cal-size: 60, candidates: 100, budget: 0.1, epochs: 8, steps: 3, goal: remove, labels: 0}\naxes: {plain: [true]}\n"))
 	write(t, dir, "tune_y.csv", []byte(shift("cal_y.csv", 1)))
 	for _, name := range []string{"pool-bn.model.safetensors", "pool-bn.in.safetensors"} {
 		vector(t, dir, name)
