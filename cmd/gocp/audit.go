@@ -58,6 +58,12 @@ func pixels() (string, func(*experiment.Config) bool) {
 	return "--poison images or both", func(c *experiment.Config) bool { return c.Craft.MovesPixels() }
 }
 
+func aligns() (string, func(*experiment.Config) bool) {
+	return "--method alignment or witchesbrew and --poison images or both", func(c *experiment.Config) bool {
+		return c.Craft.MovesPixels() && c.Craft.Method != attack.MethodMetaPoison
+	}
+}
+
 func turns() (string, func(*experiment.Config) bool) {
 	return "--poison labels or both", func(c *experiment.Config) bool { return c.Craft.TurnsLabels() }
 }
@@ -83,6 +89,9 @@ func ofSets() (string, func(*experiment.Config) bool) {
 
 // brew has the defaults of witchesbrew.
 var brew = experiment.Config{Craft: attack.Config{Method: attack.MethodWitchesBrew}}.WithDefaults()
+
+// unrolled has the defaults of metapoison.
+var unrolled = experiment.Config{Craft: attack.Config{Method: attack.MethodMetaPoison}}.WithDefaults()
 
 // second has the defaults of second order.
 var second = experiment.Config{Craft: attack.Config{Order: 2}}.WithDefaults()
@@ -121,6 +130,9 @@ func craftOptions() []auditOption {
 	d := defaults
 	return under("The poisons", []auditOption{
 		text("method", "how they are crafted: "+strings.Join(attack.MethodNames(), ", "), &d, func(c *C) *string { return &c.Craft.Method }),
+		count("ages", "surrogates that training is unrolled on, of staggered ages", 1, &unrolled, func(c *C) *int { return &c.Craft.Meta.Ages }).only(craftBy(attack.MethodMetaPoison)),
+		count("unroll", "steps of training that are unrolled", 1, &unrolled, func(c *C) *int { return &c.Craft.Meta.Unroll }).only(craftBy(attack.MethodMetaPoison)),
+		count("age-every", "steps of crafting after which these surrogates train for an epoch", 1, &unrolled, func(c *C) *int { return &c.Craft.Meta.AgeEvery }).only(craftBy(attack.MethodMetaPoison)),
 		text("adversarial-label", "what targets are to be taken for: "+strings.Join(attack.AdversarialLabels(), ", "), &brew, func(c *C) *string { return &c.Craft.AdversarialLabel }).only(craftBy(attack.MethodWitchesBrew)),
 		text("budget", "share of the training set that is poisoned, or auto", &C{Budget: d.Budget + "; 0.01 where sets are to grow"}, func(c *C) *string { return &c.Budget }),
 		text("poison", "what poisons change: images, their pixels; labels; both", &d, func(c *C) *string { return &c.Craft.Poison }),
@@ -129,7 +141,7 @@ func craftOptions() []auditOption {
 		text("bases", "which images become poisons: "+strings.Join(attack.Choices(), ", "),
 			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }).only(chosen()),
 		truth("diverse", "of the best of them, take those that lie apart", func(c *C) *bool { return &c.Craft.Diverse }).only(chosen()),
-		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }).only(pixels()),
+		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }).only(aligns()),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }).only(ofSets()),
 		count("order", "1: along the adversary's gradient; 2: along the inverse curvature of the training loss times it", 1, &d, func(c *C) *int { return &c.Craft.Order }).only(craftBy(attack.MethodAlignment)),
 		text("second-order", "once: one solve a surrogate; exact: two in every step, as the paper does", &second, func(c *C) *string { return &c.Craft.Second.Mode }).only(order2()),
@@ -141,7 +153,7 @@ func craftOptions() []auditOption {
 		count("solve-iterations", "iterations of the solver, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Iterations }).only(iterates()),
 		number("solve-tolerance", "residual at which the solver ends, as a share of the gradient's norm", 0, &second, func(c *C) *float64 { return &c.Craft.Second.Tolerance }).only(iterates()),
 		count("curvature-images", "of how many of the adversary's training images the curvature is taken, at most", 1, &second, func(c *C) *int { return &c.Craft.Second.Images }).only(order2()),
-		count("steps", "steps of crafting", 1, &d, func(c *C) *int { return &c.Craft.Steps }).only(pixels()),
+		count("steps", "steps of crafting; of metapoison 60 unless given", 1, &d, func(c *C) *int { return &c.Craft.Steps }).only(pixels()),
 		count("restarts", "restarts of crafting; the best is kept", 1, &d, func(c *C) *int { return &c.Craft.Restarts }).only(pixels()),
 		count("craft-batch", "mini-batch of --align batch", 1, &d, func(c *C) *int { return &c.Craft.Batch }).
 			only("--align batch", func(c *C) bool { return c.Craft.Align == attack.AlignBatch }),

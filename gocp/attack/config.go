@@ -80,6 +80,8 @@ type Config struct {
 	Pad        string        `json:"pad,omitempty"`   // what a shift shows outside the image: zero (default), reflect
 	Flip       bool          `json:"flip,omitempty"`  // and mirror images; all three should match the victim's training
 
+	Meta MetaPoison `json:"metapoison,omitzero"` // of the method metapoison
+
 	// AdversarialLabel is how witchesbrew chooses what a target is to be taken for (default plausible).
 	AdversarialLabel string `json:"adversarial_label,omitempty"`
 }
@@ -172,6 +174,9 @@ func (c Config) Validate() error {
 	if c.Order != 1 && c.Order != 2 {
 		return usage.Errorf("crafting: order %d; it is 1 or 2", c.Order)
 	}
+	if c.Method != MethodMetaPoison && c.Meta != (MetaPoison{}) {
+		return usage.Errorf(doesNothingWithout, "the ensemble of "+MethodMetaPoison, c.Method)
+	}
 	if err := m.validate(c); err != nil {
 		return err
 	}
@@ -199,7 +204,7 @@ func (c Config) validatePixels() error {
 		return nil
 	}
 	for _, e := range []error{
-		oneOf("alignment", c.Align, AlignSum, AlignPoison, AlignBatch),
+		oneOf("alignment", cmp.Or(c.Align, AlignSum), AlignSum, AlignPoison, AlignBatch),
 		oneOf("start", c.Start, StartUniform, StartNormal),
 	} {
 		if e != nil {
@@ -265,7 +270,8 @@ func (c Config) Chunk(n int) int {
 }
 
 // Work is how many steps the crafting of one set of poisons tells of: those of pixels and the rounds of labels.
-func (c Config) Work() int { return c.Steps*c.Restarts + c.Rounds }
+// Each surrogate of metapoison that came to its age is one more.
+func (c Config) Work() int { return (c.Steps+c.Meta.Ages)*c.Restarts + c.Rounds }
 
 // AlongBatch is how many images of the pool pass through a network in dual numbers together, 0 if none do.
 func (c Config) AlongBatch(pool int) int {

@@ -55,7 +55,8 @@ type loop struct {
 // A chunk is a part of the poisons that passes through a network together.
 type chunk struct{ at, n int }
 
-func (v *Solver) newLoop(bases Images) (*loop, error) {
+// newDelta allocates what a loop has of every poison, and base.
+func (v *Solver) newDelta(bases Images) *loop {
 	s := v.s
 	l := &loop{v: v, s: s, n: bases.Len(), h: bases.H, w: bases.W, c: bases.C,
 		part: map[int]device.Ptr{}, cosines: 1}
@@ -69,11 +70,16 @@ func (v *Solver) newLoop(bases Images) (*loop, error) {
 		l.chunks = append(l.chunks, chunk{at, n})
 		at += n
 	}
-	shape := []int{l.chunks[0].n, l.h, l.w, l.c} // the first are the largest
-	whole := tensor.Tensor{Shape: shape}
-	size = 4 * whole.Len()
-	l.base, l.x, l.dx = whole, whole, whole
-	l.base.P, l.x.P, l.dx.T = s.Alloc(size), s.Alloc(size), s.Alloc(size)
+	l.base = tensor.New(s, l.chunks[0].n, l.h, l.w, l.c) // the first are the largest
+	return l
+}
+
+func (v *Solver) newLoop(bases Images) (*loop, error) {
+	s, l := v.s, v.newDelta(bases)
+	whole := tensor.Tensor{Shape: l.base.Shape}
+	size := 4 * whole.Len()
+	l.x, l.dx = whole, whole
+	l.x.P, l.dx.T = s.Alloc(size), s.Alloc(size)
 	if v.augments() {
 		l.aug = kernel.Augmentation{Draws: s.Alloc(4 * 3 * l.n), Reflect: v.cfg.Pad == train.PadReflect}
 		l.dsrc = s.Alloc(size)
@@ -240,14 +246,16 @@ func (l *loop) align(back func(i int, grad device.Ptr)) {
 
 // record issues the launches of one step.
 func (l *loop) record() {
-	cfg := l.v.cfg
 	l.drawAugmentation()
 	kernel.Increment(l.s, l.step)
 	kernel.Increment(l.s, l.draw)
-	l.align(func(i int, grad device.Ptr) {
-		off, base := l.off(i), l.bases(i)
-		kernel.SignAdam(l.s, l.delta.P.Add(off), grad, l.m.Add(off), l.vv.Add(off), base.P, l.step, l.rate, adamBeta1, adamBeta2, adamEpsilon, cfg.epsilon(), base.Len())
-	})
+	l.align(l.move)
+}
+
+// move takes a step of signed Adam down grad with the δ of chunk i.
+func (l *loop) move(i int, grad device.Ptr) {
+	off, base := l.off(i), l.bases(i)
+	kernel.SignAdam(l.s, l.delta.P.Add(off), grad, l.m.Add(off), l.vv.Add(off), base.P, l.step, l.rate, adamBeta1, adamBeta2, adamEpsilon, l.v.cfg.epsilon(), base.Len())
 }
 
 // mean waits for the step under way and returns Φ, mean over surrogates and mini-batches.
@@ -289,12 +297,17 @@ func (l *loop) plainly(f func()) {
 	l.aug = aug
 }
 
-// quantised moves δ to the 8-bit grid and returns Φ there, without augmentation.
-func (l *loop) quantised() (float64, error) {
+// quantise moves δ to the 8-bit grid.
+func (l *loop) quantise() {
 	for i := range l.chunks {
 		base := l.bases(i)
 		kernel.Quantize8(l.s, base.P, l.delta.P.Add(l.off(i)), l.v.cfg.epsilon(), base.Len())
 	}
+}
+
+// quantised moves δ to the 8-bit grid and returns Φ there, without augmentation.
+func (l *loop) quantised() (float64, error) {
+	l.quantise()
 	l.plainly(func() { l.align(nil) })
 	return l.mean()
 }
@@ -314,8 +327,15 @@ func (l *loop) images(clean, out []uint8) error {
 }
 
 // Craft moves the pool's images at the given indices to where training on them goes down ℓ3, and
-// calls step, if given, after every step.
+// calls step, if given, after every step: Config.Work times in all.
 func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
+	m, err := v.cfg.method()
+	if err != nil {
+		return nil, err
+	}
+	if m.craft != nil {
+		return m.craft(v, bases, step)
+	}
 	return v.craft(bases, nil, step)
 }
 

@@ -17,7 +17,7 @@
 // averaged over surrogates (SecondOrder: with (C + λI)⁻¹∇ℓ3 for ∇ℓ3, C the curvature of the training loss, docs/math.md §10), by signed Adam on δ inside the ball, on the 8-bit grid in the end. Its
 // gradient ∇_δi Φ = ∇_x ⟨v, ∇_θ l(X_i+δ_i, Y_i)⟩, v = ∂Φ/∂g, is the tangent of the input gradient
 // of one pass in dual numbers θ + κv. RandUn and RandGa are noise of the same size on the same
-// images: the controls.
+// images: the controls. Other methods (method.go, docs/attacks.md) take another loss or unroll training.
 //
 // Labels (Config.Poison) are turned where that gains most: ⟨∇ℓ3, ∇l(X,Y′) − ∇l(X,Y)⟩ = ż_Y − ż_Y′, of all images and all
 // labels from one forward pass in dual numbers θ* + κ∇ℓ3. RandLabel is the control.

@@ -10,6 +10,7 @@ import (
 const (
 	MethodAlignment    = "alignment"   // the poisons' gradient along that of the adversary's loss on prediction sets
 	MethodWitchesBrew  = "witchesbrew" // along that of a cross entropy: misclassification, to compare with
+	MethodMetaPoison   = "metapoison"  // a loss on prediction sets after a few unrolled steps of training
 	MethodFirstOrder   = "firstorder"  // what a record says of alignment with ∇ℓ3
 	MethodSecondOrder  = "secondorder" // and with (C + λI)⁻¹∇ℓ3
 	MethodLabels       = "labels"      // and of labels alone
@@ -28,11 +29,14 @@ type method struct {
 	goal func(g Goal, c Config, seed uint64) Goal
 	// loss is what a surrogate's gradient is of.
 	loss lossMaker
+	// craft makes the poisons; nil: the alignment loop.
+	craft func(v *Solver, bases []int, step func()) (*Poisons, error)
 }
 
 // methods is every method by name. A new one is one file and one line here.
 var methods = []method{
 	alignment,
+	metaPoison,
 	witchesBrew,
 }
 

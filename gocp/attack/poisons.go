@@ -43,7 +43,7 @@ func (m Images) check(what string) error {
 
 // Poisons are images that were moved inside the ball, on the 8-bit grid, or have other labels, or both.
 type Poisons struct {
-	Method     string  // firstorder, secondorder, labels, witchesbrew, randun, randga, randlabel
+	Method     string  // firstorder, secondorder, labels, metapoison, witchesbrew, randun, randga, randlabel
 	Epsilon255 float64 // radius of the ball in 255ths; 0: pixels do not change
 	Seed       uint64
 	Bases      []int     // indices of the clean images in Problem.Pool

@@ -41,6 +41,10 @@ type Problem struct {
 	Precision kernel.Precision
 	Seed      uint64
 
+	// Training is the network and the training of surrogate i, for methods that train surrogates of their own; its seed is
+	// theirs.
+	Training func(i int) (nn.Spec, train.Config)
+
 	// Memory changes no bit of the result.
 	Memory Memory
 }

@@ -10,6 +10,8 @@ type Crafting struct {
 	Solves   []Solve   `json:"solves,omitempty"`   // of second order, one for each surrogate
 	Rounds   []Round   `json:"rounds,omitempty"`   // of turning labels
 
+	Lookahead *Lookahead `json:"lookahead,omitempty"` // of metapoison; Best is then that of the least loss
+
 	// After one training step with these images in place: see Solver.Step.
 	Clean  After `json:"after_clean"`  // the clean images that the poisons replace
 	Attack After `json:"after_attack"` // the poisons
@@ -21,6 +23,10 @@ type Restart struct {
 	Seed  uint64    `json:"seed"`
 	Phi   []float64 `json:"phi"`   // Φ before each step, mean over surrogates
 	Final float64   `json:"final"` // Φ on the 8-bit grid
+
+	// Loss is that of metapoison before each step, mean over its surrogates; Final is that on the 8-bit grid then, and there is
+	// no Φ.
+	Loss []float64 `json:"loss,omitempty"`
 }
 
 // After is the adversary's loss after one training step, mean over surrogates.

@@ -165,7 +165,7 @@ func TestMethodErrors(t *testing.T) {
 		cfg  Config
 		text string
 	}{
-		{Config{Method: "poisonfrogs"}, `unknown method "poisonfrogs" (known: alignment, witchesbrew`},
+		{Config{Method: "poisonfrogs"}, `unknown method "poisonfrogs" (known: alignment, metapoison, witchesbrew`},
 		{Config{Method: MethodWitchesBrew, Order: 2}, "first-order"},
 		{Config{Method: MethodWitchesBrew, Loss: LossPairwise}, "the loss pairwise"},
 		{Config{Method: MethodWitchesBrew, AdversarialLabel: "worst"}, "known: plausible, random"},

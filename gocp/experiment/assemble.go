@@ -231,7 +231,7 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 		return p, fmt.Errorf("%s: the bundle has no crafting report", dir)
 	}
 	for _, x := range c.Restarts {
-		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi)})
+		p.Restarts = append(p.Restarts, result.Restart{Seed: x.Seed, Phi: result.Numbers(x.Phi), Loss: result.Numbers(x.Loss)})
 	}
 	for _, x := range c.Rounds {
 		p.Rounds = append(p.Rounds, result.Round{Turned: x.Turned, L2: result.Number(x.L2), L3: result.Number(x.L3), Most: result.Number(x.Most), Least: result.Number(x.Least)})
@@ -240,6 +240,9 @@ func (r *run) poisonRecord(g int, b *attack.Bundle) (result.Poisons, error) {
 	for _, x := range c.Solves {
 		p.Solves = append(p.Solves, result.Solve{Surrogate: x.Surrogate, Images: x.Images, Damping: result.Number(x.Damping), Iterations: x.Iterations, Residual: result.Number(x.Residual),
 			Least: result.Number(x.Least), Largest: result.Number(x.Largest), Cosine: result.Number(x.Cosine), Stopped: x.Stopped})
+	}
+	if x := c.Lookahead; x != nil {
+		p.Lookahead = &result.Lookahead{Epochs: x.Epochs, Batch: x.Batch, Share: x.Share, Before: result.Number(x.Before), After: result.Number(x.After)}
 	}
 	p.Best, p.Phi, p.L2, p.L3 = c.Best, result.Number(c.Phi), result.Number(c.L2), result.Number(c.L3)
 	p.StepAttack, p.StepRandUn = result.Number(c.Attack.L3-c.Clean.L3), result.Number(c.Noise.L3-c.Clean.L3)
@@ -332,6 +335,11 @@ func (r *run) record() (result.Config, error) {
 		second = &result.SecondOrder{Mode: o.Mode, Curvature: o.Curvature, Damping: o.Damping, Solver: o.Solver, Precond: o.Preconditioner, Iterations: o.Iterations, Tolerance: result.Number(o.Tolerance), Images: o.Images}
 	}
 	stealth := !c.Goal.Reckless && !k.Misclassifies()
+	var meta *result.MetaPoison
+	if m := k.Meta; k.Method == attack.MethodMetaPoison {
+		meta = &result.MetaPoison{Ages: m.Ages, Unroll: m.Unroll, AgeEvery: m.AgeEvery}
+		order = "unrolled"
+	}
 	var kinds []result.Kind
 	for _, s := range r.surrogateSpecs {
 		kinds = append(kinds, result.Kind{Model: specText(s), Train: recipe(c.SurrogateTrain.of(s.Arch))})
@@ -341,7 +349,7 @@ func (r *run) record() (result.Config, error) {
 		Score: r.judge.scorer.Variant(), Miscoverage: c.Miscoverage, Coverage: r.judge.level.Coverage(),
 		Budget:    result.Budget{Fraction: c.fraction(), Count: n, Auto: c.Budget == BudgetAuto, Epsilon255: result.Number(k.Epsilon255)},
 		Subgroups: r.subgroupsRecord(), Poison: k.Poison, Rounds: k.Rounds, Bases: k.Bases, Diverse: k.Diverse,
-		Craft: result.Craft{Method: k.Method, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
+		Craft: result.Craft{Method: k.Method, Meta: meta, AdversarialLabel: k.AdversarialLabel, Align: k.Align, Loss: k.Loss, Threshold: k.Threshold, Margin: result.Number(max(k.Margin, 0)), Window: k.Window, Bandwidth: result.Number(k.Bandwidth),
 			Keep: stealth, KeepBeta: result.Number(k.KeepBeta), KeepTrue: stealth,
 			SAMRho: result.Number(k.SAMRho), SAMP: k.SAMP, SAMSteps: k.SAMSteps, Steps: k.Steps, Restarts: k.Restarts,
 			LR: result.Number(k.StepSize * k.Epsilon255 / 255), Batch: batch, Augment: k.Shift > 0 || k.Flip, Order: order, Second: second},

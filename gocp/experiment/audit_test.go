@@ -155,6 +155,9 @@ func TestInterruptedAuditResumesToTheSameBytes(t *testing.T) {
 			c.Craft = attack.Config{Steps: 3, Order: 2, Second: attack.SecondOrder{Preconditioner: "kfac"}}
 		},
 		"labels in rounds": func(c *Config) { c.Craft = attack.Config{Poison: attack.PoisonLabels, Rounds: 2} },
+		"metapoison": func(c *Config) {
+			c.Craft = attack.Config{Method: attack.MethodMetaPoison, Steps: 3, Meta: attack.MetaPoison{Ages: 2}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tiny()

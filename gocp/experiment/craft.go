@@ -104,6 +104,10 @@ func (r *run) bundle(ctx context.Context, g int, gr group, p *attack.Problem) (*
 func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 	p := &attack.Problem{Pool: r.split.auxTrain.Images, Score: r.judge.scorer.Variant(), Level: r.judge.level,
 		Precision: precision(r.cfg.Precision), Seed: r.cfg.seedOf("craft", g), Memory: r.memory()}
+	p.Training = func(i int) (nn.Spec, train.Config) {
+		spec, recipe := r.surrogate(i)
+		return spec, recipe.config(0, r.cfg.Precision)
+	}
 	var err error
 	if p.Count, err = r.cfg.poisonCount(); err != nil {
 		return nil, err

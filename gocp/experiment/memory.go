@@ -46,6 +46,7 @@ func (r *run) fits(ctx context.Context) error {
 		for _, spec := range r.surrogateSpecs {
 			needs = append(needs,
 				need{"training a surrogate", spec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
+				need{"looking ahead", spec, r.cfg.Craft.LookBatch(r.cfg.SurrogateTrain.Batch), nn.Options{Dual: true}},
 				need{"crafting", spec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}})
 			if n := r.cfg.Craft.AlongBatch(r.cfg.TrainSize); n > 0 {
 				needs = append(needs, need{"asking what images gain", spec, n, nn.Options{Dual: true, Forward: true}})
@@ -55,6 +56,9 @@ func (r *run) fits(ctx context.Context) error {
 			}
 		}
 		for _, c := range needs {
+			if c.batch == 0 {
+				continue
+			}
 			c.room.Precision = precision(r.cfg.Precision)
 			arena, work := nn.Needs(s, c.spec, c.batch, c.room)
 			if needs := int64(arena) + int64(work); needs > m.Share() {

@@ -121,6 +121,10 @@ func AttackModels(ctx context.Context, dev *device.Device, j AttackJob, report p
 		models = append(models, m)
 		p.Surrogates = append(p.Surrogates, attack.Surrogate{Name: file, Model: m, Calibration: cal.images(), Train: c.SurrogateTrain.of(m.Arch).config(0, c.Precision)})
 	}
+	p.Training = func(i int) (nn.Spec, train.Config) {
+		of := p.Surrogates[i%len(p.Surrogates)]
+		return of.Model.Spec, of.Train
+	}
 	b := &attack.Bundle{Dataset: pool.set.SHA256}
 	aims, err := believe(ctx, dev, c, goal, models, cal, targets, j.Targets)
 	if err != nil {

@@ -373,7 +373,7 @@ func (v *view) alignmentPlot() drawing {
 	steps := 0
 	for i := range v.R.Repeats {
 		p := &v.R.Repeats[i].Poisons
-		if len(p.Restarts) == 0 {
+		if len(p.Restarts) == 0 || len(p.Restarts[p.Best].Phi) == 0 {
 			continue
 		}
 		var curve []plotter.XY

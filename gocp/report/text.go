@@ -23,6 +23,9 @@ func Text(w io.Writer, r *result.Result) error {
 		c.Goal, r.Dataset.Name, c.Access, fractionPercent(c.Budget.Fraction), plural(c.Budget.Count, "poison"), changeText(c), c.Score, c.Coverage)
 	fmt.Fprintf(&b, "%s × %s × %s; mean ± standard error over repeats\n",
 		plural(len(r.Repeats), "repeat"), plural(max(1, c.Targets), "target"), plural(c.Victims, "victim"))
+	if t := unrolled(r); t != "" {
+		fmt.Fprintln(&b, wrapped(t, 100))
+	}
 	if t := misclassified(r); t != "" {
 		fmt.Fprintln(&b, wrapped(t, 100))
 	}

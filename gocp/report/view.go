@@ -565,7 +565,11 @@ func (v *view) facts() {
 		attack.add("Ball", general(c.Budget.Epsilon255)+"/255 in every pixel, on the 8-bit grid")
 	}
 	attack.add("Poison bases", basesOf(c))
-	attack.add("Alignment", k.Align)
+	if t := unrolled(r); t != "" {
+		attack.add("Method", t)
+	} else {
+		attack.add("Alignment", k.Align)
+	}
 	if t := secondOrder(r); t != "" {
 		attack.add("Order", t)
 	}

@@ -139,7 +139,9 @@ type Budget struct {
 
 // Craft is the crafting loop.
 type Craft struct {
-	Method string `json:"method,omitempty"` // "alignment" (default) | "witchesbrew"
+	Method string `json:"method,omitempty"` // "alignment" (default) | "metapoison" | "witchesbrew"
+	// Of metapoison: what it looks ahead from, and how far.
+	Meta *MetaPoison `json:"metapoison,omitempty"`
 	// AdversarialLabel is how a method that misclassifies chooses the label: "plausible" | "random".
 	AdversarialLabel string `json:"adversarial_label,omitempty"`
 
@@ -163,6 +165,13 @@ type Craft struct {
 	Order     string `json:"order,omitempty"`     // "first" (default) | "second" | "unrolled"
 	// Of second order: which (C + λI)⁻¹ stands before the adversary's gradient.
 	Second *SecondOrder `json:"second_order,omitempty"`
+}
+
+// MetaPoison is the ensemble of surrogates that training is unrolled on.
+type MetaPoison struct {
+	Ages     int `json:"ages"`      // surrogates, of staggered ages
+	Unroll   int `json:"unroll"`    // steps of SGD
+	AgeEvery int `json:"age_every"` // crafting steps for each epoch that they age
 }
 
 // SecondOrder is the system that a second-order attack solves.
@@ -319,6 +328,8 @@ type Poisons struct {
 	Rounds []Round `json:"rounds,omitempty"` // of turning labels
 	Turns  []Turn  `json:"turns,omitempty"`  // the most frequent first
 
+	Lookahead *Lookahead `json:"lookahead,omitempty"` // of metapoison
+
 	L2 Number `json:"l2"` // ℓ2 on the surrogates before crafting (mean)
 	L3 Number `json:"l3"`
 
@@ -332,6 +343,15 @@ type Poisons struct {
 	L3After    Number `json:"l3_after"`
 
 	Samples []Sample `json:"samples,omitempty"` // a few poisons to look at
+}
+
+// Lookahead is the mean over surrogates of ℓ2 after the unrolled steps.
+type Lookahead struct {
+	Epochs int    `json:"epochs"` // at which a surrogate starts afresh
+	Batch  int    `json:"batch"`  // of an unrolled step
+	Share  int    `json:"share"`  // of it poisons
+	Before Number `json:"before"` // at the first crafting step
+	After  Number `json:"after"`  // with the poisons on the 8-bit grid
 }
 
 // Solve is what the solve for s = (C + λI)⁻¹∇ℓ3 saw on one surrogate.
@@ -373,7 +393,9 @@ type PoisonedClass struct {
 // Restart is one run of the crafting loop.
 type Restart struct {
 	Seed uint64   `json:"seed"`
-	Phi  []Number `json:"phi"` // Φ per step, mean over surrogates; 1 = perfectly aligned
+	Phi  []Number `json:"phi"` // Φ per step, mean over surrogates; 1 = perfectly aligned; none of metapoison
+
+	Loss []Number `json:"loss,omitempty"` // of metapoison, per step
 }
 
 // Sample is one poison to show, as 8-bit PNG files inside the run folder.

@@ -47,6 +47,9 @@ func (c Config) checkSchedule() error {
 	return nil
 }
 
+// RateOf is the learning rate at the end of an epoch, counted from 0.
+func (c Config) RateOf(epoch int) float64 { return c.rate(epoch, 0, 1) }
+
 // rate is the learning rate of a step, counted from 0 in its epoch of so many. With a warm-up step t,
 // counted from the beginning, has (t+1)/w of the rate for its w steps (Goyal et al. 2017, section 2.2).
 // Milestones count epochs from the beginning; a cosine begins where the warm-up ends (Loshchilov and

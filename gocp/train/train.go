@@ -125,10 +125,11 @@ type State struct {
 	Momentum []float32 // SGD's momentum buffer
 }
 
-// Options of a run that do not change its result.
+// Options of a run that do not change its result, but for Stop.
 type Options struct {
 	Progress   func(epoch int, loss float64) // after each epoch, with its mean training loss
 	Checkpoint func(*nn.Model, State) error  // after each epoch, with copies it may keep
+	Stop       int                           // end after so many epochs, as if interrupted there; 0: after all
 	Resume     *State                        // start from here instead of epoch 0; the model must be the checkpoint's
 }
 
@@ -156,7 +157,11 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	} else {
 		s.Memset32(t.momentum, 0, len(m.Theta))
 	}
-	for epoch := first; epoch < cfg.Epochs; epoch++ {
+	last := cfg.Epochs
+	if o.Stop > 0 {
+		last = min(last, o.Stop)
+	}
+	for epoch := first; epoch < last; epoch++ {
 		if err := s.Context().Err(); err != nil {
 			return err
 		}
