@@ -53,6 +53,20 @@ func TestCommandedAudit(t *testing.T) {
 		t.Errorf("one at once:\n%s\nthree, interrupted %d times:\n%s", a, stops, b)
 	}
 
+	shared := filepath.Join(root, "shared")
+	for i := range 6 { // of two shards in turn, which wait for each other
+		err := RunShard(t.Context(), dev, c, tinyData(t), Options{Dir: shared, Shard: Shard{Index: i % 2, Of: 2}, Version: "test"})
+		if left := new(Unfinished); err != nil && !errors.As(err, &left) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Collect(t.Context(), dev, c, tinyData(t), Options{Dir: shared, Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := contents(t, one), contents(t, shared); a != b {
+		t.Errorf("one process:\n%s\ntwo shards:\n%s", a, b)
+	}
+
 	line := trainer.Line([]string{filepath.Base(os.Args[0]), c.VictimCommand[1]})
 	for _, cmd := range []*result.Command{r.Config.VictimCommand, r.Config.ReferenceCommand} {
 		if cmd == nil || cmd.Line != line || len(cmd.Files) != 1 {
@@ -165,6 +179,9 @@ func TestCommandsIdentity(t *testing.T) {
 	write("a/settings", "lr 0.1")
 	write("b/settings", "lr 0.1")
 	write("c/settings", "lr 0.2")
+	if two, err := trainer.Resolve([]string{"sh", "a/settings", "c/settings"}); err != nil || len(commandRecord(two).Files) != 2 {
+		t.Errorf("of two files with one name the record has %+v, %v", commandRecord(two).Files, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := tiny()

@@ -50,7 +50,11 @@ func commandRecord(c trainer.Command) *result.Command {
 		if out.Files == nil {
 			out.Files = map[string]string{}
 		}
-		out.Files[c.Names()[f.Word]] = f.SHA256
+		name := c.Names()[f.Word]
+		if _, again := out.Files[name]; again { // of another folder
+			name = fmt.Sprintf("%s, word %d", name, f.Word)
+		}
+		out.Files[name] = f.SHA256
 	}
 	return out
 }

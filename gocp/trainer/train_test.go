@@ -8,9 +8,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +25,18 @@ import (
 // The test binary is a program that trains where its first argument is this word.
 const program = "as-trainer"
 
+// The test binary is a process that has a model trained in the folder that this variable names.
+const parent = "GOCP_TEST_PARENT"
+
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(parent); dir != "" && len(os.Args) == 1 {
+		c, err := Resolve([]string{"sh", "-c", "echo $$; exec sleep 1000"})
+		if err == nil {
+			_, err = c.Train(context.Background(), dir, tinyJob(), Options{})
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if len(os.Args) > 1 && os.Args[1] == program {
 		if err := behave(os.Args[2:]...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -249,38 +260,64 @@ func TestInterruptedProgramEnds(t *testing.T) {
 		_, err := c.Train(ctx, dir, tinyJob(), Options{})
 		done <- err
 	}()
-	var ids []string
-	for range 200 {
-		b, _ := os.ReadFile(filepath.Join(dir, OutputFile))
-		if ids = strings.Fields(string(b)); len(ids) == 2 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	ids := started(t, dir, 2)
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if len(ids) != 2 {
-		t.Fatal("the program did not start in time")
-	}
+	ends(t, ids)
+}
+
+// ends reports processes that go on.
+func ends(t *testing.T, ids []string) {
+	t.Helper()
 	for _, id := range ids {
-		pid, err := strconv.Atoi(id)
-		if err != nil {
-			t.Fatal(err)
-		}
 		gone := false
-		for range 100 {
-			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		for range 200 {
+			b, err := os.ReadFile("/proc/" + id + "/stat")
 			if gone = err != nil || strings.Contains(string(b), ") Z "); gone {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 		if !gone {
-			t.Errorf("process %d goes on", pid)
+			t.Errorf("process %s goes on", id)
 		}
 	}
+}
+
+// started are the process numbers that a program wrote.
+func started(t *testing.T, dir string, n int) []string {
+	t.Helper()
+	for range 500 {
+		b, _ := os.ReadFile(filepath.Join(dir, OutputFile))
+		if ids := strings.Fields(string(b)); len(ids) == n && strings.HasSuffix(string(b), "\n") {
+			return ids
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("the program did not start in time")
+	return nil
+}
+
+// A program does not outlive a gocp that was killed: the resumed run has its folder for itself.
+func TestKilledParentsProgramEnds(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "x")
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), parent+"="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ids := started(t, dir, 1)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	ends(t, ids)
 }
 
 func TestResolve(t *testing.T) {
