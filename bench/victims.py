@@ -57,7 +57,7 @@ def run(row):
 
 
 def estimate(e):
-    return f"{e['mean']:.2f} ± {e['se']:.2f}" if isinstance(e["se"], float) else f"{e['mean']:.2f}"
+    return f"{e['mean']:.2f} ± {e['se']:.2f}" if not isinstance(e["se"], str) else f"{e['mean']:.2f}"
 
 
 results = {row: run(row) for row in args.only or rows}
