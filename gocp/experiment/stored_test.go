@@ -42,14 +42,19 @@ var startingPoints = map[string]func(*Config){
 	"another adversary": func(c *Config) { c.SurrogateTrain = Train{Epochs: 6, Batch: 16, LR: 0.08, Shift: 1} },
 	"maxup":             func(c *Config) { c.Defense = "maxup" },
 	"sam":               func(c *Config) { c.Defense = "sam" },
-	"misclassified":     func(c *Config) { c.Craft.Method = "witchesbrew" },
-	"mobilenet":         func(c *Config) { c.Victim = Model{Arch: "mobilenet_v2", Width: 8} },
+	"labels too":        func(c *Config) { c.Craft.Poison = "both" },
+	"nearest":           func(c *Config) { c.Craft.Bases = "nearest" },
+	"subgroups": func(c *Config) {
+		c.Goal, c.Targets, c.Subgroups = attack.GoalConfig{Name: "unequal"}, 2, Subgroups{By: SubgroupClusters, Clusters: 2}
+	},
+	"misclassified": func(c *Config) { c.Craft.Method = "witchesbrew" },
+	"mobilenet":     func(c *Config) { c.Victim = Model{Arch: "mobilenet_v2", Width: 8} },
 }
 
 // fields has every field of Config that is part of a run's identity, by its name there.
 var fields = map[string]varied{
 	"seed":                              {change: func(c *Config) { c.Seed++ }},
-	"goal.name":                         {change: func(c *Config) { c.Goal.Name = "unequal" }},
+	"goal.name":                         {change: func(c *Config) { c.Goal = attack.GoalConfig{Name: "underconfidence", Count: 2, Size: 2} }},
 	"goal.size":                         {change: func(c *Config) { c.Goal.Size = 3 }},
 	"goal.count":                        {from: "grow", change: func(c *Config) { c.Goal.Count = 1 }},
 	"goal.labels":                       {from: "given labels", change: func(c *Config) { c.Goal.Labels = []int{2} }},
@@ -65,6 +70,10 @@ var fields = map[string]varied{
 	"budget":                            {change: func(c *Config) { c.Budget = BudgetAuto }},
 	"craft.method":                      {change: func(c *Config) { c.Craft.Method = "witchesbrew" }},
 	"craft.adversarial_label":           {from: "misclassified", change: func(c *Config) { c.Craft.AdversarialLabel = "random" }, apart: true},
+	"craft.poison":                      {change: func(c *Config) { c.Craft.Poison = "both" }},
+	"craft.rounds":                      {from: "labels too", change: func(c *Config) { c.Craft.Rounds = 2 }},
+	"craft.diverse":                     {from: "nearest", change: func(c *Config) { c.Craft.Diverse = true }},
+	"subgroups.clusters":                {from: "subgroups", change: func(c *Config) { c.Subgroups.Clusters = 3 }},
 	"craft.epsilon_255":                 {change: func(c *Config) { c.Craft.Epsilon255 = 8 }},
 	"craft.bases":                       {change: func(c *Config) { c.Craft.Bases = "gradnorm" }},
 	"craft.align":                       {change: func(c *Config) { c.Craft.Align = "poison" }},
@@ -128,6 +137,8 @@ var untried = map[string]string{
 	"victim.head":       "only VGGs have one, and they want images of 32×32; the key has the network whole",
 	"victim_command":    "what a program makes is not shared: nobody knows what determines its bytes",
 	"reference_command": "the same",
+	"subgroups.by":      "so small a test part has no subgroups of other kinds; jobs read the targets that come of them",
+	"subgroups.sha256":  "the same, of a file",
 }
 
 // Both trainings have the same fields.
