@@ -38,6 +38,7 @@ var layers = [][]string{
 	{"gocp/matrix"},
 	{"gocp/internal/testfiles"}, // of tests alone
 	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
+	{"gocp/slurm"},
 	{"gocp/journal", "gocp/owner", "gocp/store", "gocp/sweep"},
 	{"gocp/atomicfile", "gocp/strictjson", "gocp/selection"},
 	{"gocp/usage", "gocp/foreign"},

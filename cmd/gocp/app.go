@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -87,13 +84,13 @@ func prepare(commands []*cli.Command) {
 
 // run is main without the process: it returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signals()
 	defer stop()
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
-	return runUntil(ctx, args, stdout, stderr)
+	code := runUntil(ctx, args, stdout, stderr)
+	if code == exitAgain && warned(ctx) {
+		requeue(stderr)
+	}
+	return code
 }
 
 // runUntil is run without the process's signals: it ends when the context does.

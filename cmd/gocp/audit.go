@@ -24,6 +24,7 @@ import (
 	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/report"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/slurm"
 	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -442,7 +443,7 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	var res *result.Result
 	err = watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error {
 		o := experiment.Options{Dir: dir, Resume: c.Bool("resume"), Progress: w.Progress, Version: version().Gocp, More: devs[1:], Meter: w.Meter, Tally: w.Tally,
-			Shard: shard, TakeOver: c.Bool("take-over")}
+			Shard: shard, TakeOver: c.Bool("take-over"), Life: slurm.Current().Life()}
 		if sharded {
 			return experiment.RunShard(ctx, devs[0], cfg, d, o)
 		}
@@ -453,7 +454,7 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	case err != nil && sharded:
 		return again(err)
 	case err != nil:
-		return unfinished(err, dir)
+		return unlessWarned(c.Context, unfinished(err, dir))
 	case sharded:
 		_, err := fmt.Fprintf(c.App.Writer, "%s is done; gocp collect %s joins them all\n", shard, dir)
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/slurm"
 )
 
 func collectCommand() *cli.Command {
@@ -43,7 +44,7 @@ func collect(c *cli.Context, dir string) error {
 	var res *result.Result
 	err = watched(c, func(ctx context.Context, dev *device.Device, w watch) error {
 		res, err = experiment.Collect(ctx, dev, cfg, d, experiment.Options{
-			Dir: dir, Progress: w.Progress, Version: version().Gocp, Meter: w.Meter, Tally: w.Tally, TakeOver: c.Bool("take-over"),
+			Dir: dir, Progress: w.Progress, Version: version().Gocp, Meter: w.Meter, Tally: w.Tally, TakeOver: c.Bool("take-over"), Life: slurm.Current().Life(),
 		})
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/experiment"
 	"github.com/gocp/gocp/gocp/progress"
+	"github.com/gocp/gocp/gocp/slurm"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
@@ -98,6 +99,11 @@ func onDevices(c *cli.Context, f func(ctx context.Context, devs []*device.Device
 		d, err := device.OpenAt(i)
 		if err != nil {
 			return err
+		}
+		if d.Info().Backend == "cuda" {
+			if err := slurm.Current().AllowGPU(); err != nil {
+				return first(d.Close(), err)
+			}
 		}
 		// Those that were not asked for by number take part only if they are like the first.
 		if !chosen && len(devs) > 0 && !experiment.SameKind(devs[0].Info(), d.Info()) {

@@ -66,3 +66,12 @@ func again(err error) error {
 	}
 	return err
 }
+
+// unlessWarned marks what a warning left unfinished: it is to be run again. To a person's signal the status
+// is that of an interrupted program.
+func unlessWarned(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && warned(ctx) {
+		return later{err}
+	}
+	return err
+}

@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gocp/gocp/gocp/result"
 )
@@ -61,4 +66,58 @@ func TestBadShards(t *testing.T) {
 		refuses(t, dir, c.want, append(slices.Clone(audit), c.args...)...)
 	}
 	refuses(t, dir, "nowhere is not a run folder", "collect", "nowhere")
+}
+
+// A warning by SIGUSR1, and any signal to a shard, leaves a status that says to run it again, and work that is not
+// lost; SIGTERM after the warning, which a requeue sends, does not end the process in the middle of it.
+func TestSignals(t *testing.T) {
+	dir := workFolder(t)
+	flags := append(slices.Clone(tinyAudit), "--epochs", "400")
+	for _, c := range []struct {
+		args    []string
+		signals []syscall.Signal
+		code    int
+	}{
+		{nil, []syscall.Signal{syscall.SIGUSR1}, exitAgain},
+		{nil, []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM}, exitAgain},
+		{nil, []syscall.Signal{syscall.SIGTERM}, exitInterrupted},
+		{[]string{"--shard", "0/1"}, []syscall.Signal{syscall.SIGTERM}, exitAgain},
+		{[]string{"--shard", "0/1"}, []syscall.Signal{syscall.SIGINT}, exitAgain},
+		{[]string{"--shard", "0/1"}, []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR1}, exitAgain},
+	} {
+		name := strings.Join(c.args, "") + fmt.Sprint(c.signals)
+		run := filepath.Join(dir, "run")
+		if err := os.RemoveAll(run); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self(t), append(append(slices.Clone(flags), "--out", "run"), c.args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), asGocp+"=1")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 500 { // until training has begun
+			time.Sleep(10 * time.Millisecond)
+			if _, err := os.Stat(filepath.Join(run, "targets")); err == nil {
+				break
+			}
+		}
+		time.Sleep(300 * time.Millisecond)
+		for _, s := range c.signals {
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != c.code {
+			t.Errorf("%s: status %d, want %d; stderr: %s", name, code, c.code, stderr.String())
+		}
+		if saved, err := filepath.Glob(filepath.Join(run, "partial", "surrogate-*.safetensors")); err != nil || len(saved) == 0 {
+			t.Errorf("%s: no checkpoint is left: %v", name, err)
+		}
+		if left, err := os.ReadDir(filepath.Join(run, "owners")); err == nil && len(left) > 0 {
+			t.Errorf("%s: the lock is left: %v", name, left)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/gocp/gocp/gocp/device"
 	"github.com/gocp/gocp/gocp/kernel"
@@ -329,18 +330,23 @@ func (l *loop) images(clean, out []uint8) error {
 // Craft moves the pool's images at the given indices to where training on them goes down ℓ3, and
 // calls step, if given, after every step: Config.Work times in all.
 func (v *Solver) Craft(bases []int, step func()) (*Poisons, error) {
+	return v.CraftFrom(bases, CraftOptions{Step: step})
+}
+
+// CraftFrom is Craft that may be stopped and gone on with; a method with a loop of its own begins anew.
+func (v *Solver) CraftFrom(bases []int, o CraftOptions) (*Poisons, error) {
 	m, err := v.cfg.method()
 	if err != nil {
 		return nil, err
 	}
 	if m.craft != nil {
-		return m.craft(v, bases, step)
+		return m.craft(v, bases, o.Step)
 	}
-	return v.craft(bases, nil, step)
+	return v.craft(bases, nil, o)
 }
 
-// craft is Craft for images whose labels are turned, if turned is not nil.
-func (v *Solver) craft(bases []int, turned []int32, step func()) (*Poisons, error) {
+// craft is CraftFrom for images whose labels are turned, if turned is not nil.
+func (v *Solver) craft(bases []int, turned []int32, o CraftOptions) (*Poisons, error) {
 	defer v.s.Range("craft").End()
 	defer v.s.Scope()()
 	images := v.p.Pool.Select(bases)
@@ -369,12 +375,30 @@ func (v *Solver) craft(bases []int, turned []int32, step func()) (*Poisons, erro
 
 	report := v.report()
 	best := make([]uint8, len(images.Pixels))
-	for r := range v.cfg.Restarts {
+	from := o.Resume
+	if from == nil {
+		from = &CraftState{}
+	} else if err := l.fits(from, best); err != nil {
+		return nil, err
+	}
+	report.Restarts, report.Best, report.Phi = slices.Clone(from.Done), from.Kept, from.Phi
+	copy(best, from.Best)
+	for r := from.Restart; r < v.cfg.Restarts; r++ {
 		l.start(r)
 		trace := Restart{Seed: rng.Stream("delta", uint64(r))}
+		first := 0
+		if r == from.Restart && from.Step > 0 {
+			first, trace.Phi = from.Step, slices.Clone(from.Trace)
+			l.goOn(from)
+		}
 		rate := 0.0
-		for t := range v.cfg.Steps {
+		for t := first; t < v.cfg.Steps; t++ {
 			if err := l.s.Context().Err(); err != nil {
+				return nil, err
+			}
+			if err := o.before(func() (*CraftState, error) {
+				return l.state(CraftState{Restart: r, Step: t, Trace: trace.Phi, Done: report.Restarts, Kept: report.Best, Phi: report.Phi, Best: best})
+			}); err != nil {
 				return nil, err
 			}
 			if next := v.cfg.rate(t); next != rate {
@@ -389,8 +413,8 @@ func (v *Solver) craft(bases []int, turned []int32, step func()) (*Poisons, erro
 				return nil, err
 			}
 			trace.Phi = append(trace.Phi, phi)
-			if step != nil {
-				step()
+			if o.Step != nil {
+				o.Step()
 			}
 		}
 		if trace.Final, err = l.quantised(); err != nil {
@@ -402,6 +426,11 @@ func (v *Solver) craft(bases []int, turned []int32, step func()) (*Poisons, erro
 			if err := l.images(images.Pixels, best); err != nil {
 				return nil, err
 			}
+		}
+	}
+	if o.Last && o.Checkpoint != nil {
+		if err := o.Checkpoint(&CraftState{Restart: v.cfg.Restarts, Done: report.Restarts, Kept: report.Best, Phi: report.Phi, Best: best}); err != nil {
+			return nil, err
 		}
 	}
 	p := &Poisons{Method: v.cfg.record(), Epsilon255: v.cfg.Epsilon255, Seed: v.p.Seed, Bases: bases, Before: images, After: best, Turned: turned, Report: report}

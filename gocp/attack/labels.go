@@ -179,20 +179,25 @@ func (v *Solver) moved(from *Solver, t *turning, round int) (*Solver, error) {
 
 // Poisons makes the poisons of the problem, and calls step, if given, after every step of crafting.
 func (v *Solver) Poisons(step func()) (*Poisons, error) {
+	return v.PoisonsFrom(CraftOptions{Step: step})
+}
+
+// PoisonsFrom is Poisons that may be stopped in the crafting of pixels and gone on with. Labels are turned anew.
+func (v *Solver) PoisonsFrom(o CraftOptions) (*Poisons, error) {
 	if !v.cfg.TurnsLabels() {
 		bases, err := v.Bases()
 		if err != nil {
 			return nil, err
 		}
-		return v.Craft(bases, step)
+		return v.CraftFrom(bases, o)
 	}
-	bases, labels, rounds, err := v.turn(step)
+	bases, labels, rounds, err := v.turn(o.Step)
 	if err != nil {
 		return nil, err
 	}
 	var p *Poisons
 	if v.cfg.MovesPixels() {
-		p, err = v.craft(bases, labels, step)
+		p, err = v.craft(bases, labels, o)
 	} else {
 		p, err = v.relabelled(bases, labels)
 	}

@@ -263,6 +263,9 @@ func (r *run) collect(ctx context.Context) (*result.Result, error) {
 	if err := res.Save(r.opt.Dir); err != nil {
 		return nil, err
 	}
+	if err := os.RemoveAll(r.folder.path(partialDir)); err != nil { // of jobs that were done and then killed
+		return nil, fmt.Errorf("run folder: %w", err)
+	}
 	return res, r.folder.journal.Replaced(result.File)
 }
 

@@ -57,6 +57,7 @@ func (r *run) craft(ctx context.Context, g int) error {
 	if err := r.folder.journal.Wrote(files...); err != nil {
 		return err
 	}
+	r.done(craftName(g))
 	if found {
 		r.found(roleCraft)
 		return nil
@@ -67,11 +68,17 @@ func (r *run) craft(ctx context.Context, g int) error {
 
 // bundle makes the poisons that p asks for.
 func (r *run) bundle(ctx context.Context, g int, gr group, p *attack.Problem) (*attack.Bundle, error) {
+	onDevice, ended := steady(ctx)
+	defer ended()
+	under := r.partial(ctx, craftName(g))
+	if c, f := under.count(); f != nil && r.cfg.Budget == BudgetAuto && c.Count < p.Count {
+		p.Count = c.Count // larger ones were tried
+	}
 	var poisons *attack.Poisons
 	for {
-		err := r.fleet.Do(ctx, 1, func(s *device.Stream) (err error) {
+		err := r.fleet.Do(onDevice, 1, func(s *device.Stream) (err error) {
 			defer s.RangeOf("repeat", g).End()
-			poisons, err = r.solve(s, g, p)
+			poisons, err = r.solve(s, g, p, under)
 			return err
 		})
 		if err != nil {
@@ -98,6 +105,8 @@ func (r *run) bundle(ctx context.Context, g int, gr group, p *attack.Problem) (*
 	}
 	return b, nil
 }
+
+func craftName(g int) string { return "poisons-" + bundleName(g) }
 
 // problem states the poisoning task of a group: two of the surrogates, their training images and
 // what is wanted of each target.
@@ -136,12 +145,14 @@ func (r *run) problem(g int, gr group) (*attack.Problem, error) {
 }
 
 // solve makes the poisons and holds one training step on them against one on noise in their place.
-func (r *run) solve(s *device.Stream, g int, p *attack.Problem) (*attack.Poisons, error) {
+func (r *run) solve(s *device.Stream, g int, p *attack.Problem, under *partial) (*attack.Poisons, error) {
 	solver, err := attack.NewSolver(s, p, r.cfg.Craft)
 	if err != nil {
 		return nil, err
 	}
-	poisons, err := solver.Poisons(r.bars.unit(roleCraft))
+	o := under.crafted(p.Count)
+	o.Step, o.Last = r.bars.unit(roleCraft), r.cfg.Budget == BudgetAuto // what is tried out then takes as long again
+	poisons, err := solver.PoisonsFrom(o)
 	if err != nil {
 		return nil, err
 	}
@@ -267,12 +278,22 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 	}
 	k := r.split.classes
 	mean := make([]float64, len(gr.targets)*k)
+	onDevice, ended := steady(ctx)
+	defer ended()
+	var names []string
+	defer func() {
+		if ctx.Err() == nil {
+			r.done(names...)
+		}
+	}()
 	for i := range r.judges() {
-		err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+		name := fmt.Sprintf("budget-%s-%d-%d", bundleName(g), len(p.Bases), i)
+		names = append(names, name)
+		err := r.fleet.Do(onDevice, 1, func(s *device.Stream) error {
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()
 			spec, recipe := r.surrogate(i)
-			m, err := fit(s, spec, recipe, train.Defense{}, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil)
+			m, err := fit(s, spec, recipe, train.Defense{}, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil, r.partial(ctx, name))
 			if err != nil {
 				return err
 			}

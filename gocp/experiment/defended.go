@@ -96,7 +96,7 @@ func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, po
 		if i > 0 {
 			seed = rng.Stream("scout", j.seed, uint64(i))
 		}
-		v, err := r.filtered(ctx, j, f, images, seed)
+		v, err := r.filtered(ctx, j, i, f, images, seed)
 		if err != nil {
 			return images, nil, err
 		}
@@ -117,16 +117,18 @@ func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, po
 	return images, &all, nil
 }
 
-// filtered is what a filter says of a model's training images. Features and losses are those of a scout: the same
+// filtered is what a filter, by its number among them, says of a model's training images. Features and losses are those of a scout: the same
 // network, trained on all of them from a seed of its own. The filter is told the number of poisons, the most that
 // a defender can know.
-func (r *run) filtered(ctx context.Context, j modelJob, filter defense.Filter, images attack.Images, seed uint64) (*defense.Verdict, error) {
+func (r *run) filtered(ctx context.Context, j modelJob, number int, filter defense.Filter, images attack.Images, seed uint64) (*defense.Verdict, error) {
 	set := &defense.Set{D: j.spec.NumFeatures(), Labels: ints(images.Labels)}
 	var dev *device.Device
-	err := r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+	onDevice, ended := steady(ctx)
+	defer ended()
+	err := r.fleet.Do(onDevice, 1, func(s *device.Stream) error {
 		dev = s.Device()
 		defer s.Range("scout of " + j.name).End()
-		scout, err := fit(s, j.spec, j.recipe, train.Defense{}, images, seed, r.cfg.Precision, r.bars.unit(j.role))
+		scout, err := fit(s, j.spec, j.recipe, train.Defense{}, images, seed, r.cfg.Precision, r.bars.unit(j.role), r.partial(ctx, scoutOf(j.name, number)))
 		if err != nil {
 			return err
 		}
@@ -151,6 +153,9 @@ func (r *run) filtered(ctx context.Context, j modelJob, filter defense.Filter, i
 	}
 	return v, nil
 }
+
+// scoutOf names a filter's scout of a model.
+func scoutOf(model string, filter int) string { return fmt.Sprintf("scout-%d-%s", filter, model) }
 
 // noteDropped writes what was dropped into an artefact.
 func noteDropped(f *safetensors.File, d *result.Dropped) {

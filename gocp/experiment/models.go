@@ -167,8 +167,9 @@ func (c Config) seedOf(what string, index ...int) uint64 {
 	return rng.Stream("audit "+what, at...)
 }
 
-// fit trains a fresh model of the given network, under a defence if that has a name.
-func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack.Images, seed uint64, precisionName string, epoch func()) (*nn.Model, error) {
+// fit trains a fresh model of the given network, under a defence if that has a name, or goes on with one where p, if
+// given, has a checkpoint.
+func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack.Images, seed uint64, precisionName string, epoch func(), p *partial) (*nn.Model, error) {
 	m, err := nn.New(spec, seed)
 	if err != nil {
 		return nil, err
@@ -179,13 +180,15 @@ func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack
 	}
 	c := t.config(seed, precisionName)
 	c.Defense = d
-	err = train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, c,
-		train.Options{Progress: func(int, float64) {
-			if epoch != nil {
-				epoch()
-			}
-		}})
-	return m, err
+	o := train.Options{Progress: func(int, float64) {
+		if epoch != nil {
+			epoch()
+		}
+	}}
+	if p != nil {
+		p.training(m, &o)
+	}
+	return m, train.Run(s, m, train.Set{Images: images.Pixels, Labels: images.Labels}, c, o)
 }
 
 // modelJob trains one model and writes what it says of calibration and test images.
@@ -229,6 +232,10 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 		if err := r.folder.journal.Wrote(j.files()...); err != nil {
 			return err
 		}
+		r.done(j.name)
+		for i := range strings.Count(r.cfg.Defense, ",") + 1 {
+			r.done(scoutOf(j.name, i))
+		}
 		if found {
 			r.found(j.role)
 			return nil
@@ -246,12 +253,14 @@ func (r *run) train(ctx context.Context, j modelJob, images attack.Images, poiso
 			return err
 		}
 	}
-	return r.fleet.Do(ctx, 1, func(s *device.Stream) error {
+	onDevice, ended := steady(ctx)
+	defer ended()
+	return r.fleet.Do(onDevice, 1, func(s *device.Stream) error {
 		if j.repeat >= 0 {
 			defer s.RangeOf("repeat", j.repeat).End()
 		}
 		defer s.Range("train " + j.name).End()
-		m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role))
+		m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role), r.partial(ctx, j.name))
 		if err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
 		defer s.Range("train").End()
-		m, err := fit(s, spec, j.Train, j.Defense, images, j.Seed, j.Precision, func() { task.Add(1) })
+		m, err := fit(s, spec, j.Train, j.Defense, images, j.Seed, j.Precision, func() { task.Add(1) }, nil)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,8 @@ package train
 
 import "github.com/gocp/gocp/gocp/tensor"
 
-// A way is how a run trains: what its epochs visit, and what a step does.
+// A way is how a run trains: what its epochs visit, and what a step does. What it remembers from one epoch to the
+// next beside parameters, momentum and running statistics has to be in State.
 type way interface {
 	// batches are the samples of each step of an epoch.
 	batches(epoch int) ([][]int32, error)

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -119,10 +120,12 @@ func (set Set) check(spec nn.Spec) error {
 	return nil
 }
 
-// State is training between two epochs: what Run needs to go on to the same result.
+// State is training between two steps: what Run needs to go on to the same result.
 type State struct {
 	Epoch    int       // epochs done
+	Step     int       // steps done of the next one
 	Momentum []float32 // SGD's momentum buffer
+	Losses   []float32 // of the samples that the next epoch has visited, in their order
 }
 
 // Options of a run that do not change its result, but for Stop.
@@ -130,7 +133,13 @@ type Options struct {
 	Progress   func(epoch int, loss float64) // after each epoch, with its mean training loss
 	Checkpoint func(*nn.Model, State) error  // after each epoch, with copies it may keep
 	Stop       int                           // end after so many epochs, as if interrupted there; 0: after all
-	Resume     *State                        // start from here instead of epoch 0; the model must be the checkpoint's
+	// Due, if given, is asked before each step whether a checkpoint is to be made there; then none is
+	// made after epochs.
+	Due func() bool
+	// Interrupt, if given, is asked before each step whether to make a checkpoint and to end with
+	// context.Canceled; after the last one only whether to make a checkpoint.
+	Interrupt func() bool
+	Resume    *State // start from here instead of epoch 0; the model must be the checkpoint's
 }
 
 // Run trains m in place on set. On an error m is left as it was.
@@ -142,18 +151,24 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	if err := set.check(m.Spec); err != nil {
 		return err
 	}
-	if o.Resume != nil && len(o.Resume.Momentum) != len(m.Theta) {
-		return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(o.Resume.Momentum), len(m.Theta))
+	from := State{}
+	if o.Resume != nil {
+		from = *o.Resume
+		switch {
+		case len(from.Momentum) != len(m.Theta):
+			return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(from.Momentum), len(m.Theta))
+		case from.Epoch < 0 || from.Epoch > cfg.Epochs || from.Step < 0 || from.Step > 0 && from.Epoch == cfg.Epochs || len(from.Losses) != min(from.Step*cfg.Batch, len(set.Labels)) || (from.Step-1)*cfg.Batch > len(set.Labels):
+			return fmt.Errorf("train: the checkpoint is of step %d of epoch %d, with %d losses; this run has %d epochs of %d samples in batches of %d", from.Step, from.Epoch, len(from.Losses), cfg.Epochs, len(set.Labels), cfg.Batch)
+		}
 	}
 	defer s.Scope()()
-	t, first := newTrainer(s, m, set, cfg), 0
+	t := newTrainer(s, m, set, cfg)
 	way, err := t.way()
 	if err != nil {
 		return err
 	}
 	if o.Resume != nil {
-		first = o.Resume.Epoch
-		device.Upload(s, t.momentum, o.Resume.Momentum)
+		device.Upload(s, t.momentum, from.Momentum)
 	} else {
 		s.Memset32(t.momentum, 0, len(m.Theta))
 	}
@@ -161,11 +176,45 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	if o.Stop > 0 {
 		last = min(last, o.Stop)
 	}
-	for epoch := first; epoch < last; epoch++ {
+	save := func(epoch, step int) error {
+		trained, err := t.download(m)
+		if err != nil {
+			return err
+		}
+		st := State{Epoch: epoch, Step: step, Momentum: make([]float32, len(m.Theta)), Losses: make([]float32, min(step*cfg.Batch, t.n))}
+		if err := device.Download(s, st.Momentum, t.momentum); err != nil {
+			return err
+		}
+		if step > 0 {
+			if err := device.Download(s, st.Losses, t.losses); err != nil {
+				return err
+			}
+		}
+		return o.Checkpoint(trained, st)
+	}
+	for epoch := from.Epoch; epoch < last; epoch++ {
 		if err := s.Context().Err(); err != nil {
 			return err
 		}
-		loss, err := t.epoch(way, epoch)
+		// Inside of its epochs only plain training stands where its steps say: what another way visits may
+		// depend on the parameters at the beginning.
+		_, anywhere := way.(plain)
+		loss, err := t.epoch(way, epoch, from, func(step int) error {
+			if step > 0 && !anywhere {
+				return nil
+			}
+			stop := o.Interrupt != nil && o.Interrupt()
+			if o.Checkpoint != nil && (stop || o.Due != nil && o.Due()) {
+				if err := save(epoch, step); err != nil {
+					return err
+				}
+			}
+			if stop {
+				return context.Canceled
+			}
+			return nil
+		})
+		from = State{}
 		if err != nil {
 			return fmt.Errorf("train: epoch %d: %w", epoch+1, err)
 		}
@@ -175,18 +224,15 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 		if o.Progress != nil {
 			o.Progress(epoch+1, loss)
 		}
-		if o.Checkpoint != nil {
-			trained, err := t.download(m)
-			if err != nil {
+		if o.Checkpoint != nil && o.Due == nil {
+			if err := save(epoch+1, 0); err != nil {
 				return err
 			}
-			st := State{Epoch: epoch + 1, Momentum: make([]float32, len(m.Theta))}
-			if err := device.Download(s, st.Momentum, t.momentum); err != nil {
-				return err
-			}
-			if err := o.Checkpoint(trained, st); err != nil {
-				return err
-			}
+		}
+	}
+	if o.Checkpoint != nil && o.Interrupt != nil && o.Interrupt() { // whoever waits for the model may stop before it is written
+		if err := save(last, 0); err != nil {
+			return err
 		}
 	}
 	t.freeNet() // before there are two models
@@ -256,8 +302,9 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	return t
 }
 
-// epoch visits every sample once, or what the defence lets it visit, and returns the mean loss.
-func (t *trainer) epoch(way way, epoch int) (float64, error) {
+// epoch visits every sample once, or what the defence lets it visit, and returns the mean loss. It goes on after
+// the steps that from has done of it. before is called before each step; its error ends the epoch.
+func (t *trainer) epoch(way way, epoch int, from State, before func(step int) error) (float64, error) {
 	defer t.s.RangeOf("epoch", epoch).End()
 	s := t.s
 	batches, err := way.batches(epoch)
@@ -269,10 +316,22 @@ func (t *trainer) epoch(way way, epoch int) (float64, error) {
 		s.Free(t.losses)
 		t.losses, t.visits = s.Alloc(4*seen), seen
 	}
-	seen = 0
+	seen = len(from.Losses)
+	if from.Step > 0 {
+		device.Upload(s, t.losses, from.Losses)
+		if t.draws() {
+			device.Upload(s, t.step, []uint64{t.number(epoch, from.Step)})
+		}
+	}
 	for k, batch := range batches {
+		if k < from.Step {
+			continue
+		}
 		if s.Context().Err() != nil {
 			return 0, s.Context().Err()
+		}
+		if err := before(k); err != nil {
+			return 0, err
 		}
 		size := len(batch)
 		step := s.RangeOf("step", k)

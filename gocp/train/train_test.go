@@ -139,6 +139,73 @@ func TestSameBits(t *testing.T) {
 	}
 }
 
+// Training that is stopped before any step goes on from there to the same bytes and the same losses: the
+// order of samples, the draws, momentum, running statistics and the losses of the epoch under way are saved.
+func TestStopAtEveryStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a few dozen trainings")
+	}
+	for name, c := range map[string]struct {
+		bn  bool
+		cfg Config
+	}{
+		"plain":             {false, Config{Epochs: 3, Batch: 64, Seed: 4, Schedule: Cosine}},
+		"batch norm, draws": {true, Config{Epochs: 3, Batch: 64, Seed: 4, Shift: 1, Flip: true, Nesterov: true, Warmup: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var whole *nn.Model
+			var want []float64
+			asked := 0
+			on(t, 1, func(s *device.Stream) (err error) {
+				whole, err = fit(s, c.bn, c.cfg, Options{Progress: func(_ int, l float64) { want = append(want, l) }, Interrupt: func() bool { asked++; return false }})
+				return err
+			})
+			if asked != 9 {
+				t.Fatalf("%d steps", asked)
+			}
+			for stop := range asked {
+				on(t, 1, func(s *device.Stream) error {
+					var at *nn.Model
+					var state *State
+					var losses []float64
+					seen := 0
+					progress := func(_ int, l float64) { losses = append(losses, l) }
+					_, err := fit(s, c.bn, c.cfg, Options{Progress: progress, Interrupt: func() bool { seen++; return seen > stop },
+						Checkpoint: func(m *nn.Model, st State) error { at, state = m, &st; return nil }, Due: func() bool { return false }})
+					if !errors.Is(err, context.Canceled) || state == nil || state.Epoch*3+state.Step != stop {
+						t.Fatalf("stopped before step %d: %v, state %+v", stop, err, state)
+					}
+					if err := Run(s, at, blobs(150, 4), c.cfg, Options{Resume: state, Progress: progress}); err != nil {
+						return err
+					}
+					if !reflect.DeepEqual(whole.Theta, at.Theta) || !reflect.DeepEqual(whole.Running, at.Running) {
+						t.Errorf("stopped before step %d: other parameters", stop)
+					}
+					if !reflect.DeepEqual(losses, want) {
+						t.Errorf("stopped before step %d: losses %v, without a stop %v", stop, losses, want)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+func TestCheckpointOfAnotherRun(t *testing.T) {
+	on(t, 1, func(s *device.Stream) error {
+		n := 0
+		if m, err := nn.New(spec(false), 1); err == nil {
+			n = len(m.Theta)
+		}
+		for _, st := range []State{{Momentum: make([]float32, n-1)}, {Momentum: make([]float32, n), Epoch: 9}, {Momentum: make([]float32, n), Step: 2}, {Momentum: make([]float32, n), Step: 9, Losses: make([]float32, 150)}} {
+			if _, err := fit(s, false, Config{Epochs: 3, Batch: 64}, Options{Resume: &st}); err == nil {
+				t.Errorf("step %d of epoch %d passes", st.Step, st.Epoch)
+			}
+		}
+		return nil
+	})
+}
+
 // Every setting reaches the steps.
 func TestSettingsMatter(t *testing.T) {
 	base := Config{Epochs: 3, Batch: 32, Shift: 1, Seed: 4}
