@@ -26,7 +26,7 @@ FUZZ_TIME ?= 20s
 
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard -- 'csrc/*.cc' 'csrc/*.h' 'csrc/*.cpp' 'kernels/*.cu' 'kernels/*.cuh' 'csrc/*.c' ':!csrc/cuda.h' ':!csrc/third_party/**')
 
-.PHONY: build setup lib gpu gpu-kit test-ptx sass run test lint bench bench-peers check check-full fmt clean help
+.PHONY: build setup lib gpu gpu-kit test-ptx test-slurm sass run test lint bench bench-peers check check-full fmt clean help
 
 build: setup bin  ## build bin/gocp (this is what plain `make` does)
 
@@ -54,6 +54,9 @@ test-ptx: gpu  ## run the GPU kernels: on a GPU if there is one, else on the emu
 
 gpu-kit: gpu  ## what checks and times a GPU on a machine that has none of ours, in build/gpu-kit
 	@scripts/gpu-kit.sh
+
+test-slurm: build  ## an audit on a Slurm of its own, two nodes on this machine (installs Debian's Slurm)
+	@scripts/test-slurm.sh
 
 sass: setup  ## read the kernels' machine code: registers, spills, occupancy, into bench/sass.csv
 	@scripts/sass.sh

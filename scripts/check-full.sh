@@ -57,6 +57,13 @@ else
 	echo 'not root: no bare system'
 fi
 
+step 'an audit on a Slurm of its own: kills, warnings, nodes that go down'
+if command -v apt-get >/dev/null; then
+	scripts/test-slurm.sh
+else
+	echo 'no apt-get: no Slurm'
+fi
+
 step 'every flag of every command does something'
 GOCP_LONG=1 go test -count=1 -timeout 60m -run EveryFlag ./cmd/gocp
 

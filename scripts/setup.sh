@@ -8,6 +8,7 @@
 #	scripts/setup.sh cuda     also what fetches the CUDA compiler
 #	scripts/setup.sh chroot   also what a bare system is made with
 #	scripts/setup.sh python   also what scripts with a Python environment of their own need
+#	scripts/setup.sh slurm    also the Slurm that make test-slurm starts
 #	scripts/setup.sh browser  also what opens the reports to look at them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -60,10 +61,15 @@ for extra in "$@"; do
 		want python3-venv 'python3 -c "import ensurepip"' 'gives the peers an environment of their own'
 		;;
 	chroot) want debootstrap 'has debootstrap' 'makes the bare system that the GPU kit is rehearsed in' ;;
+	slurm)
+		want slurmctld '[ -x /usr/sbin/slurmctld ]' 'the controller of a cluster on this machine, for its test alone'
+		want slurmd '[ -x /usr/sbin/slurmd ]' 'its nodes'
+		want slurm-client 'has sbatch' 'submits and asks'
+		;;
 	browser)
 		want chromium 'has chromium' 'opens the reports to look for what sticks out of them'
 		;;
-	*) die "there is no set-up called \"$extra\"; known are lint, cuda, python, chroot and browser" ;;
+	*) die "there is no set-up called \"$extra\"; known are lint, cuda, python, chroot, slurm and browser" ;;
 	esac
 done
 

@@ -33,6 +33,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			auditCommand(),
 			collectCommand(),
+			slurmCommand(),
 			trainCommand(),
 			calibrateCommand(),
 			attackCommand(),

@@ -400,6 +400,7 @@ func auditCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "run folder to write"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run that the folder holds"},
+			&cli.BoolFlag{Name: "prepare", Usage: "check the settings, write them into the folder and stop: gocp slurm submit and --resume begin the run"},
 			dataFlag(), testSplitFlag(),
 			&cli.StringFlag{Name: "config", Usage: "file with the configuration; flags come on top"},
 			&cli.BoolFlag{Name: "quick", Usage: "a short run that shows that everything works"},
@@ -439,6 +440,13 @@ func audit(c *cli.Context, options []option[experiment.Config]) error {
 	}
 	if !c.Bool("quiet") {
 		tellFindings(c, d)
+	}
+	if c.Bool("prepare") {
+		if err := experiment.Prepare(dir, cfg, d); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.App.Writer, "%s is prepared; gocp slurm submit %[1]s, or gocp audit --resume --out %[1]s, begins it\n", dir)
+		return err
 	}
 	var res *result.Result
 	err = watchedAll(c, func(ctx context.Context, devs []*device.Device, w watch) error {

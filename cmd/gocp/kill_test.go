@@ -191,10 +191,10 @@ func bytesOf(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && slices.Contains([]string{"owners", "shards"}, d.Name()) {
+		if err == nil && d.IsDir() && slices.Contains([]string{"owners", "shards", "slurm"}, d.Name()) {
 			return fs.SkipDir
 		}
-		if err != nil || d.IsDir() || slices.Contains([]string{"clock.jsonl", result.TimingsFile, result.TelemetryFile, journal.File, reportFile}, d.Name()) {
+		if err != nil || d.IsDir() || slices.Contains([]string{"settings.json", "clock.jsonl", result.TimingsFile, result.TelemetryFile, journal.File, reportFile}, d.Name()) {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -10,13 +10,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/gocp/gocp/gocp/experiment"
+	"github.com/gocp/gocp/gocp/slurm"
 	"github.com/gocp/gocp/gocp/usage"
 )
 
 // shardFlags make a command that runs jobs one of several processes that share them.
 func shardFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "shard", Usage: "do a share of the jobs: I/N, counted from 0, or auto/N, which takes I from JOB_COMPLETION_INDEX; gocp collect joins what shards did"},
+		&cli.StringFlag{Name: "shard", Usage: "do a share of the jobs: I/N, counted from 0; auto/N, which takes I from JOB_COMPLETION_INDEX; auto, in a task of gocp slurm submit; gocp collect joins what shards did"},
 		&cli.StringFlag{Name: "stage", Usage: "with --shard: only the jobs of one stage: " + strings.Join(experiment.Stages(), ", "), DefaultText: "all, one after the other"},
 		takeOverFlag(),
 	}
@@ -28,7 +29,7 @@ func takeOverFlag() cli.Flag {
 
 // shardRules are what those flags go with.
 func shardRules() []rule {
-	return []rule{only("--shard", given("shard"), "stage"), apart("shard", "json")}
+	return []rule{only("--shard", given("shard"), "stage"), apart("shard", "json"), apart("prepare", "shard"), apart("prepare", "resume"), apart("prepare", "json")}
 }
 
 // shardOf reads --shard and --stage; ok is false where there is no shard.
@@ -36,6 +37,15 @@ func shardOf(c *cli.Context) (s experiment.Shard, ok bool, err error) {
 	text := c.String("shard")
 	if text == "" {
 		return s, false, nil
+	}
+	if text == "auto" {
+		if s.Stage, s.Index, s.Of, err = slurm.ShardOf(c.String("out"), slurm.Current()); err != nil {
+			return s, false, usage.Errorf("--shard auto: %w", err)
+		}
+		if want := c.String("stage"); want != "" && want != s.Stage {
+			return s, false, usage.Errorf("--stage is %s, and this task is of stage %s", want, s.Stage)
+		}
+		return s, true, s.Validate()
 	}
 	index, of, found := strings.Cut(text, "/")
 	if index == "auto" {

@@ -20,6 +20,7 @@ import (
 	"github.com/gocp/gocp/gocp/journal"
 	"github.com/gocp/gocp/gocp/owner"
 	"github.com/gocp/gocp/gocp/result"
+	"github.com/gocp/gocp/gocp/slurm"
 	"github.com/gocp/gocp/gocp/strictjson"
 	"github.com/gocp/gocp/gocp/usage"
 )
@@ -117,11 +118,15 @@ func logitsFile(name string) string { return logitsDir + "/" + name + ".safetens
 // IsRun reports whether dir is the folder of a run, be it whole or not.
 func IsRun(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, configFile))
-	return err == nil
+	_, waits := os.Stat(filepath.Join(dir, settingsFile))
+	return err == nil || waits == nil
 }
 
 // LoadConfig returns the configuration of the run in dir, its data set and how that was read.
 func LoadConfig(dir string) (Config, data.Ref, error) {
+	if s, ok, err := prepared(dir); ok || err != nil {
+		return s.Config, data.Ref{Name: s.Data, Reading: s.Reading}, err
+	}
 	id, _, err := readIdentity(dir)
 	return id.Config, data.Ref{Name: id.Data, Reading: id.Reading}, err
 }
@@ -307,7 +312,7 @@ func begun(dir string) (bool, error) {
 		if name == configFile {
 			return true, nil
 		}
-		strange = strange || name != journal.File && !slices.Contains([]string{ownersDir, shardsDir}, name) && !(e.Type().IsRegular() && atomicfile.Temporary(name))
+		strange = strange || name != journal.File && !slices.Contains([]string{ownersDir, shardsDir, settingsFile, slurm.Dir}, name) && !(e.Type().IsRegular() && atomicfile.Temporary(name))
 	}
 	if strange {
 		return false, usage.Errorf("%s holds other files; give a new folder", dir)

@@ -278,6 +278,15 @@ func (j *Journal) Check(file string) error {
 	return nil
 }
 
+// Sized tells whether a file that the journal knows has the size that it says. What is in it is not asked.
+func (j *Journal) Sized(file string) bool {
+	j.mu.Lock()
+	e, ok := j.known[file]
+	j.mu.Unlock()
+	info, err := os.Stat(filepath.Join(j.dir, file))
+	return ok && err == nil && info.Size() == e.Size
+}
+
 // Wrote notes files as they are now, and is back when that is on the disk. A file that is already
 // known must have the same bytes again.
 func (j *Journal) Wrote(files ...string) error {
