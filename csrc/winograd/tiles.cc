@@ -27,6 +27,7 @@ constexpr int kTile = 4, kEdge = kTile + 2;  // outputs and inputs along an edge
 constexpr int kPlanes = kEdge * kEdge;
 constexpr int kAhead = 2;  // tiles from where memory is asked for to where it is used
 constexpr int kGradProducts = 128 * 128;  // input by output channels summed at a time
+constexpr int kProducts = 128 * 256;      // and whose weights' planes are there at a time
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 #define INLINE static inline __attribute__((always_inline))
@@ -51,10 +52,13 @@ static const float* row_of_zeros(size_t floats) {
   return zeros;
 }
 
-// Floats from a tile of a chunk to the next, and from a plane of the weights to the next: one cache
-// line more than it holds, lest what is visited together fall into one set of the cache.
+// Floats from a tile of a chunk to the next, and from a plane of the weights of so many output
+// channels to the next: one cache line more than it holds, lest what is visited together fall into
+// one set of the cache.
 INLINE size_t tile_stride(int channels) { return static_cast<size_t>(kPlanes) * channels + 16; }
-INLINE size_t weight_stride(const ConvShape& g) { return static_cast<size_t>(g.c) * g.k + 16; }
+INLINE size_t weight_stride(const ConvShape& g, int columns) {
+  return static_cast<size_t>(g.c) * columns + 16;
+}
 
 // Vectors across the tile of a product whose result has k columns, a multiple of 16.
 INLINE int panel_vectors(int k) { return k % (2 * kLanes) == 0 ? 2 : 1; }
@@ -200,14 +204,16 @@ static void input_planes(const ConvShape& g, const Tiling& tiling, const float* 
   }
 }
 
-// u[p][k/panel][c][k%panel] = (G g Gᵀ)_p; lanes are output channels.
-static void weight_planes(const ConvShape& g, const float* w, int panel, float* u) {
-  const size_t plane = weight_stride(g), channels = g.c, filter = 9 * channels;
+// u[p][k/panel][c][k%panel] = (G g Gᵀ)_p of output channels k0 … k0+columns; lanes are output
+// channels.
+static void weight_planes(const ConvShape& g, const float* w, int k0, int columns, int panel,
+                          float* u) {
+  const size_t plane = weight_stride(g, columns), channels = g.c, filter = 9 * channels;
 #pragma omp parallel for schedule(static)
-  for (int k = 0; k < g.k; k += kLanes) {
+  for (int k = 0; k < columns; k += kLanes) {
     float* column = u + static_cast<size_t>(k / panel) * channels * panel + k % panel;
     for (size_t c = 0; c < channels; c++, column += panel) {
-      const float* taps = w + k * filter + c;
+      const float* taps = w + (k0 + k) * filter + c;
       Vec half[kEdge][3];
 #pragma GCC unroll 1
       for (int s = 0; s < 3; s++, taps += channels) {
@@ -251,24 +257,24 @@ INLINE void product(int depth, const Factors* f, size_t a_off, size_t lda, size_
   }
 }
 
-// y = Aᵀ m A for `count` tiles, m[t][p][k].
-static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* m, int first,
-                         int count, float* y) {
+// y = Aᵀ m A for `count` tiles and output channels k0 … k0+columns, m[t][p][columns].
+static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* m, int k0,
+                         int columns, int first, int count, float* y) {
   const int oh = g.out_h(), ow = g.out_w(), n = g.n;
-  const size_t channels = g.k, tile = tile_stride(g.k);
+  const size_t channels = g.k, width = columns, tile = tile_stride(columns);
   for (int t = 0; t < count; t++) {
     const Place at = place(tiling, first + t), next = place(tiling, first + t + kAhead);
-    if (next.image < n) prefetch(y, next.image, oh, ow, g.k, next.y, next.x, kTile, g.k);
+    if (next.image < n) prefetch(y + k0, next.image, oh, ow, g.k, next.y, next.x, kTile, columns);
     const int rows = oh - at.y < kTile ? oh - at.y : kTile;
     const int columns = ow - at.x < kTile ? ow - at.x : kTile;
-    float* corner = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * channels;
-    for (size_t k = 0; k < channels; k += kLanes) {
+    float* corner = y + ((static_cast<size_t>(at.image) * oh + at.y) * ow + at.x) * channels + k0;
+    for (size_t k = 0; k < width; k += kLanes) {
       const float* from = m + t * tile + k;
       Vec half[kTile][kEdge];
 #pragma GCC unroll 1
-      for (int j = 0; j < kEdge; j++, from += channels) {
+      for (int j = 0; j < kEdge; j++, from += width) {
         Vec down[kEdge], column[kTile];
-        for (int i = 0; i < kEdge; i++) down[i] = load(from + kEdge * i * channels);
+        for (int i = 0; i < kEdge; i++) down[i] = load(from + kEdge * i * width);
         output_transform(down, column);
         for (int i = 0; i < kTile; i++) half[i][j] = column[i];
       }
@@ -287,61 +293,58 @@ static void output_tiles(const ConvShape& g, const Tiling& tiling, const float* 
 
 // m = the sum of products, plane by plane.
 template <int V>
-static void multiply(const ConvShape& g, int count, const Factors* f, float* m) {
+static void multiply(const ConvShape& g, int columns, int count, const Factors* f, float* m) {
   constexpr int kPanel = V * kLanes;
-  const size_t lda = tile_stride(g.c), ldm = tile_stride(g.k);
+  const size_t lda = tile_stride(g.c), ldm = tile_stride(columns),
+               plane = weight_stride(g, columns);
   for (int p = 0; p < kPlanes; p++) {
-    for (int k = 0; k < g.k; k += kPanel) {
+    for (int k = 0; k < columns; k += kPanel) {
       for (int t = 0; t < count; t += kSums / V) {
-        product<V>(g.c, f, t * lda + p * g.c, lda,
-                   p * weight_stride(g) + static_cast<size_t>(k) * g.c, m + t * ldm + p * g.k + k,
-                   ldm);
+        product<V>(g.c, f, t * lda + p * g.c, lda, p * plane + static_cast<size_t>(k) * g.c,
+                   m + t * ldm + p * columns + k, ldm);
       }
     }
   }
 }
 
-void forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows) {
-  const Tiling tiling(g);
-  const int vectors = panel_vectors(g.k);
-  const size_t weights = kPlanes * weight_stride(g);
-  const size_t inputs = kChunk * tile_stride(g.c), outputs = kChunk * tile_stride(g.k);
+// Output channels k0 … k0+columns of a forward pass, columns a multiple of a panel of V vectors.
+// `suspects`: of each image whether windows of it may be equal; null: nobody asks.
+template <int V>
+static void forward_columns(const ConvShape& g, const Tiling& tiling, Operand x, Operand w,
+                            const float* zeros, int k0, int columns, Result y, uint8_t* suspects) {
+  const size_t weights = kPlanes * weight_stride(g, columns);
+  const size_t inputs = kChunk * tile_stride(g.c), outputs = kChunk * tile_stride(columns);
   const bool tangent = y.tangent != nullptr;
   const bool dx = tangent && x.tangent != nullptr, dw = tangent && w.tangent != nullptr;
   const bool primal = y.primal != nullptr;
   thread_local Scratch weight_scratch;
-  float* u = weight_scratch.get_floats(2 * weights);
-  const float* zeros = row_of_zeros(static_cast<size_t>(g.w) * g.c);
-  if (primal || dx) weight_planes(g, w.primal, vectors * kLanes, u);
-  if (dw) weight_planes(g, w.tangent, vectors * kLanes, u + weights);
+  float* u = weight_scratch.get_floats((dw ? 2 : 1) * weights);
+  if (primal || dx) weight_planes(g, w.primal, k0, columns, V * kLanes, u);
+  if (dw) weight_planes(g, w.tangent, k0, columns, V * kLanes, u + weights);
   const int chunks = (tiling.total + kChunk - 1) / kChunk, tiles = tiling.rows * tiling.columns;
-  windows = windows && primal;
-  thread_local Scratch suspect_scratch;
-  auto* suspects = static_cast<uint8_t*>(windows ? suspect_scratch.get(g.n) : nullptr);
   int lacking = 0;  // threads without memory
 #pragma omp parallel reduction(+ : lacking)
   {
     thread_local Scratch input_scratch, sums;
-    float* v = input_scratch.find_floats(2 * inputs);
+    float* v = input_scratch.find_floats((dx ? 2 : 1) * inputs);
     float* m = sums.find_floats(outputs);
     lacking = v == nullptr || m == nullptr;
     // The last chunk may leave rows that no tile fills: they are multiplied, and not stored.
     if (!lacking) memset(v, 0, (dx ? 2 : 1) * inputs * sizeof(float));
-    auto multiply_by = vectors == 2 ? multiply<2> : multiply<1>;
 #pragma omp for schedule(static)
     for (int chunk = 0; chunk < chunks; chunk++) {
       if (lacking) continue;
       const int first = chunk * kChunk;
       const int count = tiling.total - first < kChunk ? tiling.total - first : kChunk;
-      if (windows) {  // of the images whose first tile is here, which are read next
+      if (suspects != nullptr) {  // of the images whose first tile is here, which are read next
         for (int n = (first + tiles - 1) / tiles; n * tiles < first + count; n++)
           suspects[n] = may_repeat(g, x.primal + static_cast<size_t>(n) * g.h * g.w * g.c);
       }
       if (primal || dw) input_planes(g, tiling, x.primal, zeros, first, count, v);
       if (primal) {
         const Factors f[2] = {{v, u}, {}};
-        multiply_by(g, count, f, m);
-        output_tiles(g, tiling, m, first, count, y.primal);
+        multiply<V>(g, columns, count, f, m);
+        output_tiles(g, tiling, m, k0, columns, first, count, y.primal);
       }
       if (!tangent) continue;
       Factors f[2] = {};
@@ -351,11 +354,33 @@ void forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows) {
         f[terms++] = {v + inputs, u};
       }
       if (dw) f[terms++] = {v, u + weights};
-      multiply_by(g, count, f, m);
-      output_tiles(g, tiling, m, first, count, y.tangent);
+      multiply<V>(g, columns, count, f, m);
+      output_tiles(g, tiling, m, k0, columns, first, count, y.tangent);
     }
   }
   if (lacking) gocp::out_of_memory((2 * inputs + outputs) * sizeof(float));
+}
+
+// Equal parts of `panels` panels, each of at most `most`.
+INLINE int part(int panels, int most) {
+  const int parts = (panels + most - 1) / most;
+  return (panels + parts - 1) / parts;
+}
+
+void forward(const ConvShape& g, Operand x, Operand w, Result y, bool windows) {
+  const Tiling tiling(g);
+  const float* zeros = row_of_zeros(static_cast<size_t>(g.w) * g.c);
+  const int vectors = panel_vectors(g.k), panel = vectors * kLanes;
+  const int fit = kProducts / (g.c * panel);
+  const int most = part(g.k / panel, fit > 1 ? fit : 1) * panel;
+  auto columns_of = vectors == 2 ? forward_columns<2> : forward_columns<1>;
+  windows = windows && y.primal != nullptr;
+  thread_local Scratch suspect_scratch;
+  auto* suspects = static_cast<uint8_t*>(windows ? suspect_scratch.get(g.n) : nullptr);
+  for (int k = 0; k < g.k; k += most) {
+    const int columns = g.k - k < most ? g.k - k : most;
+    columns_of(g, tiling, x, w, zeros, k, columns, y, k == 0 ? suspects : nullptr);
+  }
   if (windows) settle_windows(g, suspects, x.primal, y.primal);
 }
 
