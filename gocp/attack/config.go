@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gocp/gocp/gocp/kernel"
+	"github.com/gocp/gocp/gocp/nn"
 	"github.com/gocp/gocp/gocp/result"
 	"github.com/gocp/gocp/gocp/train"
 	"github.com/gocp/gocp/gocp/usage"
@@ -255,17 +257,28 @@ func (c Config) validateLabels() error {
 	return nil
 }
 
-// batch is how many poisons pass through a network together at most.
-func (c Config) batch() int {
+// batch is how many poisons pass through these networks together at most. It says in which order sums are taken, so
+// it depends on nothing else: not on the device, not on its memory.
+func (c Config) batch(networks ...nn.Spec) int {
 	if c.Align == AlignBatch {
 		return c.Batch
 	}
-	return craftBatch
+	batch := craftBatch
+	for _, spec := range networks {
+		floats := 0
+		for _, conv := range spec.Convs(1, kernel.F32) {
+			floats += conv.Out()
+		}
+		for batch > 1 && batch*floats > craftFloats {
+			batch /= 2
+		}
+	}
+	return batch
 }
 
-// Chunk is how many of n poisons pass through a network together.
-func (c Config) Chunk(n int) int {
-	batch := c.batch()
+// Chunk is how many of n poisons pass through these networks together.
+func (c Config) Chunk(n int, networks ...nn.Spec) int {
+	batch := c.batch(networks...)
 	return share(n, (n+batch-1)/batch)[0]
 }
 

@@ -13,8 +13,12 @@ import (
 	"github.com/gocp/gocp/gocp/train"
 )
 
-// craftBatch is how many images one pass takes, where the alignment leaves that open.
-const craftBatch = 256
+// craftBatch is how many images one pass takes at most, where the alignment leaves that open, and craftFloats how many
+// outputs their convolutions may have in all: of deep, wide networks fewer images pass.
+const (
+	craftBatch  = 256
+	craftFloats = 64 << 20
+)
 
 // Constants of Adam, as in PyTorch.
 const (

@@ -144,3 +144,34 @@ func TestMemoryOfAPoison(t *testing.T) {
 		return nil
 	})
 }
+
+// How many poisons pass at a time is a property of the networks: 256 of the small ones, fewer of those whose
+// activations are many, and of several networks what the largest has.
+func TestChunk(t *testing.T) {
+	spec := func(arch string, width int) nn.Spec {
+		return nn.Spec{Arch: arch, Width: width, C: 3, H: 32, W: 32, Classes: 10}.WithDefaults()
+	}
+	deep := spec("resnet18", 64)
+	for _, c := range []struct {
+		networks []nn.Spec
+		want     int
+	}{
+		{[]nn.Spec{spec("convnet", 32)}, 256},
+		{[]nn.Spec{spec("resnet18", 16)}, 256},
+		{[]nn.Spec{deep}, 64},
+		{[]nn.Spec{spec("vgg16", 64)}, 128},
+		{[]nn.Spec{spec("mobilenet_v2", 32)}, 32},
+		{[]nn.Spec{spec("convnet", 32), deep}, 64},
+	} {
+		cfg := Config{}.WithDefaults()
+		if n := cfg.batch(c.networks...); n != c.want {
+			t.Errorf("%d poisons at a time pass through %+v, want %d", n, c.networks, c.want)
+		}
+		if n := cfg.Chunk(c.want+2, c.networks...); n != c.want/2+1 {
+			t.Errorf("of %d poisons %d pass at a time, want %d", c.want+2, n, c.want/2+1)
+		}
+		if n := (Config{Align: AlignBatch, Batch: 500}).WithDefaults().batch(c.networks...); n != 500 {
+			t.Errorf("of mini-batches of 500 %d pass at a time", n)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func NewSolver(s *device.Stream, p *Problem, cfg Config) (*Solver, error) {
 	if err := p.check(cfg); err != nil {
 		return nil, err
 	}
-	v := &Solver{s: s, p: p, cfg: cfg, chunk: cfg.batch()}
+	v := &Solver{s: s, p: p, cfg: cfg, chunk: cfg.batch(p.networks()...)}
 	for _, sur := range p.Surrogates {
 		f, err := newField(s, p, cfg, sur)
 		if err != nil {
@@ -180,6 +180,15 @@ func share(n, k int) []int {
 		}
 	}
 	return out
+}
+
+// networks are those that poisons are crafted on.
+func (p *Problem) networks() []nn.Spec {
+	var specs []nn.Spec
+	for _, sur := range p.Surrogates {
+		specs = append(specs, sur.Model.Spec)
+	}
+	return specs
 }
 
 // members lists the pool's images of class y.

@@ -47,7 +47,7 @@ func (r *run) fits(ctx context.Context) error {
 			needs = append(needs,
 				need{"training a surrogate", spec, min(r.cfg.SurrogateTrain.Batch, r.cfg.TrainSize), nn.Options{}},
 				need{"looking ahead", spec, r.cfg.Craft.LookBatch(r.cfg.SurrogateTrain.Batch), nn.Options{Dual: true}},
-				need{"crafting", spec, r.cfg.Craft.Chunk(poisons), nn.Options{Mixed: true}})
+				need{"crafting", spec, r.cfg.Craft.Chunk(poisons, r.surrogateSpecs...), nn.Options{Mixed: true}})
 			if n := r.cfg.Craft.AlongBatch(r.cfg.TrainSize); n > 0 {
 				needs = append(needs, need{"asking what images gain", spec, n, nn.Options{Dual: true, Forward: true}})
 			}
