@@ -246,6 +246,15 @@ func TestSecondOrderExactly(t *testing.T) {
 			if err := measure(); err != nil {
 				return err
 			}
+			// Half of the way lies along the direction itself: along noise alone Φ hardly moves, and rounding is seen.
+			kernel.Norm2(s, f.theta.T, n, l.dots, work)
+			if err := device.Download(s, numbers[:1], l.dots); err != nil {
+				return err
+			}
+			kernel.Axpby(s, kernel.Coef{Value: math.Sqrt(numbers[2] / numbers[0])}, f.theta.T, kernel.Coef{Value: 1}, u, n)
+			if err := measure(); err != nil {
+				return err
+			}
 			want, h := numbers[0], 0.003*math.Sqrt(numbers[1]/numbers[2])
 			phi := func(h float64) float64 {
 				to := s.Alloc(4 * n)
