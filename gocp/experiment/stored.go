@@ -63,6 +63,7 @@ type craftKey struct {
 	Classes     []int             `json:"classes"`
 	Room        []int             `json:"room,omitempty"`   // where labels are turned
 	Trains      []train.Config    `json:"trains,omitempty"` // of the surrogates between rounds
+	Specs       []nn.Spec         `json:"specs,omitempty"`  // of the surrogates that training is unrolled on; Trains are theirs
 	Count       int               `json:"count"`
 	Precision   string            `json:"precision"`
 	Seed        uint64            `json:"seed"`
@@ -133,6 +134,10 @@ func (r *run) craftKey(g int, gr group, p *attack.Problem) (string, error) {
 			k.Trains = append(k.Trains, s.Train)
 		}
 		k.Files = append(k.Files, r.folder.journal.SHA256(modelFile(s.Name)))
+	}
+	for i := range r.cfg.Craft.Meta.Ages {
+		spec, trains := p.Training(i)
+		k.Specs, k.Trains = append(k.Specs, spec), append(k.Trains, trains)
 	}
 	for i, t := range slices.Concat(gr.targets, gr.bystanders) {
 		x := targetKey{Image: digest(r.split.whole.Select([]int{t.row}), false), Index: -1, Aim: t.aim, Bystander: i >= len(gr.targets)}
