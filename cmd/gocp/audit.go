@@ -140,7 +140,7 @@ func craftOptions() []auditOption {
 		count("rounds", "parts in which labels are turned; between them the surrogates train on for an epoch", 1, &C{Craft: attack.Config{Rounds: 1}}, func(c *C) *int { return &c.Craft.Rounds }).only(turns()),
 		number("epsilon", "largest change of a pixel, in 255ths", 0, &d, func(c *C) *float64 { return &c.Craft.Epsilon255 }).only(pixels()),
 		text("bases", "which images become poisons: "+strings.Join(attack.Choices(), ", "),
-			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }).only(chosen()),
+			&C{Craft: attack.Config{Bases: d.Craft.Bases + "; nearest where sets are to grow"}}, func(c *C) *string { return &c.Craft.Bases }),
 		truth("diverse", "of the best of them, take those that lie apart", func(c *C) *bool { return &c.Craft.Diverse }).only(chosen()),
 		text("align", "what is aligned: poison, sum, batch", &d, func(c *C) *string { return &c.Craft.Align }).only(aligns()),
 		text("loss", "the adversary's loss: pairwise, softquantile", &d, func(c *C) *string { return &c.Craft.Loss }).only(ofSets()),

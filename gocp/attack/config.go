@@ -237,8 +237,8 @@ func (c Config) validateLabels() error {
 		return usage.Errorf("crafting: poison %s goes with the methods %s and %s: labels are turned along the gradient of a loss", c.Poison, MethodAlignment, MethodWitchesBrew)
 	case c.Rounds < 1:
 		return usage.Errorf("crafting: %d rounds; there must be at least 1", c.Rounds)
-	case c.Bases != "" || c.Diverse:
-		return usage.Errorf("crafting: a choice of bases does nothing here: with poison %s images are chosen by what their turned labels gain", c.Poison)
+	case c.Bases != "" && c.Bases != BasesNearest || c.Diverse:
+		return usage.Errorf("crafting: a choice of bases other than %s does nothing here: with poison %s images are chosen by what their turned labels gain", BasesNearest, c.Poison)
 	case c.Order == 2 && c.Second.Mode == SecondExact:
 		return usage.Errorf("crafting: labels are chosen along one solution of second order; with poison %s say once and not exact", c.Poison)
 	}

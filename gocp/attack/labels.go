@@ -110,6 +110,10 @@ func (v *Solver) turn(step func()) (bases []int, labels []int32, rounds []Round,
 			t.room[y]++
 		}
 	}
+	near, err := v.near(t.room)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	now, gains := v, []float64(nil)
 	for r, n := range share(p.Count, v.cfg.Rounds) {
 		if r > 0 && now != nil {
@@ -126,6 +130,11 @@ func (v *Solver) turn(step func()) (bases []int, labels []int32, rounds []Round,
 		}
 		if err != nil {
 			return nil, nil, nil, err
+		}
+		for i := range p.Pool.Labels {
+			if near != nil && !near[i] {
+				clear(gains[i*k : (i+1)*k])
+			}
 		}
 		round := t.take(gains, p.Pool.Labels, k, n)
 		if now != nil {
@@ -147,6 +156,30 @@ func (v *Solver) turn(step func()) (bases []int, labels []int32, rounds []Round,
 		labels = append(labels, int32(t.labels[i]))
 	}
 	return bases, labels, rounds, nil
+}
+
+// near are the images whose labels may be turned, where they are to lie near the targets: as many as the budget, of any class
+// as long as it has room. Nil: all.
+func (v *Solver) near(room []int) (map[int]bool, error) {
+	if v.cfg.Bases != BasesNearest {
+		return nil, nil
+	}
+	all := make([]int, v.p.Pool.Len())
+	for i := range all {
+		all[i] = i
+	}
+	d, err := v.distances(all)
+	if err != nil {
+		return nil, err
+	}
+	left, out := slices.Clone(room), map[int]bool{}
+	for _, i := range sortBy(all, func(i int) float64 { return d[i] }) {
+		if y := v.p.Pool.Labels[i]; len(out) < v.p.Count && left[y] > 0 {
+			left[y]--
+			out[i] = true
+		}
+	}
+	return out, nil
 }
 
 // moved is the problem with surrogates that trained for an epoch on the pool as t has it. It is nil where one of them gives

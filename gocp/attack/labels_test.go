@@ -91,6 +91,50 @@ func TestLabelsOfTheGreatestGain(t *testing.T) {
 	})
 }
 
+// Near the targets only the nearest images are turned, as many of each class as there is room for.
+func TestLabelsOfTheNearest(t *testing.T) {
+	onDevice(t, func(s *device.Stream) error {
+		p := task(t, false)
+		p.Room = []int{3, 2, 0, 9}
+		v, err := NewSolver(s, p, Config{Poison: PoisonLabels, Bases: BasesNearest})
+		if err != nil {
+			return err
+		}
+		all := make([]int, p.Pool.Len())
+		for i := range all {
+			all[i] = i
+		}
+		d, err := v.distances(all)
+		if err != nil {
+			return err
+		}
+		got, err := v.Poisons(nil)
+		if err != nil {
+			return err
+		}
+		for i := range all { // whoever is left out lies farther than all of its class that are turned, or than all
+			full := 0
+			for _, b := range got.Bases {
+				if p.Pool.Labels[b] == p.Pool.Labels[i] {
+					full++
+				}
+			}
+			for _, b := range got.Bases {
+				if slices.Contains(got.Bases, i) || full == p.Room[p.Pool.Labels[i]] && p.Pool.Labels[b] != p.Pool.Labels[i] {
+					continue
+				}
+				if d[i] < d[b] && len(got.Bases) == p.Count {
+					t.Errorf("image %d at %v is not turned, %d at %v is", i, d[i], b, d[b])
+				}
+			}
+		}
+		if len(got.Bases) == 0 {
+			t.Error("none is turned")
+		}
+		return nil
+	})
+}
+
 func TestRounds(t *testing.T) {
 	turned := func(cfg Config, lr float64) (p *Poisons) {
 		onDevice(t, func(s *device.Stream) error {
@@ -208,18 +252,18 @@ func TestRandLabel(t *testing.T) {
 
 func TestConfigOfLabels(t *testing.T) {
 	for text, c := range map[string]Config{
-		"epsilon does nothing here":            {Poison: PoisonLabels, Epsilon255: 8},
-		"align does nothing here":              {Poison: PoisonLabels, Align: AlignSum},
-		"steps does nothing here":              {Poison: PoisonLabels, Steps: 3},
-		"start does nothing here":              {Poison: PoisonLabels, Start: StartNormal},
-		"choice of bases does nothing here":    {Poison: PoisonBoth, Bases: BasesNearest},
-		"with poison labels images":            {Poison: PoisonLabels, Diverse: true},
-		"rounds do nothing here":               {Rounds: 2},
-		"-1 rounds":                            {Poison: PoisonLabels, Rounds: -1},
-		"say once and not exact":               {Poison: PoisonLabels, Order: 2, Second: SecondOrder{Mode: SecondExact}},
-		"(known: images, labels, both)":        {Poison: "x"},
-		"unknown alignment":                    {Poison: PoisonBoth, Align: "x"},
-		"unknown choice of bases \"farthest\"": {Bases: "farthest"},
+		"epsilon does nothing here":               {Poison: PoisonLabels, Epsilon255: 8},
+		"align does nothing here":                 {Poison: PoisonLabels, Align: AlignSum},
+		"steps does nothing here":                 {Poison: PoisonLabels, Steps: 3},
+		"start does nothing here":                 {Poison: PoisonLabels, Start: StartNormal},
+		"choice of bases other than nearest does": {Poison: PoisonBoth, Bases: BasesRandom},
+		"with poison labels images":               {Poison: PoisonLabels, Diverse: true},
+		"rounds do nothing here":                  {Rounds: 2},
+		"-1 rounds":                               {Poison: PoisonLabels, Rounds: -1},
+		"say once and not exact":                  {Poison: PoisonLabels, Order: 2, Second: SecondOrder{Mode: SecondExact}},
+		"(known: images, labels, both)":           {Poison: "x"},
+		"unknown alignment":                       {Poison: PoisonBoth, Align: "x"},
+		"unknown choice of bases \"farthest\"":    {Bases: "farthest"},
 	} {
 		if err := c.WithDefaults().Validate(); !usage.Is(err) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v", text, err)

@@ -97,9 +97,6 @@ func splitText(r *result.Result, p *result.Poisons) string {
 
 // basesOf says how the images that become poisons were chosen.
 func basesOf(c *result.Config) string {
-	if c.TurnsLabels() {
-		return "" // the labels tell
-	}
 	if c.Diverse {
 		return c.Bases + ", those that lie apart"
 	}

@@ -67,7 +67,7 @@ type Config struct {
 
 	Poison string `json:"poison,omitempty"` // what poisons change: images (also ""), labels, both
 	Rounds int    `json:"rounds,omitempty"` // of turning labels
-	Bases  string `json:"bases,omitempty"`  // nearest | random | gradnorm | alignment; none where labels are turned
+	Bases  string `json:"bases,omitempty"`  // nearest | random | gradnorm | alignment; where labels are turned nearest or none
 	// Diverse: of the best bases those were taken that lie apart.
 	Diverse bool  `json:"diverse,omitempty"`
 	Craft   Craft `json:"craft"`
