@@ -48,6 +48,7 @@ var startingPoints = map[string]func(*Config){
 		c.Goal, c.Targets, c.Subgroups = attack.GoalConfig{Name: "unequal"}, 2, Subgroups{By: SubgroupClusters, Clusters: 2}
 	},
 	"misclassified": func(c *Config) { c.Craft.Method = "witchesbrew" },
+	"unrolled":      func(c *Config) { c.Craft.Method, c.Craft.Meta.Ages, c.Craft.Steps = "metapoison", 2, 2 },
 	"mobilenet":     func(c *Config) { c.Victim = Model{Arch: "mobilenet_v2", Width: 8} },
 }
 
@@ -70,6 +71,9 @@ var fields = map[string]varied{
 	"budget":                            {change: func(c *Config) { c.Budget = BudgetAuto }},
 	"craft.method":                      {change: func(c *Config) { c.Craft.Method = "witchesbrew" }},
 	"craft.adversarial_label":           {from: "misclassified", change: func(c *Config) { c.Craft.AdversarialLabel = "random" }, apart: true},
+	"craft.metapoison.ages":             {from: "unrolled", change: func(c *Config) { c.Craft.Meta.Ages = 3 }},
+	"craft.metapoison.unroll":           {from: "unrolled", change: func(c *Config) { c.Craft.Meta.Unroll = 1 }},
+	"craft.metapoison.age_every":        {from: "unrolled", change: func(c *Config) { c.Craft.Meta.AgeEvery = 2 }},
 	"craft.poison":                      {change: func(c *Config) { c.Craft.Poison = "both" }},
 	"craft.rounds":                      {from: "labels too", change: func(c *Config) { c.Craft.Rounds = 2 }},
 	"craft.diverse":                     {from: "nearest", change: func(c *Config) { c.Craft.Diverse = true }},
