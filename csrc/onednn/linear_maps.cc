@@ -204,9 +204,8 @@ dnnl::convolution_forward::primitive_desc forward_desc(const ConvDescs& d, Type 
 #endif
 }
 
-// oneDNN 2.6's weights' gradient of strided 1×1 convolutions for AVX2 gathers the pixels it needs
-// by whole vectors, and writes past the end of that copy if the channels are none
-// (findings/onednn-strided-1x1.sh). It is not taken for weights in their plain form.
+// oneDNN 2.6's weights' gradient of strided 1×1 convolutions for AVX2 writes past the end of memory
+// of its own where the channels are not whole vectors. Weights in their plain form avoid it.
 Tag weight_form(const ConvDescs& d) {
   const bool overruns = d.strides[0] > 1 && d.w.end()[-1] == 1 && d.w.end()[-3] % 8 != 0;
   return overruns ? d.plain : Tag::any;
