@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"gocp/data/internal/jpeg"},
 	{"gocp/matrix"},
 	{"gocp/internal/testfiles"}, // of tests alone
-	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress"},
+	{"gocp/conformal", "gocp/safetensors", "gocp/npy", "gocp/rng", "gocp/progress", "gocp/privacy"},
 	{"gocp/slurm"},
 	{"gocp/journal", "gocp/owner", "gocp/store", "gocp/sweep"},
 	{"gocp/atomicfile", "gocp/strictjson", "gocp/selection"},

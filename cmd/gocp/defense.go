@@ -31,5 +31,13 @@ func defenseOptions(names []string) []auditOption {
 		words("defense-vary", "maxup, augment: how images are varied, of "+strings.Join(train.Variations(), ", ")+"; maxup's are "+strings.Join(of("maxup").Training.Vary, ",")+" unless given, augment's "+strings.Join(of("augment").Training.Vary, ","),
 			func(c *C) *[]string { return &c.Training.Vary }).only(defendedBy("maxup", "augment")),
 		number("defense-radius", "sam: of the ball of parameters", 0, of("sam"), func(c *C) *float64 { return &c.Training.Radius }).only(defendedBy("sam")),
+		number("defense-clip", "dp-sgd: largest norm of a sample's gradient", 0, of("dp-sgd"), func(c *C) *float64 { return &c.Training.Clip }).only(defendedBy("dp-sgd")),
+		number("defense-noise", "dp-sgd: its standard deviation, as a multiple of that norm; 0: none, and no privacy", -1, of("dp-sgd"), func(c *C) *float64 { return &c.Training.Noise }).only(defendedBy("dp-sgd")),
+		number("defense-delta", "dp-sgd: δ at which ε is told", 0, of("dp-sgd"), func(c *C) *float64 { return &c.Training.Delta }).only(defendedBy("dp-sgd")),
+		number("defense-ball", "adversarial-poisoning: largest change of a pixel, in 255ths", 0, of("adversarial-poisoning"), func(c *C) *float64 { return &c.Training.Ball255 }).only(defendedBy("adversarial-poisoning")),
+		count("defense-steps", "adversarial-poisoning: steps of signed Adam", 1, of("adversarial-poisoning"), func(c *C) *int { return &c.Training.Steps }).only(defendedBy("adversarial-poisoning")),
+		number("defense-fraction", "epic: medoids, as a share of each class", 0, of("epic"), func(c *C) *float64 { return &c.Training.Fraction }).only(defendedBy("epic")),
+		count("defense-from", "epic: epochs before samples are dropped; a quarter of all unless given", 1, of("epic"), func(c *C) *int { return &c.Training.From }).only(defendedBy("epic")),
+		count("defense-every", "epic: epochs from one time to the next", 1, of("epic"), func(c *C) *int { return &c.Training.Every }).only(defendedBy("epic")),
 	})
 }

@@ -197,7 +197,11 @@ var (
 
 // defenceTrials are of flags of defences of training.
 var defenceTrials = map[string]trial{"defense": {value: "maxup"}, "defense-copies": {value: "3", with: []string{"--defense", "maxup"}}, "defense-vary": {value: "noise", with: []string{"--defense", "augment"}},
-	"defense-radius": {value: "0.5", with: []string{"--defense", "sam"}}}
+	"defense-radius": {value: "0.5", with: []string{"--defense", "sam"}},
+	"defense-clip":   {value: "0.1", with: []string{"--defense", "dp-sgd"}}, "defense-noise": {value: "0.5", with: []string{"--defense", "dp-sgd"}}, "defense-delta": {value: "0.01", with: []string{"--defense", "dp-sgd"}},
+	"defense-ball": {value: "4", with: []string{"--defense", "adversarial-poisoning"}}, "defense-steps": {value: "2", with: []string{"--defense", "adversarial-poisoning"}},
+	"defense-fraction": {value: "0.3", with: []string{"--defense", "epic", "--epochs", "3"}}, "defense-from": {value: "2", with: []string{"--defense", "epic", "--epochs", "3", "--defense-fraction", "0.4"}},
+	"defense-every": {value: "2", with: []string{"--defense", "epic", "--epochs", "4", "--defense-fraction", "0.4"}}}
 
 var alongSolve = []string{"--order", "2"}
 

@@ -63,6 +63,12 @@ func trainCommand() *cli.Command {
 				return printJSON(c.App.Writer, t)
 			}
 			_, err = fmt.Fprintf(c.App.Writer, "%s: trained on %d images, %d of them poisons; accuracy on them %.3f\n", t.File, t.Images, t.Poisoned, t.Accuracy)
+			if t.Epsilon != nil {
+				_, err = fmt.Fprintf(c.App.Writer, "privacy: ε = %.4g at δ = %g, by Rényi differential privacy, for a sample more or less\n", *t.Epsilon, t.Delta)
+			}
+			if t.Dropped != nil {
+				_, err = fmt.Fprintf(c.App.Writer, "%s dropped %d images, %d of them poisons\n", job.Defense.Name, t.Dropped.Samples, t.Dropped.Poisons)
+			}
 			if err != nil || t.Poisoned == 0 {
 				return err
 			}

@@ -293,7 +293,7 @@ func (r *run) keeps(ctx context.Context, g int, gr group, p *attack.Poisons) (bo
 			defer s.RangeOf("repeat", g).End()
 			defer s.Range("try the budget").End()
 			spec, recipe := r.surrogate(i)
-			m, err := fit(s, spec, recipe, train.Defense{}, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil, r.partial(ctx, name))
+			m, err := fit(s, spec, recipe, train.Defense{}, images, r.cfg.seedOf("budget", g, i), r.cfg.Precision, nil, nil, r.partial(ctx, name))
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,21 @@ func (c Config) trainingText() string {
 	if c.Training.Name == "" {
 		return ""
 	}
-	return c.Training.String()
+	text := c.Training.String()
+	if epsilon, delta, err := c.privacy(); err == nil && delta > 0 {
+		text += fmt.Sprintf(", ε = %.3g at δ = %g", epsilon, delta)
+	}
+	return text
+}
+
+// privacy is what training a victim spends under dp-sgd; without it δ is 0.
+func (c Config) privacy() (epsilon, delta float64, err error) {
+	if c.Training.Name != "dp-sgd" {
+		return 0, 0, nil
+	}
+	t := c.VictimTrain.config(0, "f32")
+	t.Defense = c.Training
+	return t.Privacy(c.TrainSize)
 }
 
 // defenses reads Config.Defense.
@@ -73,22 +87,21 @@ func defenses(names string) (filters []defense.Filter, training string, err erro
 			filters = append(filters, f)
 		}
 	}
+	if training == "dp-sgd" && len(filters) > 0 {
+		return nil, "", usage.Errorf("dp-sgd after the filter %s: its ε does not count what the filter learns from the data; take one of the two", filters[0].Name)
+	}
 	return filters, training, nil
 }
 
 // DefenseNames lists all defences of audits.
 func DefenseNames() []string { return slices.Concat(defense.Names(), train.Defenses()) }
 
-// defended drops from a model's training images what the filters take for poisoned, one after the other. poisons are
-// the places of the poisons in images.
-func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, poisons []int) (attack.Images, *result.Dropped, error) {
+// defended drops from a model's training images what the filters take for poisoned, one after the other. poisoned
+// marks the poisons in images.
+func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, poisoned []bool) (attack.Images, []bool, *result.Dropped, error) {
 	filters, _, err := defenses(r.cfg.Defense)
 	if err != nil || len(filters) == 0 {
-		return images, nil, err
-	}
-	poisoned := make([]bool, images.Len())
-	for _, at := range poisons {
-		poisoned[at] = true
+		return images, poisoned, nil, err
 	}
 	all := result.Dropped{}
 	for i, f := range filters {
@@ -98,7 +111,7 @@ func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, po
 		}
 		v, err := r.filtered(ctx, j, i, f, images, seed)
 		if err != nil {
-			return images, nil, err
+			return images, nil, nil, err
 		}
 		kept := attack.Images{H: images.H, W: images.W, C: images.C}
 		var left []bool
@@ -114,7 +127,26 @@ func (r *run) defended(ctx context.Context, j modelJob, images attack.Images, po
 		}
 		images, poisoned = kept, left
 	}
-	return images, &all, nil
+	return images, poisoned, &all, nil
+}
+
+// alsoDropped adds what a defence of training has dropped to what filters did. One that drops nothing by its nature leaves
+// that as it is.
+func alsoDropped(d *result.Dropped, samples []int32, poisoned []bool, training train.Defense) *result.Dropped {
+	if !training.Drops() {
+		return d
+	}
+	all := result.Dropped{}
+	if d != nil {
+		all = *d
+	}
+	for _, i := range samples {
+		all.Samples++
+		if poisoned[i] {
+			all.Poisons++
+		}
+	}
+	return &all
 }
 
 // filtered is what a filter, by its number among them, says of a model's training images. Features and losses are those of a scout: the same
@@ -128,7 +160,7 @@ func (r *run) filtered(ctx context.Context, j modelJob, number int, filter defen
 	err := r.fleet.Do(onDevice, 1, func(s *device.Stream) error {
 		dev = s.Device()
 		defer s.Range("scout of " + j.name).End()
-		scout, err := fit(s, j.spec, j.recipe, train.Defense{}, images, seed, r.cfg.Precision, r.bars.unit(j.role), r.partial(ctx, scoutOf(j.name, number)))
+		scout, err := fit(s, j.spec, j.recipe, train.Defense{}, images, seed, r.cfg.Precision, r.bars.unit(j.role), nil, r.partial(ctx, scoutOf(j.name, number)))
 		if err != nil {
 			return err
 		}

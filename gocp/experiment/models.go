@@ -168,8 +168,8 @@ func (c Config) seedOf(what string, index ...int) uint64 {
 }
 
 // fit trains a fresh model of the given network, under a defence if that has a name, or goes on with one where p, if
-// given, has a checkpoint.
-func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack.Images, seed uint64, precisionName string, epoch func(), p *partial) (*nn.Model, error) {
+// given, has a checkpoint. dropped, if given, hears which samples the defence has dropped.
+func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack.Images, seed uint64, precisionName string, epoch func(), dropped func([]int32), p *partial) (*nn.Model, error) {
 	m, err := nn.New(spec, seed)
 	if err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func fit(s *device.Stream, spec nn.Spec, t Train, d train.Defense, images attack
 	}
 	c := t.config(seed, precisionName)
 	c.Defense = d
-	o := train.Options{Progress: func(int, float64) {
+	o := train.Options{Dropped: dropped, Progress: func(int, float64) {
 		if epoch != nil {
 			epoch()
 		}
@@ -248,8 +248,13 @@ func (r *run) fitted(j modelJob) func(ctx context.Context) error {
 // train trains the model on what the defence leaves of its images and writes its files.
 func (r *run) train(ctx context.Context, j modelJob, images attack.Images, poisons []int) (err error) {
 	var dropped *result.Dropped
+	poisoned := make([]bool, images.Len())
+	for _, at := range poisons {
+		poisoned[at] = true
+	}
+	training := r.cfg.training(j.role)
 	if r.cfg.defends(j.role) {
-		if images, dropped, err = r.defended(ctx, j, images, poisons); err != nil {
+		if images, poisoned, dropped, err = r.defended(ctx, j, images, poisoned); err != nil {
 			return err
 		}
 	}
@@ -260,12 +265,14 @@ func (r *run) train(ctx context.Context, j modelJob, images attack.Images, poiso
 			defer s.RangeOf("repeat", j.repeat).End()
 		}
 		defer s.Range("train " + j.name).End()
-		m, err := fit(s, j.spec, j.recipe, r.cfg.training(j.role), images, j.seed, r.cfg.Precision, r.bars.unit(j.role), r.partial(ctx, j.name))
+		all := dropped
+		m, err := fit(s, j.spec, j.recipe, training, images, j.seed, r.cfg.Precision, r.bars.unit(j.role),
+			func(samples []int32) { all = alsoDropped(dropped, samples, poisoned, training) }, r.partial(ctx, j.name))
 		if err != nil {
 			return err
 		}
 		out := &safetensors.File{Meta: map[string]string{"name": j.name, "seed": strconv.FormatUint(j.seed, 10)}}
-		noteDropped(out, dropped)
+		noteDropped(out, all)
 		for _, set := range []struct {
 			name string
 			part part

@@ -139,6 +139,19 @@ func floats(f *safetensors.File, into map[string]*[]float32) bool {
 	return true
 }
 
+// whole reads a tensor of whole numbers; false where it is not there.
+func whole(f *safetensors.File, name string, dst *[]int32) bool {
+	t := f.Get(name)
+	if t == nil {
+		return false
+	}
+	v, err := t.Int64s()
+	for _, x := range v {
+		*dst = append(*dst, int32(x))
+	}
+	return err == nil
+}
+
 func vector(name string, v []float32) safetensors.Tensor {
 	return safetensors.FromFloat32(name, v, len(v))
 }
@@ -148,8 +161,9 @@ func (p *partial) training(m *nn.Model, o *train.Options) {
 	o.Due, o.Interrupt = p.due, p.stop
 	o.Checkpoint = func(m *nn.Model, st train.State) error {
 		return p.save(&safetensors.File{
-			Meta:    map[string]string{"epoch": strconv.Itoa(st.Epoch), "step": strconv.Itoa(st.Step)},
-			Tensors: []safetensors.Tensor{vector("theta", m.Theta), vector("running", m.Running), vector("momentum", st.Momentum), vector("losses", st.Losses)},
+			Meta: map[string]string{"epoch": strconv.Itoa(st.Epoch), "step": strconv.Itoa(st.Step)},
+			Tensors: []safetensors.Tensor{vector("theta", m.Theta), vector("running", m.Running), vector("momentum", st.Momentum), vector("losses", st.Losses),
+				safetensors.FromInt32("dropped", st.Dropped, len(st.Dropped))},
 		})
 	}
 	f := p.load()
@@ -162,6 +176,7 @@ func (p *partial) training(m *nn.Model, o *train.Options) {
 	st.Epoch, errs[0] = strconv.Atoi(f.Meta["epoch"])
 	st.Step, errs[1] = strconv.Atoi(f.Meta["step"])
 	if errors.Join(errs[:]...) != nil || !floats(f, map[string]*[]float32{"theta": &theta, "running": &running, "momentum": &st.Momentum, "losses": &st.Losses}) ||
+		!whole(f, "dropped", &st.Dropped) ||
 		len(theta) != len(m.Theta) || len(running) != len(m.Running) {
 		return
 	}

@@ -24,6 +24,9 @@ func TestStoppedAfterEveryUnit(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"plain":         func(*Config) {},
 		"defence":       func(c *Config) { c.Defense = "loss" },
+		"epic":          func(c *Config) { c.Defense, c.Training.Fraction = "loss,epic", 0.4 },
+		"poisoning":     func(c *Config) { c.Defense, c.Training.Steps = "adversarial-poisoning", 2 },
+		"private":       func(c *Config) { c.Defense = "dp-sgd" },
 		"second order":  func(c *Config) { c.Craft = attack.Config{Steps: 2, Order: 2} },
 		"budget search": func(c *Config) { c.Budget = BudgetAuto; c.Craft.Restarts = 2 },
 	} {

@@ -36,9 +36,14 @@ type Trained struct {
 	Poisoned int    `json:"poisoned"`
 	// InOwnPlace of the poisons replace the image they were made from, the others one of their class.
 	InOwnPlace int                    `json:"in_own_place,omitempty"`
-	Split      []result.PoisonedClass `json:"split,omitempty"` // of the poisons
-	Data       string                 `json:"data_sha256"`     // of the training images with the poisons in place
-	Accuracy   float64                `json:"accuracy"`        // on the training images
+	Split      []result.PoisonedClass `json:"split,omitempty"`   // of the poisons
+	Data       string                 `json:"data_sha256"`       // of the training images with the poisons in place
+	Accuracy   float64                `json:"accuracy"`          // on the training images
+	Dropped    *result.Dropped        `json:"dropped,omitempty"` // by a defence that drops
+	Epsilon    *result.Number         `json:"epsilon,omitempty"` // what dp-sgd spent at Delta, "inf" without noise
+	Delta      float64                `json:"delta,omitempty"`
+
+	places []int // of the poisons among the images
 }
 
 // TrainModel trains a fresh model and writes it.
@@ -74,13 +79,29 @@ func TrainModel(ctx context.Context, dev *device.Device, j TrainJob, report prog
 	if err := (train.Config{Defense: j.Defense}).Fits(spec); err != nil {
 		return nil, err
 	}
+	if j.Defense.Name == "dp-sgd" {
+		c := j.Train.config(0, "f32")
+		c.Defense = j.Defense
+		epsilon, delta, err := c.Privacy(images.Len())
+		if err != nil {
+			return nil, err
+		}
+		e := result.Number(epsilon)
+		t.Epsilon, t.Delta = &e, delta
+	}
 	content := data.Dataset{H: p.H, W: p.W, C: p.C, Images: images.Pixels, Labels: images.Labels, Classes: p.Classes}
 	t.Images, t.Data = images.Len(), content.Hash()
 	task := progress.Or(report).Phase("train", j.Train.Epochs)
 	defer task.Done()
 	err = dev.Do(ctx, max(j.Threads, 1), func(s *device.Stream) error {
 		defer s.Range("train").End()
-		m, err := fit(s, spec, j.Train, j.Defense, images, j.Seed, j.Precision, func() { task.Add(1) }, nil)
+		m, err := fit(s, spec, j.Train, j.Defense, images, j.Seed, j.Precision, func() { task.Add(1) }, func(samples []int32) {
+			poisoned := make([]bool, images.Len())
+			for _, at := range t.places {
+				poisoned[at] = true
+			}
+			t.Dropped = alsoDropped(nil, samples, poisoned, j.Defense)
+		}, nil)
 		if err != nil {
 			return err
 		}
@@ -129,6 +150,7 @@ func poison(p picked, dir string, seed uint64, t *Trained) (attack.Images, error
 	if y := room(rng.Stream("places", seed), images.Labels, len(p.Classes), b.Before.Labels, place); y >= 0 {
 		return images, usage.Errorf("%s: there are more poisons of class %d than training images of it", dir, y)
 	}
+	t.places = place
 	t.Poisoned, t.Split = len(place), splitOf(b.Before.Labels, classCounts(images.Labels, len(p.Classes)))
 	return replace(images, b.Poisons.Images(), place), nil
 }

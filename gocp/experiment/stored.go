@@ -108,9 +108,12 @@ func (r *run) modelKey(j modelJob, images attack.Images, poisons []int) (string,
 		k.Record = j.recipe.metadata(j.seed, images.Len())
 	}
 	k.Train.Defense = r.cfg.training(j.role)
+	if !j.keepModel {
+		k.Train.Defense.Delta = 0 // δ stands in a model's file and moves nothing
+	}
 	if filters, _, err := defenses(r.cfg.Defense); err != nil {
 		return "", err
-	} else if len(filters) > 0 && r.cfg.defends(j.role) {
+	} else if (len(filters) > 0 || k.Train.Defense.Drops()) && r.cfg.defends(j.role) {
 		n, err := r.cfg.poisonCount()
 		if err != nil {
 			return "", err

@@ -42,6 +42,9 @@ var startingPoints = map[string]func(*Config){
 	"another adversary": func(c *Config) { c.SurrogateTrain = Train{Epochs: 6, Batch: 16, LR: 0.08, Shift: 1} },
 	"maxup":             func(c *Config) { c.Defense = "maxup" },
 	"sam":               func(c *Config) { c.Defense = "sam" },
+	"poisoning":         func(c *Config) { c.Defense = "adversarial-poisoning" },
+	"epic":              func(c *Config) { c.Defense, c.Training.Fraction = "epic", 0.4 }, // each pruning drops some
+	"private":           func(c *Config) { c.Defense = "dp-sgd" },
 	"labels too":        func(c *Config) { c.Craft.Poison = "both" },
 	"nearest":           func(c *Config) { c.Craft.Bases = "nearest" },
 	"subgroups": func(c *Config) {
@@ -134,6 +137,14 @@ var fields = map[string]varied{
 	"training_defense.copies":           {from: "maxup", change: func(c *Config) { c.Training.Copies = 2 }},
 	"training_defense.vary":             {from: "maxup", change: func(c *Config) { c.Training.Vary = []string{"flip"} }},
 	"training_defense.radius":           {from: "sam", change: func(c *Config) { c.Training.Radius = 0.2 }},
+	"training_defense.clip":             {from: "private", change: func(c *Config) { c.Training.Clip = 0.2 }},
+	"training_defense.noise":            {from: "private", change: func(c *Config) { c.Training.Noise = 0.2 }},
+	"training_defense.delta":            {from: "private", change: func(c *Config) { c.Training.Delta = 0.2 }},
+	"training_defense.ball_255":         {from: "poisoning", change: func(c *Config) { c.Training.Ball255 = 8 }},
+	"training_defense.steps":            {from: "poisoning", change: func(c *Config) { c.Training.Steps = 2 }},
+	"training_defense.fraction":         {from: "epic", change: func(c *Config) { c.Training.Fraction = 0.3 }},
+	"training_defense.from":             {from: "epic", change: func(c *Config) { c.Training.From = 2 }},
+	"training_defense.every":            {from: "epic", change: func(c *Config) { c.Training.Every = 2 }},
 }
 
 // untried are fields that such small audits cannot vary.

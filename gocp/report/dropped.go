@@ -11,6 +11,9 @@ import (
 // defenceText says what victims and benign models were trained under. Empty without a defence.
 func defenceText(r *result.Result) string {
 	text := droppedText(r)
+	if t := dropsText(r); text == "" && t != "" {
+		text = "Dropped in the mean: " + t + "."
+	}
 	if t := r.Config.Training; t != "" {
 		text = strings.TrimSpace(text + " Every victim and benign model was trained under " + t + "; the adversary's were not.")
 	}
@@ -25,6 +28,11 @@ func droppedText(r *result.Result) string {
 	if len(filters) == 0 {
 		return ""
 	}
+	return fmt.Sprintf("Every victim and benign model was trained a second time, on what %s left of its images, told the number of poisons. Dropped in the mean: %s.", strings.Join(filters, " and then "), dropsText(r))
+}
+
+// dropsText counts what was dropped, empty if nothing drops.
+func dropsText(r *result.Result) string {
 	type sum struct{ models, samples, poisons, of int }
 	sums := map[result.Condition]*sum{}
 	add := func(c result.Condition, d *result.Dropped, of int) {
@@ -64,5 +72,5 @@ func droppedText(r *result.Result) string {
 		parts = append(parts, fmt.Sprintf("under %s %s of %s poisons and %s other images", c, num(result.Number(float64(s.poisons)/n), 1), num(result.Number(float64(s.of)/n), 1),
 			num(result.Number(float64(s.samples-s.poisons)/n), 1)))
 	}
-	return fmt.Sprintf("Every victim and benign model was trained a second time, on what %s left of its images, told the number of poisons. Dropped in the mean: %s.", strings.Join(filters, " and then "), strings.Join(parts, "; "))
+	return strings.Join(parts, "; ")
 }

@@ -15,9 +15,17 @@ import (
 type Defense struct {
 	Name string `json:"name,omitempty"` // one of Defenses(); "": none
 
-	Copies int      `json:"copies,omitempty"` // maxup: m, of each sample; 0: 4
-	Vary   []string `json:"vary,omitempty"`   // maxup, augment: how images are varied, of Variations(); nil: the method's own
-	Radius float64  `json:"radius,omitempty"` // sam: ρ, of the ball; 0: 0.05
+	Copies   int      `json:"copies,omitempty"`   // maxup: m, of each sample; 0: 4
+	Vary     []string `json:"vary,omitempty"`     // maxup, augment: how images are varied, of Variations(); nil: the method's own
+	Radius   float64  `json:"radius,omitempty"`   // sam: ρ, of the ball; 0: 0.05
+	Clip     float64  `json:"clip,omitempty"`     // dp-sgd: C, the largest norm of a sample's gradient; 0: 1
+	Noise    float64  `json:"noise,omitempty"`    // dp-sgd: σ, its deviation as a multiple of C; 0: 1, negative: none
+	Delta    float64  `json:"delta,omitempty"`    // dp-sgd: δ at which ε is told; 0: 1e-5
+	Ball255  float64  `json:"ball_255,omitempty"` // adversarial-poisoning: largest change of a pixel, in 255ths; 0: 16
+	Steps    int      `json:"steps,omitempty"`    // adversarial-poisoning: of signed Adam; 0: 5
+	Fraction float64  `json:"fraction,omitempty"` // epic: medoids, as a share of each class; 0: 0.1
+	From     int      `json:"from,omitempty"`     // epic: the epochs before samples are dropped; 0: a quarter of all
+	Every    int      `json:"every,omitempty"`    // epic: the epochs from one time to the next; 0: 1
 }
 
 // A method is a defence of training.
@@ -30,7 +38,7 @@ type method struct {
 }
 
 // methods lists them. A new one is a file and a line here.
-var methods = []method{augment, maxUp, sharpness}
+var methods = []method{maxUp, poisoning, epic, private, sharpness, augment}
 
 // Defenses names the known ones.
 func Defenses() []string {
@@ -61,18 +69,19 @@ func (d Defense) WithDefaults() Defense {
 	if !ok {
 		return d
 	}
-	fill := func(v *float64, by float64) {
-		if *v == 0 {
-			*v = by
-		}
-	}
-	if d.Copies == 0 {
-		d.Copies = m.defaults.Copies
-	}
 	if d.Vary == nil {
 		d.Vary = slices.Clone(m.defaults.Vary)
 	}
-	fill(&d.Radius, m.defaults.Radius)
+	for _, f := range []struct{ v, by *float64 }{{&d.Radius, &m.defaults.Radius}, {&d.Clip, &m.defaults.Clip}, {&d.Noise, &m.defaults.Noise}, {&d.Delta, &m.defaults.Delta}, {&d.Ball255, &m.defaults.Ball255}, {&d.Fraction, &m.defaults.Fraction}} {
+		if *f.v == 0 {
+			*f.v = *f.by
+		}
+	}
+	for _, f := range []struct{ v, by *int }{{&d.Copies, &m.defaults.Copies}, {&d.Steps, &m.defaults.Steps}, {&d.Every, &m.defaults.Every}} {
+		if *f.v == 0 {
+			*f.v = *f.by
+		}
+	}
 	return d
 }
 
@@ -107,17 +116,27 @@ func (d Defense) String() string {
 	if len(d.Vary) > 0 {
 		add("vary=%s", strings.Join(d.Vary, ","))
 	}
-	if d.Radius > 0 {
-		add("radius=%g", d.Radius)
+	for _, f := range []struct {
+		name string
+		v    float64
+	}{{"radius", d.Radius}, {"clip", d.Clip}, {"noise", d.sigma()}, {"delta", d.Delta}, {"ball", d.Ball255}, {"steps", float64(d.Steps)}, {"fraction", d.Fraction}, {"from", float64(d.From)}, {"every", float64(d.Every)}} {
+		if f.v != 0 || f.name == "noise" && d.Noise < 0 {
+			add("%s=%g", f.name, f.v)
+		}
 	}
 	return out
 }
 
 // room is the most samples of a step of a run with so many.
-func (d Defense) room(batch, _ int) int { return batch }
+func (d Defense) room(batch, n int) int {
+	if d.private() {
+		return privateRoom(batch, n)
+	}
+	return batch
+}
 
 // persample reports whether steps ask for the gradients of single samples.
-func (d Defense) persample() bool { return false }
+func (d Defense) persample() bool { return d.private() }
 
 // way is how t trains.
 func (t *trainer) way() (way, error) {

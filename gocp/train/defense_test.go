@@ -72,7 +72,7 @@ func TestVariationsAreDrawnEach(t *testing.T) {
 
 // A defended training gives the same bits the second time, and after an interruption.
 func TestDefendedSameBits(t *testing.T) {
-	for _, d := range []Defense{{Name: "maxup", Vary: []string{VaryCrop, VaryNoise, VaryCutmix}}, {Name: "augment", Vary: []string{VaryCutout, VaryMixup}}, {Name: "sam"}} {
+	for _, d := range []Defense{{Name: "maxup", Vary: []string{VaryCrop, VaryNoise, VaryCutmix}}, {Name: "augment", Vary: []string{VaryCutout, VaryMixup}}, {Name: "sam"}, {Name: "adversarial-poisoning", Steps: 2}} {
 		t.Run(d.Name, func(t *testing.T) {
 			cfg := Config{Epochs: 3, Batch: 32, Seed: 4, Defense: d}
 			var whole, resumed *nn.Model
@@ -121,6 +121,9 @@ func TestDefenseRefuses(t *testing.T) {
 		{Defense{Name: "magic"}, `no defence "magic"`}, {Defense{Name: "maxup", Copies: 1}, "at least 2"}, {Defense{Name: "maxup", Copies: 65}, "at most 64"},
 		{Defense{Name: "maxup", Vary: []string{}}, "by nothing"}, {Defense{Name: "augment", Vary: []string{"magic"}}, `by "magic"`},
 		{Defense{Name: "augment", Vary: []string{VaryCrop, VaryCrop}}, "twice"}, {Defense{Name: "augment", Vary: []string{VaryMixup, VaryCutmix}}, "not by both"},
+		{Defense{Name: "dp-sgd", Clip: -1}, "above 0"}, {Defense{Name: "dp-sgd", Noise: math.NaN()}, "finite"}, {Defense{Name: "dp-sgd", Delta: 1}, "below 1"},
+		{Defense{Name: "adversarial-poisoning", Steps: -1}, "at least 1"}, {Defense{Name: "adversarial-poisoning", Ball255: -1}, "above 0"},
+		{Defense{Name: "epic", Fraction: 1}, "below 1"}, {Defense{Name: "epic", Every: -1}, "at least 1"}, {Defense{Name: "epic", From: -1}, "0 or more"},
 		{Defense{Name: "sam", Radius: -1}, "above 0"}, {Defense{Name: "sam", Radius: math.Inf(1)}, "above 0"},
 	} {
 		if err := (Config{Defense: c.d}).Validate(); err == nil || !usage.Is(err) || !strings.Contains(err.Error(), c.want) {

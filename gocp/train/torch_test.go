@@ -2,6 +2,7 @@ package train
 
 import (
 	"flag"
+	"fmt"
 	"math"
 	"path/filepath"
 	"reflect"
@@ -31,6 +32,8 @@ func torchCases() []torchCase {
 	}
 	shifted := of(Defense{Name: "sam", Radius: 0.2})
 	shifted.Shift, shifted.Flip = 1, true
+	private := of(Defense{Name: "dp-sgd", Clip: 1.3, Noise: 0.3})
+	private.Batch = 8
 	return []torchCase{
 		{"maxup", false, of(Defense{Name: "maxup", Copies: 3})},
 		{"maxup-bn", true, of(Defense{Name: "maxup", Copies: 2})},
@@ -39,6 +42,10 @@ func torchCases() []torchCase {
 		{"mixup", false, of(Defense{Name: "augment", Vary: []string{VaryFlip, VaryCutout, VaryMixup}})},
 		{"sam", false, shifted},
 		{"sam-bn", true, of(Defense{Name: "sam"})},
+		{"poisoning", false, of(Defense{Name: "adversarial-poisoning"})},
+		{"poisoning-bn", true, of(Defense{Name: "adversarial-poisoning", Ball255: 8, Steps: 2})},
+		{"epic", false, of(Defense{Name: "epic", Fraction: 0.4, From: 1})},
+		{"private", false, private},
 	}
 }
 
@@ -114,6 +121,23 @@ func (c torchCase) draws() []safetensors.Tensor {
 			noise = append(noise, step...)
 		}
 	}
+	switch cfg.Defense.Name {
+	case "dp-sgd":
+		return c.privateDraws(t)
+	case "epic":
+		return c.epicDraws(t)
+	case "adversarial-poisoning":
+		half, radius := n/2, float32(cfg.Defense.Ball255/255)
+		for e := range torchSteps {
+			start := make([]float32, half*t.pixels())
+			rng.FillNormal(cfg.Seed, rng.Stream("poisoning", uint64(e), 0), radius, start)
+			for _, x := range start {
+				noise = append(noise, min(max(x, -radius), radius))
+			}
+		}
+		return []safetensors.Tensor{safetensors.FromInt32(c.name+".batch", batch, torchSteps, n), safetensors.FromInt32(c.name+".aug", aug, torchSteps, 1, n, 3),
+			safetensors.FromFloat32(c.name+".start", noise, torchSteps, half, spec.H, spec.W, spec.C)}
+	}
 	m := v.copies
 	out := []safetensors.Tensor{safetensors.FromInt32(c.name+".batch", batch, torchSteps, n), safetensors.FromInt32(c.name+".aug", aug, torchSteps, m, n, 3)}
 	if v.cutout {
@@ -125,6 +149,54 @@ func (c torchCase) draws() []safetensors.Tensor {
 	}
 	if v.noise {
 		out = append(out, safetensors.FromFloat32(c.name+".noise", noise, torchSteps, m, n, spec.H, spec.W, spec.C))
+	}
+	return out
+}
+
+// privateDraws are which samples are in each batch, and the noise of each parameter.
+func (c torchCase) privateDraws(t *trainer) []safetensors.Tensor {
+	p, spec := &dpsgd{plain: plain{t}}, t.spec
+	t.n, t.room = 12, 12
+	var in []uint8
+	noise := map[string][]float32{}
+	steps := 0
+	for e := range torchSteps {
+		batches, err := p.batches(e)
+		if err != nil {
+			panic(err)
+		}
+		for k, batch := range batches {
+			steps++
+			marks := make([]uint8, t.n)
+			for _, i := range batch {
+				marks[i] = 1
+			}
+			in = append(in, marks...)
+			flat := make([]float32, spec.NumParams())
+			rng.FillNormal(t.cfg.Seed, rng.Stream("privacy", uint64(e), uint64(k)), float32(t.cfg.Defense.Noise*t.cfg.Defense.Clip), flat)
+			for _, q := range spec.Params() {
+				noise[q.Name] = append(noise[q.Name], q.ToTorch(flat)...)
+			}
+		}
+	}
+	out := []safetensors.Tensor{safetensors.FromUint8(c.name+".in", in, steps, t.n)}
+	for _, q := range spec.Params() {
+		out = append(out, safetensors.FromFloat32(c.name+".noise."+q.Name, noise[q.Name], append([]int{steps}, q.Torch...)...))
+	}
+	return out
+}
+
+// epicDraws are the orders of any number of samples that are left.
+func (c torchCase) epicDraws(t *trainer) []safetensors.Tensor {
+	var out []safetensors.Tensor
+	for left := 1; left <= t.n; left++ {
+		var order []int32
+		for e := range torchSteps {
+			for _, batch := range t.shuffled(e, t.all()[:left]) {
+				order = append(order, batch...)
+			}
+		}
+		out = append(out, safetensors.FromInt32(fmt.Sprintf("%s.order.%d", c.name, left), order, torchSteps, left))
 	}
 	return out
 }

@@ -126,6 +126,19 @@ type State struct {
 	Step     int       // steps done of the next one
 	Momentum []float32 // SGD's momentum buffer
 	Losses   []float32 // of the samples that the next epoch has visited, in their order
+	Dropped  []int32   // numbers of samples that the defence has dropped, in rising order, without what the next epoch drops when it begins
+}
+
+// checkDropped refuses numbers that training n samples under d cannot have dropped.
+func (st State) checkDropped(d Defense, n int) error {
+	before := int32(-1)
+	for _, i := range st.Dropped {
+		if i <= before || int(i) >= n || !d.Drops() {
+			return fmt.Errorf("train: the checkpoint says that sample %d was dropped of %d, after sample %d; samples have to be of the set, in rising order, and the defence one that drops", i, n, before)
+		}
+		before = i
+	}
+	return nil
 }
 
 // Options of a run that do not change its result, but for Stop.
@@ -134,12 +147,13 @@ type Options struct {
 	Checkpoint func(*nn.Model, State) error  // after each epoch, with copies it may keep
 	Stop       int                           // end after so many epochs, as if interrupted there; 0: after all
 	// Due, if given, is asked before each step whether a checkpoint is to be made there; then none is
-	// made after epochs.
+	// made after epochs. Under a defence it is asked only before an epoch's first step.
 	Due func() bool
 	// Interrupt, if given, is asked before each step whether to make a checkpoint and to end with
-	// context.Canceled; after the last one only whether to make a checkpoint.
+	// context.Canceled; after the last one only whether to make a checkpoint. Under a defence as Due.
 	Interrupt func() bool
-	Resume    *State // start from here instead of epoch 0; the model must be the checkpoint's
+	Resume    *State                // start from here instead of epoch 0; the model must be the checkpoint's
+	Dropped   func(samples []int32) // hears at the end which samples the defence has dropped
 }
 
 // Run trains m in place on set. On an error m is left as it was.
@@ -159,6 +173,11 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 			return fmt.Errorf("train: the checkpoint's momentum has %d values; the model has %d parameters", len(from.Momentum), len(m.Theta))
 		case from.Epoch < 0 || from.Epoch > cfg.Epochs || from.Step < 0 || from.Step > 0 && from.Epoch == cfg.Epochs || len(from.Losses) != min(from.Step*cfg.Batch, len(set.Labels)) || (from.Step-1)*cfg.Batch > len(set.Labels):
 			return fmt.Errorf("train: the checkpoint is of step %d of epoch %d, with %d losses; this run has %d epochs of %d samples in batches of %d", from.Step, from.Epoch, len(from.Losses), cfg.Epochs, len(set.Labels), cfg.Batch)
+		case from.Step > 0 && cfg.Defense.Name != "":
+			return fmt.Errorf("train: the checkpoint is of step %d of epoch %d; under %s training goes on from the beginning of an epoch", from.Step, from.Epoch, cfg.Defense.Name)
+		}
+		if err := from.checkDropped(cfg.Defense, len(set.Labels)); err != nil {
+			return err
 		}
 	}
 	defer s.Scope()()
@@ -169,6 +188,7 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 	}
 	if o.Resume != nil {
 		device.Upload(s, t.momentum, from.Momentum)
+		t.dropped = slices.Clone(from.Dropped)
 	} else {
 		s.Memset32(t.momentum, 0, len(m.Theta))
 	}
@@ -181,7 +201,7 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 		if err != nil {
 			return err
 		}
-		st := State{Epoch: epoch, Step: step, Momentum: make([]float32, len(m.Theta)), Losses: make([]float32, min(step*cfg.Batch, t.n))}
+		st := State{Epoch: epoch, Step: step, Momentum: make([]float32, len(m.Theta)), Losses: make([]float32, min(step*cfg.Batch, t.n)), Dropped: slices.Clone(t.dropped)}
 		if err := device.Download(s, st.Momentum, t.momentum); err != nil {
 			return err
 		}
@@ -241,6 +261,9 @@ func Run(s *device.Stream, m *nn.Model, set Set, cfg Config, o Options) error {
 		return err
 	}
 	m.Theta, m.Running = trained.Theta, trained.Running
+	if o.Dropped != nil {
+		o.Dropped(t.dropped)
+	}
 	return nil
 }
 
@@ -251,6 +274,9 @@ type trainer struct {
 	spec nn.Spec
 	n    int // samples
 	room int // the most samples of a step
+
+	known   []int32 // the samples' labels
+	dropped []int32 // numbers of samples that the defence has dropped, in rising order
 
 	net               *nn.Net
 	freeNet           func()
@@ -279,7 +305,7 @@ type list struct {
 func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 	n := len(set.Labels)
 	room := cfg.Defense.room(min(cfg.Batch, n), n)
-	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n, room: room,
+	t := &trainer{s: s, cfg: cfg, spec: m.Spec, n: n, room: room, known: set.Labels,
 		images: s.Alloc(len(set.Images)), labels: s.Alloc(4 * n),
 		lr: s.Alloc(4 * (1 + room)), batchLabels: s.Alloc(4 * room), step: s.Alloc(8),
 		theta: tensor.New(s, len(m.Theta)), grad: tensor.New(s, len(m.Theta)), momentum: s.Alloc(4 * len(m.Theta)),
@@ -303,10 +329,16 @@ func newTrainer(s *device.Stream, m *nn.Model, set Set, cfg Config) *trainer {
 }
 
 // epoch visits every sample once, or what the defence lets it visit, and returns the mean loss. It goes on after
-// the steps that from has done of it. before is called before each step; its error ends the epoch.
+// the steps that from has done of it. before is called before each step, before the first one also before the defence
+// looks what the epoch visits: what it drops then is in no checkpoint of the epoch's beginning. Its error ends the epoch.
 func (t *trainer) epoch(way way, epoch int, from State, before func(step int) error) (float64, error) {
 	defer t.s.RangeOf("epoch", epoch).End()
 	s := t.s
+	if from.Step == 0 {
+		if err := before(0); err != nil {
+			return 0, err
+		}
+	}
 	batches, err := way.batches(epoch)
 	if err != nil {
 		return 0, err
@@ -330,8 +362,10 @@ func (t *trainer) epoch(way way, epoch int, from State, before func(step int) er
 		if s.Context().Err() != nil {
 			return 0, s.Context().Err()
 		}
-		if err := before(k); err != nil {
-			return 0, err
+		if k > 0 {
+			if err := before(k); err != nil {
+				return 0, err
+			}
 		}
 		size := len(batch)
 		step := s.RangeOf("step", k)
@@ -343,9 +377,14 @@ func (t *trainer) epoch(way way, epoch int, from State, before func(step int) er
 		if err := way.step(epoch, k, batch); err != nil {
 			return 0, err
 		}
-		s.Copy(t.losses.Add(4*seen), t.net.LossBuffer(), 4*size)
+		if size > 0 {
+			s.Copy(t.losses.Add(4*seen), t.net.LossBuffer(), 4*size)
+		}
 		seen += size
 		step.End()
+	}
+	if seen == 0 {
+		return 0, s.Err()
 	}
 	each := make([]float32, seen)
 	if err := device.Download(s, each, t.losses); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,6 +192,64 @@ func TestStopAtEveryStep(t *testing.T) {
 	}
 }
 
+// Training under a defence that is stopped before any epoch goes on from there to the same bytes and losses. Pruning by
+// epic depends on the parameters at an epoch's beginning, and happens once: after the checkpoint that is made there.
+func TestStopBeforeEveryEpoch(t *testing.T) {
+	const epochs = 5
+	for _, c := range []struct {
+		bn bool
+		d  Defense
+	}{
+		{true, Defense{Name: "epic", Fraction: 0.4, From: 1}}, {false, Defense{Name: "epic", Fraction: 0.4, From: 2, Every: 2}},
+		{true, Defense{Name: "adversarial-poisoning", Steps: 2}}, {false, Defense{Name: "dp-sgd"}},
+		{true, Defense{Name: "maxup"}}, {true, Defense{Name: "augment"}}, {true, Defense{Name: "sam"}},
+	} {
+		t.Run(c.d.String(), func(t *testing.T) {
+			cfg := Config{Epochs: epochs, Batch: 32, Seed: 4, Shift: 1, Flip: true, Defense: c.d}
+			var whole *nn.Model
+			var want []float64
+			var wantDropped []int32
+			byEpoch := make([]State, epochs+1) // after so many
+			on(t, 1, func(s *device.Stream) (err error) {
+				whole, err = fit(s, c.bn, cfg, Options{Progress: func(_ int, l float64) { want = append(want, l) }, Dropped: func(d []int32) { wantDropped = d },
+					Checkpoint: func(_ *nn.Model, st State) error { byEpoch[st.Epoch] = st; return nil }})
+				return err
+			})
+			if c.d.Drops() && (len(byEpoch[3].Dropped) == 0 || len(byEpoch[3].Dropped) >= len(wantDropped)) {
+				t.Fatalf("%d samples were dropped in three epochs, %d in all: pruning twice would not show", len(byEpoch[3].Dropped), len(wantDropped))
+			}
+			for stop := range epochs + 1 { // the last one: before the model is written
+				on(t, 1, func(s *device.Stream) error {
+					var at *nn.Model
+					var state *State
+					var losses []float64
+					var dropped []int32
+					asked := 0
+					progress := func(_ int, l float64) { losses = append(losses, l) }
+					_, err := fit(s, c.bn, cfg, Options{Progress: progress, Interrupt: func() bool { asked++; return asked > stop },
+						Checkpoint: func(m *nn.Model, st State) error { at, state = m, &st; return nil }, Due: func() bool { return false }})
+					if stop < epochs && !errors.Is(err, context.Canceled) || stop == epochs && err != nil || state == nil || state.Epoch != stop || state.Step != 0 {
+						t.Fatalf("stopped before epoch %d: %v, state %+v", stop, err, state)
+					}
+					if !slices.Equal(state.Dropped, byEpoch[stop].Dropped) {
+						t.Errorf("stopped before epoch %d: the checkpoint says %v are dropped, after the epoch before it were %v", stop, state.Dropped, byEpoch[stop].Dropped)
+					}
+					if err := Run(s, at, blobs(150, 4), cfg, Options{Resume: state, Progress: progress, Dropped: func(d []int32) { dropped = d }}); err != nil {
+						return err
+					}
+					if !reflect.DeepEqual(whole.Theta, at.Theta) || !reflect.DeepEqual(whole.Running, at.Running) {
+						t.Errorf("stopped before epoch %d: other parameters", stop)
+					}
+					if !reflect.DeepEqual(losses, want) || !slices.Equal(dropped, wantDropped) {
+						t.Errorf("stopped before epoch %d: losses %v, %v dropped; without a stop %v, %v", stop, losses, dropped, want, wantDropped)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
 func TestCheckpointOfAnotherRun(t *testing.T) {
 	on(t, 1, func(s *device.Stream) error {
 		n := 0
@@ -201,6 +260,15 @@ func TestCheckpointOfAnotherRun(t *testing.T) {
 			if _, err := fit(s, false, Config{Epochs: 3, Batch: 64}, Options{Resume: &st}); err == nil {
 				t.Errorf("step %d of epoch %d passes", st.Step, st.Epoch)
 			}
+		}
+		for _, st := range []State{{Dropped: []int32{150}}, {Dropped: []int32{-1}}, {Dropped: []int32{3, 3}}, {Epoch: 1, Step: 1, Losses: make([]float32, 64)}} {
+			st.Momentum = make([]float32, n)
+			if _, err := fit(s, false, Config{Epochs: 3, Batch: 64, Defense: Defense{Name: "epic"}}, Options{Resume: &st}); err == nil {
+				t.Errorf("step %d with %v dropped passes", st.Step, st.Dropped)
+			}
+		}
+		if _, err := fit(s, false, Config{Epochs: 3, Batch: 64}, Options{Resume: &State{Momentum: make([]float32, n), Dropped: []int32{3}}}); err == nil {
+			t.Error("a sample that plain training has dropped passes")
 		}
 		return nil
 	})
