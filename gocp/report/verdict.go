@@ -81,6 +81,12 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 	default:
 		v = verdict{Class: "reverse", Label: "Reversed", Headline: "The poisons did the opposite of what was asked."}
 	}
+	churn := s.Difference(a.quantity, result.Attack, result.Clean)
+	short := churn != nil && churn.Z.Finite() && a.sign*churn.Z.Float() < weakZ && (v.Class == "clear" || v.Class == "weak")
+	if short { // the noise may have moved things the other way
+		v.Class, v.Label = "weak", "Weak evidence"
+		v.Headline = fmt.Sprintf("The poisons %s compared with noise, but not clearly compared with clean retraining.", a.does)
+	}
 	if t := tooFew(r); t != "" {
 		v.add("Calibration", t)
 	}
@@ -89,6 +95,9 @@ func newVerdict(r *result.Result, s *result.Summary) verdict {
 	}
 	v.add("Effect", effect(r, s, att, run, clean))
 	v.add("Against noise", paired(a, d))
+	if short {
+		v.add("Against clean retraining", paired(a, churn))
+	}
 	if att.Subgroup != nil && run.Subgroup != nil {
 		v.add("The subgroup", subgroupSentence(r, s, att, run, clean))
 	}

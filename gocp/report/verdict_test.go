@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,5 +96,35 @@ func TestPoisonsAreDescribed(t *testing.T) {
 		if plain := strings.ReplaceAll(page.String(), "\u00a0", " "); !strings.Contains(plain, c.want[:40]) || !strings.Contains(plain, " of 4") {
 			t.Errorf("%s: the page does not say it", c.name)
 		}
+	}
+}
+
+// What differs from noise and not from a clean retraining is no clear effect: the noise may have moved the other way.
+func TestBeyondNoiseAlone(t *testing.T) {
+	r, _ := made("overconfidence", 12, 10, 1.6)
+	if text := textOf(t, r); !strings.Contains(text, "Clear effect: ") || strings.Contains(text, "Against clean retraining") {
+		t.Errorf("clear of both:\n%s", text)
+	}
+	for i := range r.Repeats {
+		victims := r.Repeats[i].Victims
+		of := map[result.Condition][]result.Outcome{}
+		for _, v := range victims {
+			of[v.Condition] = append(of[v.Condition], v.Outcomes...)
+		}
+		seen := 0
+		for k := range victims {
+			if v := &victims[k]; v.Condition == result.Clean {
+				v.Outcomes = []result.Outcome{of[result.Attack][seen]}
+				seen++
+			}
+		}
+	}
+	r.Summary = result.Summarise(r.Repeats, 10)
+	if text, want := textOf(t, r), "Weak evidence: The poisons shrink the targets’ prediction sets compared with noise, but not clearly compared with clean retraining."; !strings.Contains(text, want) {
+		t.Errorf("want %q in\n%s", want, text)
+	}
+	v := newVerdict(r, &r.Summary)
+	if i := slices.IndexFunc(v.Points, func(p point) bool { return p.Title == "Against clean retraining" }); i < 0 || !strings.Contains(v.Points[i].Text, "differs from that under clean retraining by ") {
+		t.Errorf("the points are %+v", v.Points)
 	}
 }
