@@ -311,13 +311,9 @@ func chooseSubgroups(c Config, goal attack.Goal, s *splits, j *judge, surrogates
 		if g < 0 || len(members[g]) == c.Targets || s.copied[i] || !goal.Eligible(b) || !slices.Contains(b.Union(), b.Label) {
 			continue
 		}
-		aim, err := goal.Aim(b)
+		t, err := newTarget(goal, i, b)
 		if err != nil {
 			return nil, err
-		}
-		t := target{row: i, belief: b, aim: aim}
-		for _, set := range b.Sets {
-			t.shown = append(t.shown, len(set))
 		}
 		if c.fits(count, sourcesOf(goal, append(slices.Clone(members[g]), t)), room) {
 			members[g] = append(members[g], t)

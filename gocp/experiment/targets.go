@@ -102,6 +102,19 @@ type target struct {
 	picture string // its file in the run folder
 }
 
+// newTarget is what the goal wants of the image in that row.
+func newTarget(goal attack.Goal, row int, b attack.Belief) (target, error) {
+	aim, err := goal.Aim(b)
+	if err != nil {
+		return target{}, err
+	}
+	t := target{row: row, belief: b, aim: aim}
+	for _, set := range b.Sets {
+		t.shown = append(t.shown, len(set))
+	}
+	return t, nil
+}
+
 // A group is the targets of one repeat, and the bystanders whose sets are to stay as they are.
 type group struct {
 	targets    []target
@@ -131,13 +144,9 @@ func choose(c Config, goal attack.Goal, s *splits, j *judge, surrogates []*verdi
 			continue
 		}
 		eligible++
-		aim, err := goal.Aim(b)
+		t, err := newTarget(goal, i, b)
 		if err != nil {
 			return nil, err
-		}
-		t := target{row: i, belief: b, aim: aim}
-		for _, set := range b.Sets {
-			t.shown = append(t.shown, len(set))
 		}
 		w := append(waiting[b.Predicted], t)
 		if !c.fits(count, sourcesOf(goal, w), room) {
